@@ -1,0 +1,78 @@
+# Every target sets up the virtual environment first, where it is missing or out of date.
+# `make` prints this list.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+AFFECTORY := $(BIN)/affectory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The call's own settings: make train MODEL=hjcag DATASET=iemocap
+OPTIONS := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
+           $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(SET),--set "$(SET)")
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## make the virtual environment (TORCH=cpu: without 5 GB of CUDA)
+
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say PYTHON=/path/to/python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(filter cpu,$(TORCH)),$(BIN)/python -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu 'torch>=2.14,<2.15' 'torchvision>=0.29,<0.30')
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(READY)
+
+.PHONY: demo
+demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a download
+	$(AFFECTORY) extract --dataset demo
+	$(AFFECTORY) train --dataset demo --model hjcag --model mulg
+	$(AFFECTORY) report --dataset demo
+	$(AFFECTORY) extract --dataset demo
+
+.PHONY: extract
+extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv]
+	$(AFFECTORY) extract $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY))
+
+.PHONY: plan
+plan: $(READY) ## what extract would compute, with time and disk: DATASET=iemocap
+	$(AFFECTORY) plan $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY))
+
+.PHONY: train
+train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=] [PROTOCOL=] [SEED=]
+	$(AFFECTORY) train $(OPTIONS) --model $(MODEL) $(if $(SEED),--seed $(SEED))
+
+.PHONY: report
+report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
+	$(AFFECTORY) report $(OPTIONS)
+
+.PHONY: test
+test: $(READY) ## the default suite, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: test-slow
+test-slow: $(READY) ## kill storms and other long tests
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+.PHONY: lint
+lint: $(READY) ## check the style; writes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: fix
+fix: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: type
+type: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(READY) ## measure ratios: cache no-op, batching, view reads
+	$(BIN)/python -m tests.bench

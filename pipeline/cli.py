@@ -1,0 +1,194 @@
+"""The `affectory` command. Results go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from pipeline.errors import INTERRUPTED, TOO_MANY_FAILED, AffectoryError, SpaceError
+from pipeline.home import Home
+from pipeline.progress import console
+from pipeline.session import Options
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+
+Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
+Root = Annotated[str, typer.Option(help="Where the corpus lies; else <DATASET>_ROOT, else what the recipe says.")]
+Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
+Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
+Protocol = Annotated[str, typer.Option(help="official or cv; else what the recipe says.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one for each core; 0 runs in this one.")]
+Scheduler = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://host:8786.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPU workers beside the CPU ones; needs dask-cuda.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides the recipe: table.key=value; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Models = Annotated[list[str], typer.Option(help="A model in models/; may be repeated.")]
+Seed = Annotated[int, typer.Option(help="Of weights and of shuffling.")]
+NoExtract = Annotated[bool, typer.Option("--no-extract", help="Refuse instead of extracting what is missing.")]
+
+
+@app.callback()
+def about() -> None:
+    """Raw video, audio and transcripts to feature shards to trained models."""
+
+
+@app.command()
+def extract(
+    dataset: Dataset,
+    root: Root = "",
+    modality: Modality = "",
+    features: Features = None,
+    protocol: Protocol = "",
+    workers: Workers = None,
+    scheduler: Scheduler = "",
+    gpus: Gpus = 0,
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Computes what is missing of a corpus's features, and nothing else.
+
+    Example: `affectory extract --dataset iemocap --root /corpora/IEMOCAP_full_release --modality audio`
+    """
+    from pipeline import session
+
+    options = _options(dataset, root, modality, features, protocol, workers, scheduler, gpus, change)
+    home = Home()
+    log = home.log_to_file("extract", dataset)
+    answer, failed = session.extract(home, options)
+    _answer(answer, as_json, f"Log: {log}")
+    if failed:
+        raise typer.Exit(TOO_MANY_FAILED)
+
+
+@app.command()
+def plan(
+    dataset: Dataset,
+    root: Root = "",
+    modality: Modality = "",
+    features: Features = None,
+    protocol: Protocol = "",
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Says what `extract` would compute, with time and disk, and computes nothing.
+
+    Example: `affectory plan --dataset demo --set features.hjcag.audio.feature_set=ComParE_2016`
+    """
+    from pipeline import session
+    from pipeline.progress import plan_table
+
+    answer = session.plan(Home(), _options(dataset, root, modality, features, protocol, None, "", 0, change))
+    if not as_json:
+        console.print(plan_table(answer))
+    _answer(answer, as_json, "")
+
+
+@app.command()
+def train(
+    model: Models,
+    dataset: Annotated[str, typer.Option(help="A recipe; else the one extracted last.")] = "",
+    root: Root = "",
+    protocol: Protocol = "",
+    seed: Seed = 0,
+    workers: Workers = None,
+    scheduler: Scheduler = "",
+    gpus: Gpus = 0,
+    change: Set = None,
+    no_extract: NoExtract = False,
+    as_json: Json = False,
+) -> None:
+    """Trains models on the shards, one job for each model and fold, and extracts first what is missing.
+
+    Example: `affectory train --dataset iemocap --model hjcag --protocol cv`
+    """
+    from pipeline import training
+
+    home = Home()
+    if not dataset:
+        dataset = home.last()
+        console.print(f"Dataset: {dataset}, the one extracted last.")
+    log = home.log_to_file("train", dataset)
+    options = _options(dataset, root, "", None, protocol, workers, scheduler, gpus, change)
+    answer = training.train(home, options, model, seed, extract=not no_extract)
+    _answer(answer if len(model) > 1 else answer[0], as_json, f"Log: {log}")
+
+
+@app.command()
+def report(
+    dataset: Annotated[str, typer.Option(help="A recipe; else the one extracted last.")] = "",
+    root: Root = "",
+    protocol: Protocol = "",
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Writes `reports/<dataset>.html`: the corpus, its features, a linear probe of each, and every trained model.
+
+    Example: `affectory report --dataset demo`
+    """
+    from pipeline import report as reports
+
+    home = Home()
+    options = _options(dataset or home.last(), root, "", None, protocol, None, "", 0, change)
+    answer = reports.write(home, options)
+    _answer(answer, as_json, f"Report: {answer['report']}")
+
+
+def _options(
+    dataset: str,
+    root: str,
+    modality: str,
+    features: list[str] | None,
+    protocol: str,
+    workers: int | None,
+    scheduler: str,
+    gpus: int,
+    change: list[str] | None,
+) -> Options:
+    return Options(
+        dataset=dataset,
+        root=root,
+        modality=modality,
+        features=tuple(features or ()),
+        protocol=protocol,
+        workers=workers,
+        scheduler=scheduler,
+        gpus=gpus,
+        changes=tuple(change or ()),
+    )
+
+
+def _answer(answer: Any, as_json: bool, line: str) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(answer) + "\n")
+    elif line:
+        console.print(line)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Runs the command and ends with the exit code of its error: see pipeline/errors.py."""
+    signal.signal(signal.SIGTERM, _stop)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    try:
+        app()
+    except AffectoryError as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.print("Interrupted. What was finished is kept: the same command goes on from there.")
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        console.print(f"[red]no space left: {escape(str(error))}[/red]")
+        sys.exit(SpaceError.exit_code)
+

@@ -1,0 +1,161 @@
+"""Drives an extraction: plans, sends jobs to workers, plans again as fits end, and adds up what became of each row."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.extract import Knobs, extract
+from pipeline.fit import fit
+from pipeline.inline import Inline
+from pipeline.jobs import ExtractJob, FitJob, Job
+from pipeline.manifest import Manifest
+from pipeline.outcome import Died, Outcome
+from pipeline.plan import Place, Plan, Planner
+from pipeline.reader import Fold, Label
+from pipeline.recipe import Node, Recipe, nodes
+from pipeline.scope import Scope, folds, labelled, scopes
+from pipeline.stage import Target
+from pipeline.store import CorruptError, Store
+
+if TYPE_CHECKING:
+    from pipeline.schedule import Workers  # Dask takes half a second to import: only where there is work
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+"""How often a run plans again after an upstream object turned out corrupt."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A recipe's manifest with its labels, folds and the scopes of their fits."""
+
+    recipe: Recipe
+    manifest: Manifest
+    target: Target
+    labels: Mapping[str, Label]
+    folds: tuple[Fold, ...]
+    scopes: Mapping[str, tuple[Scope, ...]]
+
+    @classmethod
+    def of(cls, recipe: Recipe, manifest: Manifest, protocol: str = "") -> Corpus:
+        """Folds are made only where something needs them: a corpus without labels can still be extracted."""
+        kept = labelled(manifest.rows, recipe.labels)
+        target = Target(recipe.labels.task, recipe.labels.classes)
+        made = folds(recipe.reader, manifest.rows, kept, protocol or recipe.protocol) if kept else []
+        by_fold = {fold.name: tuple(scopes(fold, manifest.rows, recipe.crossfit)) for fold in made}
+        return cls(recipe, manifest, target, kept, tuple(made), by_fold)
+
+    def places(self, modality: str | None = None, features: Sequence[str] = ()) -> Iterator[Place]:
+        """Every stage asked for, with each scope it is needed in."""
+        for node in nodes(self.recipe, modality, features):
+            for scope in self.scopes_of(node):
+                yield node, scope
+
+    def scopes_of(self, node: Node) -> Sequence[Scope | None]:
+        """The scopes a stage is needed in: all rows at once for a stage that stands on no fit."""
+        return [scope for fold in self.folds for scope in self.scopes[fold.name]] if node.scoped else [None]
+
+
+@dataclass
+class Report:
+    """What a run did, by modality."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    cached: dict[str, int] = field(default_factory=dict)
+    jobs: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Adds the outcome of one job."""
+        self.outcomes.setdefault(outcome.modality, Outcome(outcome.modality)).add(outcome)
+        self.jobs += 1
+
+
+Watch = Callable[[Plan | None, Job | None], None]
+"""Told of every new plan, and of every job that ended."""
+
+
+def run(job: Job, root: Path, knobs: Knobs) -> Outcome | str:
+    """One job on a worker; a corrupt upstream object, set aside by now, comes back as a message."""
+    store = Store(root)
+    try:
+        return extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
+    except CorruptError as error:
+        log.warning("%s", error)
+        return str(error)
+
+
+def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs, watch: Watch) -> Report:
+    """Runs everything the planner asks for; starts no workers where there is nothing to do."""
+    report = Report()
+    plan = planner.plan()
+    report.cached = dict(plan.cached)
+    watch(plan, None)
+    for _ in range(ROUNDS):
+        if not plan.jobs:
+            break
+        with start() as workers:
+            _round(planner, plan, workers, knobs, watch, report)
+        plan = planner.plan()
+    return report
+
+
+def _round(planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs, watch: Watch, report: Report) -> None:
+    workers.preflight([planner.store.root, planner.manifest.root])
+    queue = _Queue(planner, plan, watch)
+    for job, result in workers.run(run, queue.more, planner.store.root, knobs):
+        if isinstance(result, Died) and isinstance(job, ExtractJob) and not knobs.isolated:
+            log.warning("a job of %s killed its workers; running it row by row: %s", job.modality, result.reason)
+            queue.isolated.append(job)
+        elif isinstance(result, Outcome):
+            report.add(result)
+            watch(None, job)
+        queue.ended(job)
+    _isolated(queue, workers, planner, knobs, watch, report)
+
+
+def _isolated(queue: _Queue, workers: Workers | Inline, planner: Planner, knobs: Knobs, watch: Watch, report: Report) -> None:
+    jobs = list(queue.isolated)
+    again = iter([jobs])
+    alone = replace(knobs, isolated=True)
+    for job, result in workers.run(run, lambda: next(again, []), planner.store.root, alone):
+        if isinstance(result, Outcome):
+            report.add(result)
+            watch(None, job)
+
+
+class _Queue:
+    """Gives each job once; plans again when a fit has ended or nothing is left, so that a fit's dependants start."""
+
+    def __init__(self, planner: Planner, plan: Plan, watch: Watch) -> None:
+        self.planner, self.watch = planner, watch
+        self.isolated: list[ExtractJob] = []
+        self._fresh: list[Job] = list(plan.jobs)
+        self._given: set[str] = set()
+        self._open: set[str] = set()
+        self._stale = False
+
+    def more(self) -> list[Job]:
+        if self._stale or not (self._fresh or self._open):
+            plan = self.planner.plan()
+            self._fresh, self._stale = plan.jobs, False
+            if any(job.id not in self._given for job in plan.jobs):
+                self.watch(plan, None)
+        new = sorted((job for job in self._fresh if job.id not in self._given), key=lambda j: not isinstance(j, FitJob))
+        self._fresh = []
+        self._given.update(job.id for job in new)
+        self._open.update(job.id for job in new)
+        return new
+
+    def ended(self, job: Job) -> None:
+        self._open.discard(job.id)
+        self._stale = isinstance(job, FitJob) or self._feeds_fit(job)
+
+    def _feeds_fit(self, job: Job) -> bool:
+        """True where the last open rows of a stage that others stand on have just been saved."""
+        feeding = {up.name for node, _ in self.planner.wanted for up in node.upstream}
+        return isinstance(job, ExtractJob) and any(run.node.name in feeding for run in job.runs)

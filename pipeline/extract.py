@@ -1,0 +1,279 @@
+"""What one extraction job does on a worker: decode once, run every stage in batches that span clips, save shards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline import keys, shards
+from pipeline.child import Child
+from pipeline.decode import Decoded, decoded
+from pipeline.jobs import FITS, ExtractJob, Run, Stored
+from pipeline.outcome import Outcome, Reason, Unreadable
+from pipeline.recipe import Node
+from pipeline.stage import RAW, Item, Spec, Track
+from pipeline.state import load_state
+from pipeline.store import Store
+from pipeline.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+ALONE_S = 600.0
+"""How long one utterance may take in a child process, weights included."""
+
+LOADED = 4
+"""How many stages a worker keeps loaded."""
+_loaded: OrderedDict[str, tuple[Any, Spec]] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How a run is done. None of this is in a key: the values must not depend on it.
+
+    isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
+    """
+
+    device: str = "cpu"
+    batch: int | None = None
+    isolated: bool = False
+
+
+@dataclass
+class _Work:
+    """One run in progress: its tracks so far by utterance, and items waiting for a full batch."""
+
+    run: Run
+    spec: Spec
+    transform: Callable[[list[Item]], list[Track]]
+    tracks: dict[str, Track] = field(default_factory=dict)
+    waiting: list[Item] = field(default_factory=list)
+    calls: int = 0
+    seconds: float = 0.0
+
+
+def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
+    """Runs a job and saves its shards; returns counts and reasons, never features.
+
+    Raises ValueError where a stage breaks its promise, which is a bug, and CorruptError where an upstream object is
+    damaged. Everything that is the fault of a clip becomes that row's reason.
+    """
+    with ExitStack() as stack:
+        alone = stack.enter_context(Child()) if knobs.isolated else None
+        works = [_begin(run, job, store, knobs, alone) for run in job.runs]
+        for kind in RAW:
+            _run_raw(kind, job, works, knobs)
+        outcome = Outcome(job.modality)
+        for work in works:
+            _finish_upstream(work, works, job, store, knobs)
+            _save(work, job, store, outcome)
+    return outcome
+
+
+def loaded(node: Node, device: str) -> tuple[Any, Spec]:
+    """What the stage loads, kept for the life of the worker process, and its Spec."""
+    key = f"{node.digest}@{device}"
+    if key not in _loaded:
+        heavy = node.stage.load(device)
+        _loaded[key] = (heavy, node.stage.spec(heavy))
+        while len(_loaded) > LOADED:
+            _loaded.popitem(last=False)
+    _loaded.move_to_end(key)
+    return _loaded[key]
+
+
+def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, alone: Child | None) -> _Work:
+    copied = dict(_copied(run, job, store))
+    if len(copied) == len(job.rows):
+        return _Work(run, _stored_spec(run, store), _nothing, copied)
+    state = store.open(run.node.digest + FITS, run.state) if run.state else None
+    if alone is not None:
+        spec = alone.call(spec_of, run.node, knobs.device, deadline_s=ALONE_S)
+        return _Work(run, spec, partial(_each_alone, alone, run.node, knobs.device, state), copied)
+    heavy, spec = loaded(run.node, knobs.device)
+    learned = load_state(state) if state else None
+    return _Work(run, spec, partial(run.node.stage.transform, heavy, learned), copied)
+
+
+def _nothing(items: list[Item]) -> list[Track]:
+    raise AssertionError("every row of this run is a copy")
+
+
+def spec_of(node: Node, device: str) -> Spec:
+    """The Spec of a stage as loaded here."""
+    return loaded(node, device)[1]
+
+
+def transform_one(node: Node, device: str, state: Path | None, item: Item) -> Track:
+    """One utterance through a stage, with everything it needs loaded here."""
+    learned = load_state(state) if state else None
+    return node.stage.transform(loaded(node, device)[0], learned, [item])[0]
+
+
+def _each_alone(alone: Child, node: Node, device: str, state: Path | None, items: list[Item]) -> list[Track]:
+    """Each utterance in a child process: one that kills it becomes `worker_died` and the others go on."""
+    tracks = []
+    for item in items:
+        try:
+            tracks.append(alone.call(transform_one, node, device, state, item, deadline_s=ALONE_S))
+        except Unreadable as why:
+            died = why.reason in (Reason.DECODER_CRASHED, Reason.DECODER_HUNG)
+            tracks.append(Track.failed(Reason.WORKER_DIED if died else why.reason))
+    return tracks
+
+
+def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track]]:
+    """Rows whose key stands in another shard of this stage, under this job's own ids."""
+    by_key: dict[str, Track] = {}
+    for shard in sorted(set(run.copies.values())):
+        table = pq.read_table(store.open(run.node.digest, shard))
+        by_key.update((key, track) for _, key, track in shards.read(table) if key in run.copies)
+    for row, key in zip(job.rows, run.keys, strict=True):
+        if key in by_key:
+            yield row.id, by_key[key]
+
+
+def _stored_spec(run: Run, store: Store) -> Spec:
+    shard = next(iter(run.copies.values()))
+    about = shards.about(pq.read_table(store.open(run.node.digest, shard), columns=["utterance"]))
+    return Spec(about["dim"], tuple(about["names"]), about["dtype"], about["tolerance"])
+
+
+def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], knobs: Knobs) -> None:
+    """Runs the stages that stand on raw `kind` over the rows they still miss."""
+    mine = [work for work in works if kind in work.run.node.inputs]
+    rows = [row for row in job.rows if any(row.id not in work.tracks for work in mine)]
+    wanted = [[(w.run.node.digest, w.run.node.stage) for w in mine if row.id not in w.tracks] for row in rows]
+    for row, found in decoded(kind, rows, job.root, wanted):
+        for work in mine:
+            if row.id not in work.tracks:
+                _offer(work, kind, row, found, knobs)
+    for work in mine:
+        _flush(work)
+
+
+def _offer(work: _Work, kind: str, row: Utterance, found: Decoded, knobs: Knobs) -> None:
+    if isinstance(found, Unreadable):
+        log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, found)
+        work.tracks[row.id] = Track.failed(found.reason)
+        return
+    work.waiting.append(Item(row.id, {kind: found[work.run.node.digest]}))
+    if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
+        _flush(work)
+
+
+def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store: Store, knobs: Knobs) -> None:
+    """Runs a stage that stands on other stages, over the rows it still misses."""
+    todo = [row.id for row in job.rows if row.id not in work.tracks]
+    if not todo:
+        return
+    here = {other.run.node.name: other.tracks for other in works if other.run.node in work.run.node.upstream}
+    sources = here | {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items()}
+    for name in todo:
+        tracks = {source: found[name] for source, found in sources.items()}
+        bad = next((track.reason for track in tracks.values() if track.reason is not None), None)
+        if bad is not None:
+            work.tracks[name] = Track.failed(bad)
+            continue
+        work.waiting.append(Item(name, tracks))
+        if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
+            _flush(work)
+    _flush(work)
+
+
+def stored_tracks(stored: Stored, store: Store) -> Iterator[tuple[str, Track]]:
+    """(utterance, track) of every row in `stored.keys`; raises CorruptError where a shard is damaged."""
+    by_key: dict[str, Track] = {}
+    needed = set(stored.keys.values())
+    for shard in stored.shards:
+        table = pq.read_table(store.open(stored.stage, shard))
+        by_key.update((key, track) for _, key, track in shards.read(table) if key in needed)
+    for name, key in stored.keys.items():
+        yield name, by_key[key]
+
+
+def _flush(work: _Work) -> None:
+    items, work.waiting = work.waiting, []
+    if not items:
+        return
+    began = time.perf_counter()
+    for item, track in zip(items, _transform(work, items), strict=True):
+        work.tracks[item.id] = _checked(work, item, track)
+    work.seconds += time.perf_counter() - began
+
+
+def _transform(work: _Work, items: list[Item]) -> list[Track]:
+    """Calls the stage; on trouble halves the batch, until the trouble has a row of its own."""
+    work.calls += 1
+    try:
+        return work.transform(items)
+    except Unreadable as why:
+        reason = why.reason
+    except Exception as error:
+        reason = Reason.OUT_OF_MEMORY if _out_of_memory(error) else Reason.STAGE_ERROR
+        log.exception("%s failed on %d utterances, first %s", work.run.node.name, len(items), items[0].id)
+    if len(items) == 1:
+        return [Track.failed(reason)]
+    half = len(items) // 2
+    return _transform(work, items[:half]) + _transform(work, items[half:])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _checked(work: _Work, item: Item, track: Track) -> Track:
+    """The track as promised; non-finite values become a reason, a wrong shape raises ValueError."""
+    if track.values is None or track.valid is None:
+        return track
+    steps, dim = track.values.shape[0], work.spec.dim
+    times = steps if track.time_s is None else len(track.time_s)
+    got = (*track.values.shape, len(track.valid), times)
+    if got != (steps, dim, steps, steps):
+        name = work.run.node.name
+        raise ValueError(f"{name}: values, valid, time_s of {got}, expected [{steps}, {dim}], in utterance {item.id}")
+    if not np.isfinite(track.values[track.valid]).all():
+        return Track.failed(Reason.NON_FINITE)
+    return track
+
+
+def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
+    run, name = work.run, work.run.node.name
+    ids = [row.id for row in job.rows]
+    tracks = [work.tracks[i] for i in ids]
+    table = shards.to_table(ids, run.keys, tracks, work.spec, _recipe(run))
+    reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
+    provisional = any(Reason(reason).transient for reason in reasons.values())
+    copied = sum(key in run.copies for key in run.keys)
+    computed = len(ids) - copied
+    about = {"rows": len(ids), "computed": computed, "host": socket.gethostname(), "process": os.getpid()}
+    store.save(
+        run.node.digest,
+        run.shard,
+        partial(shards.write, table),
+        suffix=".parquet",
+        provisional=provisional,
+        seconds=work.seconds,
+        reasons=reasons,
+        about=about | {"stage": name, "bytes": table.nbytes},
+    )
+    outcome.computed[name] += computed
+    outcome.copied[name] += copied
+    outcome.calls[name] += work.calls
+    outcome.seconds[name] += work.seconds
+    outcome.reasons[name] = reasons
+
+
+def _recipe(run: Run) -> Mapping[str, Any]:
+    return run.node.describe() | {"state": run.state_object, "keys": keys.KEY_VERSION}

@@ -1,0 +1,88 @@
+"""What one fit does on a worker: gathers the rows of its scope and nothing else, fits, saves the state."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.decode import decoded
+from pipeline.extract import Knobs, stored_tracks
+from pipeline.jobs import FITS, FitJob
+from pipeline.keys import digest
+from pipeline.outcome import Outcome, Unreadable
+from pipeline.stage import RAW, Frames, Item, Rows, Waveform
+from pipeline.state import save_state
+from pipeline.store import Store
+from pipeline.utterance import Utterance
+
+
+def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
+    """Fits a stage on its scope's train and validation rows and saves the state; the first one saved wins.
+
+    A row without this modality takes no part. Raises ValueError where none is left to learn from.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="affectory-fit-") as scratch:
+        train, valid = (_rows(job, part, store, Path(scratch)) for part in (job.train, job.valid))
+        if not train.items:
+            raise ValueError(f"{job.node.name} has nothing to learn from in {job.scope}")
+        state = job.node.stage.fit(train, valid, job.target, knobs.device)
+    seconds = time.perf_counter() - began
+    learned = {"train": [i.id for i in train.items], "valid": [i.id for i in valid.items]}
+    about = {"stage": job.node.name, "scope": job.scope, "recipe": job.node.describe(), "log": dict(state.log)}
+    host = {"host": socket.gethostname(), "process": os.getpid()}
+    write = partial(save_state, state)
+    store.save(
+        job.node.digest + FITS, job.state, write, suffix=".safetensors", seconds=seconds, about=about | learned | host
+    )
+    name = f"{job.node.name} (fit)"
+    outcome = Outcome(job.modality)
+    outcome.calls[name] += 1
+    outcome.seconds[name] += seconds
+    return outcome
+
+
+def _rows(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) -> Rows:
+    items = list(_items(job, rows, store, scratch))
+    return Rows(items, [job.labels[item.id] for item in items])
+
+
+def _items(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) -> Iterator[Item]:
+    raw = next((name for name in job.node.inputs if isinstance(name, str) and name in RAW), None)
+    if raw is not None:
+        yield from _raw_items(job, raw, rows, scratch)
+        return
+    sources = {name: dict(stored_tracks(stored, store)) for name, stored in job.stored.items()}
+    for row in rows:
+        tracks = {name: found[row.id] for name, found in sources.items()}
+        if all(track.values is not None for track in tracks.values()):
+            yield Item(row.id, tracks)
+
+
+def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], scratch: Path) -> Iterator[Item]:
+    stages = [[("fit", job.node.stage)]] * len(rows)
+    for row, found in decoded(raw, rows, job.root, stages):
+        if not isinstance(found, Unreadable):
+            yield Item(row.id, {raw: _spilled(found["fit"], scratch / f"{digest(row.id)}.npy")})
+
+
+def _spilled(value: Any, path: Path) -> Any:
+    """A decoded clip kept on disk and mapped, so that a fit over hours of media needs little memory."""
+    if isinstance(value, Frames):
+        return Frames(_mapped(value.images, path), value.time_s)
+    if isinstance(value, Waveform):
+        return Waveform(_mapped(value.samples, path), value.rate_hz)
+    return value
+
+
+def _mapped(array: Any, path: Path) -> Any:
+    np.save(path, array, allow_pickle=False)
+    return np.load(path, mmap_mode="r", allow_pickle=False)

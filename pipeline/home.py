@@ -1,0 +1,47 @@
+"""The one folder that running leaves behind: `data/`, or what AFFECTORY_HOME says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from pipeline.errors import InputError
+
+
+class Home:
+    """Paths under the home folder, and what was extracted last."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or Path(os.environ.get("AFFECTORY_HOME") or "data")).absolute()
+        self.cache = self.root / "cache"
+        self.memory = self.cache / "digests.sqlite"
+        self.runs = self.root / "runs"
+        self.reports = self.root / "reports"
+
+    def remember(self, dataset: str) -> None:
+        """Notes the dataset extracted last, for a `train` that names none."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / "last.json").write_text(json.dumps({"dataset": dataset}))
+
+    def last(self) -> str:
+        """The dataset extracted last; raises InputError where there is none."""
+        try:
+            return str(json.loads((self.root / "last.json").read_text())["dataset"])
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
+
+    def log_to_file(self, command: str, dataset: str) -> Path:
+        """Sends this process's log, and what workers forward to it, to a new file in `runs/logs`."""
+        folder = self.runs / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{dataset}-{os.getpid()}.log"
+        handler = logging.FileHandler(path)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        for name in ("pipeline", "stages", "models", "manifests"):
+            logging.getLogger(name).setLevel(logging.INFO)
+        return path

@@ -1,0 +1,32 @@
+"""Runs jobs one after another in this process: `--workers 0`, for a debugger and for small runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Inline:
+    """Takes the place of `pipeline.schedule.Workers`, without processes and without Dask."""
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def preflight(self, paths: Sequence[Path]) -> None:
+        """Nothing to compare: it is the same process."""
+
+    def run(
+        self, function: Callable[..., Any], more: Callable[[], Sequence[Any]], *arguments: Any
+    ) -> Iterator[tuple[Any, Any]]:
+        """As `Workers.run`; a job that kills its process kills this one."""
+        waiting = deque(more())
+        while waiting:
+            job = waiting.popleft()
+            yield job, function(job, *arguments)
+            waiting.extend(more())

@@ -1,0 +1,114 @@
+"""What the driver sends to workers: plain data, small, without features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.keys import digest
+from pipeline.reader import Label
+from pipeline.recipe import Node
+from pipeline.stage import Modality, Target
+from pipeline.utterance import Utterance
+
+FITS = ".fit"
+"""Ends the folder of actions in which a stage's states stand, beside that of its shards."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Rows of an upstream stage that stand in the store: the row key of each utterance, and the shards to read."""
+
+    stage: str
+    shards: tuple[str, ...]
+    keys: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage over the rows of one shard.
+
+    `state` looks the fitted state up, `state_object` is the digest of its bytes. `copies` names, for rows that stand in another shard of this stage, that shard; `stored` holds upstream rows by the
+    stage's name, where they are not computed in the same job.
+    """
+
+    node: Node
+    shard: str
+    keys: tuple[str, ...]
+    state: str | None
+    state_object: str | None
+    copies: Mapping[str, str]
+    stored: Mapping[str, Stored]
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """One shard of one modality: decoded once, through all its stages."""
+
+    modality: Modality
+    root: Path
+    rows: tuple[Utterance, ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def id(self) -> str:
+        """The same for the same work."""
+        return digest("extract", [(run.node.digest, run.shard) for run in self.runs])
+
+    @property
+    def gpu(self) -> bool:
+        """True where one of its stages wants a GPU."""
+        return any(run.node.stage.gpu for run in self.runs)
+
+    @property
+    def size(self) -> int:
+        """Rows times stages still to do, for the progress bar."""
+        return sum(len(run.keys) for run in self.runs)
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """One fit: the rows of one scope's train and validation parts, and nothing else."""
+
+    node: Node
+    scope: str
+    state: str
+    target: Target
+    root: Path
+    train: tuple[Utterance, ...]
+    valid: tuple[Utterance, ...]
+    labels: Mapping[str, Label]
+    stored: Mapping[str, Stored]
+
+    @property
+    def id(self) -> str:
+        """The same for the same work."""
+        return digest("fit", self.node.digest, self.state)
+
+    @property
+    def gpu(self) -> bool:
+        """True where the stage wants a GPU."""
+        return self.node.stage.gpu
+
+    @property
+    def modality(self) -> Modality:
+        """The stage's."""
+        return self.node.stage.modality
+
+    @property
+    def size(self) -> int:
+        """One step of the progress bar."""
+        return 1
+
+
+Job = ExtractJob | FitJob
+
+
+def stages_of(jobs: Sequence[Job]) -> dict[str, int]:
+    """Rows to compute by stage, copies not counted."""
+    counts: dict[str, int] = {}
+    for job in jobs:
+        for run in job.runs if isinstance(job, ExtractJob) else ():
+            counts[run.node.name] = counts.get(run.node.name, 0) + len(run.keys) - len(run.copies)
+    return counts

@@ -1,0 +1,102 @@
+"""A recipe's corpus, scanned, checked and digested."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from pipeline import keys
+from pipeline.errors import InputError
+from pipeline.reader import Reader
+from pipeline.utterance import MISSING, Audio, Utterance, Video, in_order
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Every utterance of the scan, in order, with the digests of its media."""
+
+    root: Path
+    rows: tuple[Utterance, ...]
+
+
+def build(reader: Reader, root: Path, memory: Path) -> Manifest:
+    """Scans the corpus at `root`; `memory` remembers digests of media files by path, size and time of change.
+
+    Raises InputError listing every offending row: duplicate ids, an end before its start, a path outside the root.
+    """
+    reader.prepare(root)
+    rows = in_order(reader.scan(root))
+    problems = list(_problems(rows, root))
+    if problems:
+        shown = "\n".join(problems[:50]) + (f"\n... and {len(problems) - 50} more" if len(problems) > 50 else "")
+        raise InputError(f"{len(problems)} rows of the manifest are wrong:\n{shown}")
+    return Manifest(root, tuple(_digested(rows, root, memory)))
+
+
+def _problems(rows: Sequence[Utterance], root: Path) -> Iterator[str]:
+    if not rows:
+        yield f"no utterance found in {root}"
+    for name, count in Counter(row.id for row in rows).items():
+        if count > 1:
+            yield f"{name}: {count} rows have this id"
+    outside = {path for path in {m.path for row in rows for m in _media(row)} if _escapes(path, root)}
+    for row in rows:
+        if row.start_s is not None and row.end_s is not None and row.end_s < row.start_s:
+            yield f"{row.id}: ends at {row.end_s} s, before its start at {row.start_s} s"
+        for media in _media(row):
+            if media.path in outside:
+                yield f"{row.id}: {media.path} lies outside {root}"
+            if media.start_s is not None and media.end_s is not None and media.end_s < media.start_s:
+                yield f"{row.id}: {media.path} is cut from {media.start_s} to {media.end_s} s"
+
+
+def _media(row: Utterance) -> list[Audio | Video]:
+    return [media for media in (row.audio, row.video) if media is not None]
+
+
+def _escapes(path: str, root: Path) -> bool:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return True
+    return not (root / path).resolve().is_relative_to(root.resolve())
+
+
+def _digested(rows: Sequence[Utterance], root: Path, memory: Path) -> Iterator[Utterance]:
+    paths = sorted({media.path for row in rows for media in _media(row)})
+    found = media_digests([root / path for path in paths], memory)
+    by_path = {path: found[root / path] for path in paths}
+    for row in rows:
+        audio = row.audio and replace(row.audio, digest=by_path[row.audio.path])
+        video = row.video and replace(row.video, digest=by_path[row.video.path])
+        yield replace(row, audio=audio, video=video)
+
+
+def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
+    """The digest of each file, `missing` for one that is not there, so that its arrival moves the key.
+
+    A file is hashed once for each (path, size, time of change); each is looked at (stat) once.
+    """
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(memory, timeout=60) as base:
+        base.execute("create table if not exists digest (path text primary key, stamp text, digest text)")
+        known = {path: (stamp, digest) for path, stamp, digest in base.execute("select path, stamp, digest from digest")}
+        stamps = {path: _stamp(path) for path in paths}
+        stale = [path for path in paths if stamps[path] and known.get(str(path), ("", ""))[0] != stamps[path]]
+        with ThreadPoolExecutor() as pool:
+            fresh = dict(zip(stale, pool.map(keys.file_digest, stale), strict=True))
+        new = [(str(path), stamps[path], digest) for path, digest in fresh.items()]
+        base.executemany("insert or replace into digest values (?, ?, ?)", new)
+    base.close()
+    return {p: fresh.get(p) or known[str(p)][1] if stamps[p] else MISSING for p in paths}
+
+
+def _stamp(path: Path) -> str | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}"

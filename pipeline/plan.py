@@ -1,0 +1,254 @@
+"""(manifest, recipe, store) -> the jobs still to do. Pure: it reads the store's listings and writes nothing, and
+imports neither Dask nor torch nor transformers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+
+import pyarrow.parquet as pq
+
+from pipeline import keys
+from pipeline.jobs import FITS, ExtractJob, FitJob, Job, Run, Stored
+from pipeline.manifest import Manifest
+from pipeline.outcome import Reason
+from pipeline.reader import Label
+from pipeline.recipe import Node
+from pipeline.scope import Scope
+from pipeline.shards import cut
+from pipeline.stage import Target
+from pipeline.store import Record, Store
+from pipeline.utterance import Utterance
+
+Place = tuple[Node, Scope | None]
+
+
+@dataclass
+class Plan:
+    """What is to be done now, what stands behind a fit, and what is there already, in rows by stage."""
+
+    jobs: list[Job] = field(default_factory=list)
+    pending: Counter[str] = field(default_factory=Counter)
+    cached: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows that stand together, with their keys."""
+
+    rows: tuple[Utterance, ...]
+    keys: tuple[str, ...]
+    key: str
+
+
+class Planner:
+    """Walks backwards from the stages asked for to what has to run.
+
+    `places` are the stages asked for, each with the scope whose rows it is for (None for all rows).
+    """
+
+    def __init__(
+        self, manifest: Manifest, store: Store, target: Target, labels: Mapping[str, Label], places: Iterable[Place]
+    ) -> None:
+        self.manifest, self.store, self.target, self.labels = manifest, store, target, labels
+        self.rows = {row.id: row for row in manifest.rows}
+        self.wanted: dict[Place, set[str]] = {}
+        self._rows_of: dict[tuple[str, str], list[str]] = {}
+        for node, scope in places:
+            self._want(node, scope, [row.id for row in manifest.rows] if scope is None else list(scope.apply))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forgets what was read of the store, so that the next answers see what has been saved since."""
+        self._keys: dict[Place, dict[str, str] | None] = {}
+        self._listings: dict[str, dict[str, bool]] = {}
+        self._indexes: dict[str, dict[str, str]] = {}
+
+    def plan(self) -> Plan:
+        """What is to be done now. Jobs that only differ in the stage share one, so that a clip is decoded once."""
+        self.refresh()
+        plan = Plan()
+        groups: dict[tuple[str, str], list[tuple[Node, Scope | None, Shard]]] = {}
+        for node, scope in self.wanted:
+            self._plan_place(plan, groups, node, scope)
+        for members in groups.values():
+            job = self._extract_job(members)
+            if job is None:
+                plan.pending.update({node.name: len(shard.rows) for node, _, shard in members})
+            else:
+                plan.jobs.append(job)
+        return plan
+
+    def shards(self, node: Node, scope: Scope | None) -> list[Shard] | None:
+        """The shards that hold a stage's rows for a scope; None while a fit it depends on is missing."""
+        scope = scope if node.scoped else None
+        by_id = self._row_keys(node, scope)
+        if by_id is None:
+            return None
+        wanted = self.wanted[node, scope]
+        pieces = cut([row for row in self.manifest.rows if row.id in wanted])
+        return [self._shard(piece, by_id) for piece in pieces]
+
+    def _want(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> None:
+        place = (node, scope if node.scoped else None)
+        everyone = [row.id for row in self.manifest.rows]
+        self.wanted.setdefault(place, set()).update(ids if place[1] else everyone)
+        learned = [*scope.train, *scope.valid] if scope and node.stage.fitted else []
+        for upstream in node.upstream:
+            self._want(upstream, scope, [*ids, *learned])
+
+    def _plan_place(self, plan: Plan, groups: dict, node: Node, scope: Scope | None) -> None:  # type: ignore[type-arg]
+        shards = self.shards(node, scope)
+        if shards is None:
+            plan.pending[node.name] += len(self.wanted[node, scope])
+            self._plan_fit(plan, node, scope)
+            return
+        listing = self._listing(node.digest)
+        for shard in shards:
+            if listing.get(shard.key) and self.store.find(node.digest, shard.key):
+                plan.cached[node.name] += len(shard.rows)
+            else:
+                ids = keys.digest(scope.name if scope else None, [row.id for row in shard.rows])
+                groups.setdefault((node.stage.modality, ids), []).append((node, scope, shard))
+
+    def _plan_fit(self, plan: Plan, node: Node, scope: Scope | None) -> None:
+        key = self._state_key(node, scope) if scope and node.stage.fitted else None
+        if key is None or scope is None or any(isinstance(job, FitJob) and job.state == key for job in plan.jobs):
+            return
+        train, valid = ([self.rows[i] for i in part] for part in (scope.train, scope.valid))
+        stored = {up.name: self._stored(up, scope, [*scope.train, *scope.valid]) for up in node.upstream}
+        if any(s is None for s in stored.values()):
+            return
+        labels = {row.id: self.labels[row.id] for row in (*train, *valid)}
+        upstream = {name: s for name, s in stored.items() if s is not None}
+        root = self.manifest.root
+        plan.jobs.append(
+            FitJob(node, scope.name, key, self.target, root, tuple(train), tuple(valid), labels, upstream)
+        )
+
+    def _extract_job(self, members: list[tuple[Node, Scope | None, Shard]]) -> ExtractJob | None:
+        ready: dict[Node, Run] = {}
+        for node, scope, shard in _upstream_first(members):
+            run = self._run(node, scope, shard, ready)
+            if run is not None:
+                ready[node] = run
+        if not ready:
+            return None
+        modality = members[0][0].stage.modality
+        return ExtractJob(modality, self.manifest.root, members[0][2].rows, tuple(ready.values()))
+
+    def _run(self, node: Node, scope: Scope | None, shard: Shard, here: Mapping[Node, Run]) -> Run | None:
+        ids = [row.id for row in shard.rows]
+        stored = {up.name: self._stored(up, scope, ids) for up in node.upstream if up not in here}
+        if any(s is None for s in stored.values()):
+            return None
+        index = self._index(node.digest)
+        copies = {key: index[key] for key in shard.keys if key in index}
+        upstream = {name: s for name, s in stored.items() if s is not None}
+        return Run(node, shard.key, shard.keys, *self._state(node, scope), copies, upstream)
+
+    def _stored(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> Stored | None:
+        """Where rows of an upstream stage stand; None while one of their shards is missing."""
+        shards = self.shards(node, scope)
+        by_id = self._row_keys(node, scope if node.scoped else None)
+        if shards is None or by_id is None:
+            return None
+        needed = set(ids)
+        touched = [shard for shard in shards if any(row.id in needed for row in shard.rows)]
+        if not all(shard.key in self._listing(node.digest) for shard in touched):
+            return None
+        return Stored(node.digest, tuple(shard.key for shard in touched), {i: by_id[i] for i in ids})
+
+    def _shard(self, rows: Sequence[Utterance], by_id: Mapping[str, str]) -> Shard:
+        row_keys = tuple(by_id[row.id] for row in rows)
+        return Shard(tuple(rows), row_keys, keys.shard_key([row.id for row in rows], row_keys))
+
+    def _row_keys(self, node: Node, scope: Scope | None) -> dict[str, str] | None:
+        """The key of each wanted row; None while a state it depends on is missing."""
+        place = (node, scope if node.scoped else None)
+        if place not in self._keys:
+            self._keys[place] = self._make_row_keys(*place)
+        return self._keys[place]
+
+    def _make_row_keys(self, node: Node, scope: Scope | None) -> dict[str, str] | None:
+        inputs = self._inputs(node, scope)
+        _, state = self._state(node, scope)
+        if inputs is None or (node.stage.fitted and state is None):
+            return None
+        wanted = self.wanted[node, scope]
+        return {i: keys.row_key(node.digest, state, [row[i] for row in inputs]) for i in wanted}
+
+    def _inputs(self, node: Node, scope: Scope | None) -> list[Mapping[str, str | None]] | None:
+        """For each input of a stage the digest or key of each row."""
+        found: list[Mapping[str, str | None]] = []
+        for source in node.inputs:
+            rows = self._row_keys(source, scope) if isinstance(source, Node) else self._raw(source)
+            if rows is None:
+                return None
+            found.append(rows)
+        return found
+
+    @cache  # noqa: B019 - a planner lives as long as one command
+    def _raw(self, kind: str) -> Mapping[str, str | None]:
+        if kind == "text":
+            return {row.id: keys.text_digest(row.text) for row in self.manifest.rows}
+        version = import_module(f"stages._{kind}").VERSION
+        make = {"audio": keys.audio_digest, "video": keys.video_digest}[kind]
+        return {row.id: make(getattr(row, kind), version) for row in self.manifest.rows}
+
+    def _state(self, node: Node, scope: Scope | None) -> tuple[str | None, str | None]:
+        """The key of a stage's state and the digest of its bytes; None for what is not there or not needed."""
+        key = self._state_key(node, scope) if node.stage.fitted else None
+        record = self.state_record(node, scope)
+        return key, record and record.object
+
+    def state_record(self, node: Node, scope: Scope | None) -> Record | None:
+        """The record of a stage's fitted state: who it learned from, its log; None while it is missing."""
+        key = self._state_key(node, scope) if node.stage.fitted else None
+        return self.store.find(node.digest + FITS, key) if key else None
+
+    def _state_key(self, node: Node, scope: Scope | None) -> str | None:
+        inputs = self._inputs(node, scope)
+        if inputs is None or scope is None:
+            return None
+        target = (self.target.task, self.target.classes)
+        train, valid = (
+            [(i, keys.digest([row[i] for row in inputs]), self.labels[i]) for i in part]
+            for part in (scope.train, scope.valid)
+        )
+        return keys.state_key(node.digest, target, train, valid)
+
+    def _listing(self, stage: str) -> dict[str, bool]:
+        if stage not in self._listings:
+            self._listings[stage] = self.store.listing(stage)
+        return self._listings[stage]
+
+    def _index(self, stage: str) -> dict[str, str]:
+        """Row key -> shard that holds it, over every shard of a stage; rows with a transient reason left out."""
+        if stage not in self._indexes:
+            found: dict[str, str] = {}
+            for shard in self._listing(stage):
+                if (stage, shard) not in self._rows_of:
+                    self._rows_of[stage, shard] = self._good_rows(stage, shard)
+                found.update(dict.fromkeys(self._rows_of[stage, shard], shard))
+            self._indexes[stage] = found
+        return self._indexes[stage]
+
+    def _good_rows(self, stage: str, shard: str) -> list[str]:
+        record = self.store.find(stage, shard)
+        if record is None:
+            return []
+        table = pq.read_table(self.store.path(record), columns=["row_key", "reason"])
+        pairs = zip(table["row_key"].to_pylist(), table["reason"].to_pylist(), strict=True)
+        return [key.hex() for key, reason in pairs if reason is None or not Reason(reason).transient]
+
+
+def _upstream_first(members: list[tuple[Node, Scope | None, Shard]]) -> list[tuple[Node, Scope | None, Shard]]:
+    return sorted(members, key=lambda member: _depth(member[0]))
+
+
+def _depth(node: Node) -> int:
+    return 1 + max((_depth(up) for up in node.upstream), default=0)

@@ -1,0 +1,105 @@
+"""What a person sees while a run is under way and at its end. Everything goes to standard error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipeline.driver import Report
+from pipeline.jobs import FitJob, Job
+from pipeline.outcome import Reason
+from pipeline.plan import Plan
+
+console = Console(stderr=True)
+
+
+class Bars:
+    """A live bar for each modality and one for fits, with rate and time left. A context manager; call it as a Watch."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:>7}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._seen: set[str] = set()
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, plan: Plan | None, job: Job | None) -> None:
+        for new in plan.jobs if plan else ():
+            if new.id not in self._seen:
+                self._seen.add(new.id)
+                self._grow(_bar(new), new.size)
+        if job is not None:
+            self._advance(_bar(job), job.size)
+
+    def _grow(self, name: str, size: int) -> None:
+        if name not in self._bars:
+            unit = "fits" if name == "fits" else "rows"
+            self._bars[name] = self._progress.add_task(name, total=0, unit=unit, rate="")
+        task = self._progress.tasks[self._bars[name]]
+        self._progress.update(task.id, total=(task.total or 0) + size)
+
+    def _advance(self, name: str, size: int) -> None:
+        self._progress.advance(self._bars[name], size)
+        task = self._progress.tasks[self._bars[name]]
+        speed = task.speed or (task.completed / task.elapsed if task.elapsed else 0)
+        self._progress.update(task.id, rate=f"{speed:.1f}/s")
+
+
+def _bar(job: Job) -> str:
+    return "fits" if isinstance(job, FitJob) else job.modality
+
+
+def outcome_table(report: Report) -> Table:
+    """Rows by stage: computed, copied from other shards, found in the cache; seconds."""
+    table = Table("stage", "computed", "copied", "cached", "seconds", title="Extraction")
+    total = Counter[str]()
+    for outcome in report.outcomes.values():
+        total.update(outcome.seconds)
+    for name in sorted({*total, *report.cached}):
+        computed, copied = (sum(getattr(o, kind)[name] for o in report.outcomes.values()) for kind in ("computed", "copied"))
+        table.add_row(name, str(computed), str(copied), str(report.cached.get(name, 0)), f"{total[name]:.1f}")
+    return table
+
+
+def reason_table(failed: dict[str, Counter[str]]) -> Table | None:
+    """Utterances without features, by modality and reason; None where every one has them."""
+    if not any(failed.values()):
+        return None
+    table = Table("modality", "reason", "utterances", "", title="Without features")
+    for modality, reasons in sorted(failed.items()):
+        for reason, count in reasons.most_common():
+            note = "will be tried again" if Reason(reason).transient else ""
+            table.add_row(modality, reason, str(count), note)
+    return table
+
+
+def plan_table(answer: dict[str, Any]) -> Table:
+    """What a plan would compute, by stage."""
+    table = Table("stage", "compute", "copy", "behind a fit", "cached", "core time", "disk", title="Plan")
+    kinds = ("compute", "copy", "pending", "cached")
+    for name in sorted({name for kind in kinds for name in answer[kind]}):
+        cost = answer["estimate"].get(name, {})
+        seconds, size = cost.get("core_seconds"), cost.get("megabytes")
+        figures = ["not measured here" if v is None else f"{v} {unit}" for v, unit in ((seconds, "s"), (size, "MB"))]
+        table.add_row(name, *(str(answer[kind].get(name, 0)) for kind in kinds), *(figures if cost else ["", ""]))
+    for fit in answer["fits"]:
+        table.add_row(fit, "fit", "", "", "", "", "")
+    return table

@@ -1,0 +1,106 @@
+"""The Reader contract: what a corpus file in `manifests/` provides."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pipeline.errors import InputError, closest
+from pipeline.utterance import Utterance
+
+Task = Literal["multiclass", "multilabel", "regression"]
+Label = int | float | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label protocol: a filter over the whole scan. `of` returns None for an utterance the protocol leaves out.
+
+    A multiclass label is an index into `classes`, a multilabel one a tuple of 0 and 1 with one place for each of
+    `classes`, a regression label a number.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    of: Callable[[Utterance], Label | None]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Ids of the utterances of one train, validation and test part; disjoint, and test shares no group with train."""
+
+    name: str
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+class Reader(ABC):
+    """Reads one corpus from its release on disk. Its fields are the recipe's `[dataset]` options for this reader."""
+
+    layout: ClassVar[str]
+    obtain: ClassVar[str]
+    labels: ClassVar[Mapping[str, Labels]]
+    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+
+    @abstractmethod
+    def scan(self, root: Path) -> list[Utterance]:
+        """Every utterance of the corpus, without digests.
+
+        Raises InputError, naming where it looked, `layout` and `obtain`, when `root` is not this corpus.
+        """
+
+    def prepare(self, root: Path) -> None:
+        """Puts the corpus at `root` if the reader can make it; a released corpus can't, so does nothing."""
+
+    @abstractmethod
+    def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+        """The folds of `protocol` (`official` or `cv`) over `rows`, those the label protocol keeps."""
+
+    def bounds(self, rows: Sequence[Utterance]) -> Mapping[str, float]:
+        """Accuracies known in advance for `rows`, by what they bound: only a synthetic corpus has any."""
+        return {}
+
+    def protocol(self, name: str) -> Labels:
+        """The label protocol of that name; raises InputError with the closest one otherwise."""
+        if name not in self.labels:
+            raise InputError(f"no label protocol {name!r}: {closest(name, self.labels)}")
+        return self.labels[name]
+
+    def missing(self, root: Path) -> InputError:
+        """The one message for a root that is absent or holds something else."""
+        return InputError(f"{root} is not this corpus.\nExpected layout:\n{self.layout}\n{self.obtain}")
+
+
+def held_out(rows: Sequence[Utterance], share: float, seed: str) -> tuple[list[Utterance], list[Utterance]]:
+    """Splits `rows` into (rest, held out), whole dialogues going to one side, about `share` of the dialogues held out.
+
+    Which ones is a function of `seed` and the dialogues' names (X16), at least one where there are two.
+    """
+    names = sorted({row.dialogue for row in rows})
+    count = min(len(names) - 1, max(1, round(share * len(names))))
+    chosen = set(random.Random(seed).sample(names, count)) if count > 0 else set()
+    return [r for r in rows if r.dialogue not in chosen], [r for r in rows if r.dialogue in chosen]
+
+
+def leave_one_out(rows: Sequence[Utterance], key: Callable[[Utterance], str | None], valid: float = 0.1) -> list[Fold]:
+    """One fold for each value of `key` (a session, say): that value tests, about `valid` of the rest validate (X16)."""
+    folds = []
+    for group in sorted({name for row in rows if (name := key(row)) is not None}):
+        test = [row for row in rows if key(row) == group]
+        train, held = held_out([row for row in rows if key(row) != group], valid, f"valid-{group}")
+        folds.append(fold(f"test-{group}", train, held, test))
+    return folds
+
+
+def fold(name: str, train: Sequence[Utterance], valid: Sequence[Utterance], test: Sequence[Utterance]) -> Fold:
+    """A fold of rows, checked: raises InputError where two parts share an utterance."""
+    parts = [tuple(row.id for row in part) for part in (train, valid, test)]
+    ids = [name for part in parts for name in part]
+    if len(ids) != len(set(ids)):
+        raise InputError(f"fold {name}: its parts share utterances")
+    return Fold(name, *parts)

@@ -1,0 +1,168 @@
+"""A command's work, without the command line: open a corpus, extract, plan."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import coverage, manifest, plugins, recipe
+from pipeline.driver import Corpus, Report, drive
+from pipeline.errors import InputError, closest
+from pipeline.extract import Knobs
+from pipeline.home import Home
+from pipeline.inline import Inline
+from pipeline.plan import Planner
+from pipeline.progress import Bars, console, outcome_table, reason_table
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.schedule import Workers
+
+RECIPES = Path(plugins.__file__).parents[1] / "manifests"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call may say beside the recipe: none of it changes values but `root`, `protocol` and `changes`."""
+
+    dataset: str
+    root: str = ""
+    modality: str = ""
+    features: tuple[str, ...] = ()
+    protocol: str = ""
+    workers: int | None = None
+    scheduler: str = ""
+    gpus: int = 0
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A corpus opened for work."""
+
+    home: Home
+    options: Options
+    corpus: Corpus
+    planner: Planner
+
+    @classmethod
+    def open(cls, home: Home, options: Options) -> Session:
+        """Reads the recipe, scans the corpus, and plans for what the options ask.
+
+        `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
+        """
+        path = Path(options.dataset) if options.dataset.endswith(".toml") else RECIPES / f"{options.dataset}.toml"
+        read = recipe.load(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
+        _known(options, read)
+        scanned = manifest.build(read.reader, read.root, home.memory)
+        corpus = Corpus.of(read, scanned, options.protocol)
+        places = corpus.places(options.modality or None, options.features)
+        planner = Planner(scanned, Store(home.cache), corpus.target, corpus.labels, places)
+        return cls(home, options, corpus, planner)
+
+    def extract(self) -> Report:
+        """Extracts what is missing, with live bars; see `drive`."""
+        knobs = Knobs(device="cuda" if self.options.gpus else "cpu")
+        with Bars() as bars:
+            report = drive(self.planner, self.workers, knobs, bars)
+        self.home.remember(self.options.dataset)
+        return report
+
+    def workers(self) -> Workers | Inline:
+        """The workers of this call, not started yet."""
+        if self.options.workers == 0:
+            return Inline()
+        from pipeline.schedule import Workers
+
+        return Workers(self.options.scheduler, self.options.workers, self.options.gpus)
+
+
+def _known(options: Options, read: recipe.Recipe) -> None:
+    modalities = {m for selections in read.features.values() for m in selections}
+    if options.modality and options.modality not in modalities:
+        raise InputError(f"no modality {options.modality!r} in this recipe: {closest(options.modality, modalities)}")
+    for name in set(options.features) - read.features.keys():
+        raise InputError(f"no feature set {name!r} in this recipe: {closest(name, read.features)}")
+
+
+def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
+    """`affectory extract`: the answer as JSON-able data, and whether too many clips failed."""
+    began = time.perf_counter()
+    session = Session.open(home, options)
+    report = session.extract()
+    by_utterance = coverage.reasons(session.corpus, session.planner)
+    failed = coverage.counts(by_utterance)
+    over = coverage.over_limit(session.corpus, by_utterance)
+    _show(report, failed, over, session.corpus.recipe.max_failed)
+    totals = {kind: _total(report, kind) for kind in ("computed", "copied", "calls")}
+    answer = {
+        "dataset": session.corpus.recipe.name,
+        "jobs": report.jobs,
+        **totals,
+        "cached": report.cached,
+        "failed": {modality: dict(found) for modality, found in failed.items() if found},
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    return answer, bool(over)
+
+
+def _total(report: Report, kind: str) -> dict[str, int]:
+    total = Counter[str]()
+    for outcome in report.outcomes.values():
+        total.update(getattr(outcome, kind))
+    return dict(sorted(total.items()))
+
+
+def _show(report: Report, failed: dict[str, Counter[str]], over: dict[str, float], limit: float) -> None:
+    console.print(outcome_table(report))
+    if not report.jobs:
+        console.print("Nothing to do: everything this recipe asks for is in the cache.")
+    table = reason_table(failed)
+    if table is not None:
+        console.print(table)
+    for modality, share in over.items():
+        console.print(f"[red]{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}[/red]")
+
+
+def plan(home: Home, options: Options) -> dict[str, Any]:
+    """`affectory plan`: what `extract` would compute, by stage, with what a row has cost here before."""
+    session = Session.open(home, options)
+    found = session.planner.plan()
+    todo = Counter[str]()
+    copied = Counter[str]()
+    for job in found.jobs:
+        for run in getattr(job, "runs", ()):
+            todo[run.node.name] += len(run.keys) - len(run.copies)
+            copied[run.node.name] += len(run.copies)
+    fits = [f"{job.node.name} on {job.scope}" for job in found.jobs if not hasattr(job, "runs")]
+    return {
+        "dataset": session.corpus.recipe.name,
+        "compute": dict(todo),
+        "copy": dict(copied),
+        "fits": fits,
+        "pending": dict(found.pending),
+        "cached": dict(found.cached),
+        "estimate": _estimate(session, todo + found.pending),
+    }
+
+
+def _estimate(session: Session, rows: Counter[str]) -> dict[str, dict[str, float | None]]:
+    """Seconds of one core and bytes for each stage, from earlier shards of that stage; None where there is none."""
+    rates = session.planner.store.rates()
+    found: dict[str, dict[str, float | None]] = {}
+    for name, count in rows.items():
+        seconds, size = rates.get(name, (None, None))
+        found[name] = {
+            "core_seconds": None if seconds is None else round(seconds * count, 1),
+            "megabytes": None if size is None else round(size * count / 1e6, 2),
+        }
+    return found
+
+
+def features_of(model: type[Any], given: Sequence[str]) -> tuple[str, ...]:
+    """The feature sets a model eats."""
+    return tuple(given) or (model.features,)

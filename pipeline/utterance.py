@@ -1,0 +1,132 @@
+"""The row of a manifest: one utterance, where its media lie, and its Arrow schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+Value = str | float | int | None
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """A stretch of an audio file. Times are seconds in that file; None is its beginning or its end."""
+
+    path: str
+    start_s: float | None = None
+    end_s: float | None = None
+    channel: int | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """A stretch of a video file; `crop` is (left, top, width, height) as fractions of the frame."""
+
+    path: str
+    start_s: float | None = None
+    end_s: float | None = None
+    crop: tuple[float, float, float, float] | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """One utterance of one speaker.
+
+    Paths are relative to the corpus root. `start_s` and `end_s` are the annotation's own times and stand in no key.
+    `split` and `session` are the corpus's own; `labels` holds every annotation, from which a protocol makes a label.
+    """
+
+    id: str
+    dialogue: str
+    turn: int
+    speaker: str | None = None
+    text: str | None = None
+    audio: Audio | None = None
+    video: Video | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    split: str | None = None
+    session: str | None = None
+    labels: Mapping[str, Value] = field(default_factory=dict)
+
+
+_AUDIO = pa.struct(
+    [
+        ("path", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("channel", pa.int32()),
+        ("digest", pa.string()),
+    ]
+)
+_VIDEO = pa.struct(
+    [
+        ("path", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("crop", pa.list_(pa.float64())),
+        ("digest", pa.string()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("utterance", pa.string()),
+        ("dialogue", pa.string()),
+        ("turn", pa.int32()),
+        ("speaker", pa.string()),
+        ("text", pa.string()),
+        ("audio", _AUDIO),
+        ("video", _VIDEO),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("split", pa.string()),
+        ("session", pa.string()),
+    ]
+)
+
+
+def in_order(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """Sorts by dialogue, start and id: the order of every manifest, so that a scan's order never matters."""
+    return sorted(utterances, key=lambda u: (u.dialogue, u.start_s if u.start_s is not None else u.turn, u.id))
+
+
+def to_table(utterances: Iterable[Utterance]) -> pa.Table:
+    """The rows as Arrow: `SCHEMA`, then one column for each annotation, named `label.<name>`."""
+    rows = list(utterances)
+    columns: dict[str, Any] = {name: [_cell(row, name) for row in rows] for name in SCHEMA.names}
+    table = pa.table(columns, schema=SCHEMA)
+    for name in sorted({name for row in rows for name in row.labels}):
+        table = table.append_column(f"label.{name}", pa.array([row.labels.get(name) for row in rows]))
+    return table
+
+
+def _cell(row: Utterance, name: str) -> Any:
+    value = getattr(row, "id" if name == "utterance" else name)
+    return asdict(value) if isinstance(value, Audio | Video) else value
+
+
+def from_table(table: pa.Table) -> list[Utterance]:
+    """The inverse of `to_table`."""
+    labels = [name for name in table.column_names if name.startswith("label.")]
+    return [_row(record, labels) for record in table.to_pylist()]
+
+
+def _row(record: dict[str, Any], labels: list[str]) -> Utterance:
+    annotations = {name.removeprefix("label."): record.pop(name) for name in labels}
+    audio, video = record.pop("audio"), record.pop("video")
+    if video and video["crop"]:
+        video["crop"] = tuple(video["crop"])
+    return Utterance(
+        id=record.pop("utterance"),
+        audio=Audio(**audio) if audio else None,
+        video=Video(**video) if video else None,
+        labels={name: value for name, value in annotations.items() if value is not None},
+        **record,
+    )

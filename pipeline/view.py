@@ -1,0 +1,156 @@
+"""Builds what a model trains on: for each modality of a feature set and fold, one aligned column from the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline import keys, shards
+from pipeline.align import Align, auto_length
+from pipeline.columns import write_column
+from pipeline.driver import Corpus
+from pipeline.errors import InputError
+from pipeline.plan import Planner, Shard
+from pipeline.reader import Fold
+from pipeline.recipe import Node, Selection
+from pipeline.scope import Scope
+from pipeline.stage import Modality, Track
+from pipeline.utterance import Utterance
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one stage in one fold: where each utterance's row stands."""
+
+    node: Node
+    keys: Mapping[str, str]
+    shards: tuple[Shard, ...]
+
+
+def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, home: Path) -> dict[Modality, Path]:
+    """The directory of each modality's column, written where it is missing.
+
+    Raises InputError where features are not extracted yet, or where a fit saw a test row of the fold.
+    """
+    selections = corpus.recipe.features[features]
+    return {m: _column(corpus, planner, selection, fold, home) for m, selection in selections.items()}
+
+
+def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold | None, home: Path) -> Path:
+    parts = [_part(corpus, planner, node, fold) for node in selection.parts]
+    rows = corpus.manifest.rows
+    length = selection.align.length
+    if length == "auto":
+        if fold is None:
+            raise InputError('align.length = "auto" needs labelled train rows')
+        length = auto_length(_steps(planner, parts[0], set(fold.train)))
+    to = Align(selection.align.mode, length)
+    key = keys.view_key([[part.keys[row.id] for row in rows] for part in parts], to.mode, to.length)
+    path = home / "views" / key
+    if not (path / "column.json").exists():
+        dims, names, dtype = _about(planner, parts)
+        write_column(path, _tracks(planner, parts, rows), len(rows), to, sum(dims), names=names, dtype=dtype)
+    return path
+
+
+def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Part:
+    places: Sequence[Scope | None] = corpus.scopes[fold.name] if node.scoped and fold else [None]
+    by_id: dict[str, str] = {}
+    found: list[Shard] = []
+    for scope in places:
+        made = planner.shards(node, scope)
+        if made is None or not all(planner.store.find(node.digest, shard.key) for shard in made):
+            raise InputError(f"{node.name} is not extracted for all rows: run `affectory extract` first")
+        if scope is not None and fold is not None:
+            _refuse_leaks(planner, node, scope, fold)
+        applied = None if scope is None else set(scope.apply)
+        for shard in made:
+            pairs = zip(shard.rows, shard.keys, strict=True)
+            by_id.update((row.id, key) for row, key in pairs if applied is None or row.id in applied)
+        found += made
+    return Part(node, by_id, tuple(found))
+
+
+def _refuse_leaks(planner: Planner, node: Node, scope: Scope, fold: Fold) -> None:
+    """Raises InputError where a state behind these features learned from a test row of the fold, by its own record."""
+    for upstream in node.upstream:
+        _refuse_leaks(planner, upstream, scope, fold)
+    if not node.stage.fitted:
+        return
+    record = planner.state_record(node, scope)
+    seen = {*record.about["train"], *record.about["valid"]} if record else set()
+    leaked = seen & set(fold.test)
+    if leaked:
+        raise InputError(f"the state of {node.name} saw test rows of {fold.name}: {', '.join(sorted(leaked)[:5])}")
+
+
+def _steps(planner: Planner, part: Part, train: set[str]) -> list[int]:
+    found = []
+    for shard in part.shards:
+        path = planner.store.open(part.node.digest, shard.key)
+        table = pq.read_table(path, columns=["utterance", "frames"])
+        pairs = zip(table["utterance"].to_pylist(), table["frames"].to_pylist(), strict=True)
+        found += [frames for name, frames in pairs if name in train and frames]
+    return found
+
+
+def _about(planner: Planner, parts: Sequence[Part]) -> tuple[list[int], list[str], str]:
+    found = []
+    for part in parts:
+        path = planner.store.open(part.node.digest, part.shards[0].key)
+        found.append(shards.about(pq.read_table(path, columns=["utterance"])))
+    names = [f"{p.node.name}.{name}" for p, about in zip(parts, found, strict=True) for name in about["names"]]
+    dtype = "float32" if any(about["dtype"] == "float32" for about in found) else "float16"
+    return [about["dim"] for about in found], names, dtype
+
+
+def _tracks(planner: Planner, parts: Sequence[Part], rows: Sequence[Utterance]) -> Iterator[tuple[int, Track | None]]:
+    index = {row.id: i for i, row in enumerate(rows)}
+    others = [_Lookup(planner, part) for part in parts[1:]]
+    first = parts[0]
+    for shard in first.shards:
+        for name, key, track in _read(planner, first.node, shard):
+            if first.keys.get(name) == key:
+                yield index[name], _concatenated([track, *(other[name] for other in others)], name)
+
+
+def _concatenated(tracks: Sequence[Track], name: str) -> Track | None:
+    """[T, D1], [T, D2] -> [T, D1 + D2]; tracks on one grid differ by a step at most, the longer loses it."""
+    if any(track.values is None for track in tracks):
+        return None
+    lengths = [len(track.values) for track in tracks if track.values is not None]
+    if max(lengths) - min(lengths) > 1:
+        raise InputError(f"{name}: concatenated stages have {lengths} steps; give them the same rate_hz")
+    steps = min(lengths)
+    values = np.concatenate([t.values[:steps] for t in tracks if t.values is not None], axis=1)
+    valid = np.all([t.valid[:steps] for t in tracks if t.valid is not None], axis=0)
+    return Track.of(values, valid=valid)
+
+
+def _read(planner: Planner, node: Node, shard: Shard) -> Iterator[tuple[str, str, Track]]:
+    return shards.read(pq.read_table(planner.store.open(node.digest, shard.key)))
+
+
+class _Lookup:
+    """Tracks of a part by utterance, one shard in memory at a time."""
+
+    def __init__(self, planner: Planner, part: Part) -> None:
+        self._planner, self._part = planner, part
+        self._place = {
+            row.id: shard
+            for shard in part.shards
+            for row, key in zip(shard.rows, shard.keys, strict=True)
+            if part.keys.get(row.id) == key
+        }
+        self._held: tuple[str, dict[str, Track]] = ("", {})
+
+    def __getitem__(self, name: str) -> Track:
+        shard = self._place[name]
+        if self._held[0] != shard.key:
+            tracks = {found: track for found, _, track in _read(self._planner, self._part.node, shard)}
+            self._held = (shard.key, tracks)
+        return self._held[1][name]
