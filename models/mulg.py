@@ -1,0 +1,261 @@
+"""MulG: directed pairwise cross-modal attention, GRU, feature cascade. Numbers in brackets are the paper's equations.
+
+Shapes: B rows of the batch, T steps of a target and S of a source (every modality has its own length), D features
+of a modality as they arrive, d the hidden width, P directed pairs that end at one target. Ids such as G11 and X11
+are the project's decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from models._layers import (
+    FeedForward,
+    Input,
+    MultiHeadAttention,
+    Prediction,
+    Residual,
+    Standardiser,
+    Variant,
+    check_choices,
+    expand,
+    in_order,
+    masked_softmax,
+    sinusoids,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MulGConfig:
+    """Every choice the paper leaves open. Raises ValueError for a value that is not a choice.
+
+    Dropouts are Table 1's for MOSEI, which are Table 7's but for the text (G14); recipes give the other corpora's.
+    """
+
+    width: int = 50  # G12, X2: Table 7's orig_d, the FC of each modality
+    hidden: int = 40  # Table 1
+    pairs: Literal["cross", "self", "none"] = "cross"  # ablations: self-attention (G6), no cross-modal attention
+    attention: Literal["multihead", "bilinear"] = "multihead"  # G11: "bilinear" is (5)-(7) to the letter
+    layers: int = 2  # Table 7; of multi-head attention
+    heads: int = 4  # Table 7; of multi-head attention
+    residual: Variant = "pre_ln"  # G9
+    gru: Literal["per_target", "per_pair"] = "per_target"  # X11
+    gru_cell: Literal["torch", "paper"] = "torch"  # G10: "paper" is (1)-(4) to the letter
+    gru_layers: int = 2  # the paper's discussion
+    embed_dropout: float = 0.3  # of the text's features
+    attn_dropout: float = 0.1
+    relu_dropout: float = 0.1
+    res_dropout: float = 0.1
+    out_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+class _CrossModal(nn.Module):
+    """One directed pair of Fig. 3: layers of (multi-head attention to the source, feed-forward) on the target."""
+
+    def __init__(self, config: MulGConfig) -> None:
+        super().__init__()
+        d = config.hidden
+        self.normalise = nn.LayerNorm(d)
+        self.attend = nn.ModuleList(
+            MultiHeadAttention(d, config.heads, config.attn_dropout) for _ in range(config.layers)
+        )
+        self.feed = nn.ModuleList(
+            FeedForward(d, 4 * d, config.relu_dropout, config.res_dropout) for _ in range(config.layers)
+        )
+        self.drop = nn.Dropout(config.res_dropout)
+        self.residual = Residual(config.residual, d, 2 * config.layers)
+
+    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and the last layer's weights [B, T, S]."""
+        source = self.normalise(_with_positions(source))
+        maps: list[Tensor] = []
+
+        def attention(attend: nn.Module, x: Tensor) -> Tensor:
+            attended, weights = attend(x, source, valid)
+            maps.append(weights)
+            dropped: Tensor = self.drop(attended)
+            return dropped
+
+        layers = zip(self.attend, self.feed, strict=True)
+        branches = [branch for attend, feed in layers for branch in (partial(attention, attend), feed)]
+        return self.residual(_with_positions(target), branches), maps[-1]
+
+
+class _Bilinear(nn.Module):
+    """One directed pair by (5)-(7): a bilinear score, and the raw source weighted by its softmax."""
+
+    def __init__(self, config: MulGConfig) -> None:
+        super().__init__()
+        self.w = nn.Parameter(nn.init.xavier_uniform_(torch.empty(config.hidden, config.hidden)))
+        self.drop = nn.Dropout(config.attn_dropout)
+
+    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and the weights [B, T, S]."""
+        e = target @ self.w @ source.mT  # (5)
+        alpha = masked_softmax(e, valid.unsqueeze(1))  # (6)
+        return self.drop(alpha).to(source.dtype) @ source, alpha  # (7)
+
+
+class _TorchGRU(nn.Module):
+    """torch's GRU over the valid steps alone (G10, X11)."""
+
+    def __init__(self, dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(dim, hidden, layers, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
+        valid_first = mask.int().argsort(dim=1, descending=True, stable=True)  # steps may be invalid in the middle
+        x = x.gather(1, valid_first.unsqueeze(-1).expand_as(x))
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # a sequence of nothing cannot be packed
+        _, states = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        last: Tensor = states[-1]  # [layers, B, hidden] -> [B, hidden]
+        return last.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+
+
+class _PaperGRU(nn.Module):
+    """(1)-(4) to the letter (G10): no biases, the reset before W_hs, and z -> 1 taking the candidate."""
+
+    def __init__(self, dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        dims = [dim] + [hidden] * (layers - 1)
+        self.w_x = nn.ModuleList(nn.Linear(d, 3 * hidden, bias=False) for d in dims)  # W_xr, W_xz, W_xs
+        self.w_h = nn.ModuleList(nn.Linear(hidden, 2 * hidden, bias=False) for _ in dims)  # W_hr, W_hz
+        self.w_hs = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in dims)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
+        for w_x, w_h, w_hs in zip(self.w_x, self.w_h, self.w_hs, strict=True):
+            h = x.new_zeros(len(x), self.hidden)
+            states = []
+            for x_t, valid in zip(w_x(x).unbind(dim=1), mask.unbind(dim=1), strict=True):
+                h = torch.where(valid.unsqueeze(-1), self._step(x_t, h, w_h, w_hs), h)
+                states.append(h)
+            x = torch.stack(states, dim=1)  # [B, T, hidden]
+        return h
+
+    def _step(self, x_t: Tensor, h: Tensor, w_h: nn.Module, w_hs: nn.Module) -> Tensor:
+        x_r, x_z, x_s = x_t.chunk(3, dim=-1)
+        h_r, h_z = w_h(h).chunk(2, dim=-1)
+        r = torch.sigmoid(x_r + h_r)  # (1)
+        z = torch.sigmoid(x_z + h_z)  # (2)
+        candidate = torch.tanh(x_s + w_hs(r * h))  # (3)
+        return (1 - z) * h + z * candidate  # (4)
+
+
+class MulG(nn.Module):
+    """Each modality attends to every other, a GRU reads what it found, the last states are fused: (1)-(9).
+
+    inputs: modality -> Input, one to three of text, audio, visual, each of its own length; with one modality there
+    is no cross-modal attention. Raises ValueError if the heads do not divide the hidden width.
+    """
+
+    Config = MulGConfig
+    features: ClassVar[str] = "mulg"
+    # Read from the class: an instance has torch's flag under this name.
+    training: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(  # type: ignore[misc, assignment]
+        {  # Table 1 for MOSEI; MOSI 100 epochs of batches of 128, IEMOCAP 50 of 32
+            "epochs": 50,
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "weight_decay": 0.0,
+            "decay_factor": 1.0,
+            "decay_every": 0,
+            "clip_norm": 0.8,  # X11
+            "unimodal_pretrain": False,  # X8
+        }
+    )
+
+    def __init__(self, config: MulGConfig, inputs: Mapping[str, Input], outputs: int) -> None:
+        super().__init__()
+        self.config, self.modalities = config, in_order(inputs)
+        self.lengths = {m: inputs[m].length for m in self.modalities}
+        d = config.hidden
+        self.standardise = Standardiser({m: inputs[m].dim for m in self.modalities})
+        self.embed_drop = nn.Dropout(config.embed_dropout)
+        self.refine = nn.ModuleDict(
+            {m: nn.Sequential(nn.Linear(inputs[m].dim, config.width), nn.ReLU()) for m in self.modalities}
+        )
+        self.conv = nn.ModuleDict({m: nn.Conv1d(config.width, d, kernel_size=1) for m in self.modalities})
+        self._add_pairs()
+        self._add_recurrence()
+        self.fuse = nn.Linear(len(self.gru) * d, d)  # W_fusion, b_fusion
+        self.residual = Residual(config.residual, d, 1)
+        self.feed = FeedForward(d, d, config.out_dropout)
+        self.head = nn.Linear(d, outputs)
+
+    def _add_pairs(self) -> None:
+        self.pairs = {
+            f"{source}->{target}": (source, target) for target in self.modalities for source in self._sources(target)
+        }
+        attend = _CrossModal if self.config.attention == "multihead" else _Bilinear
+        self.attend = nn.ModuleDict({pair: attend(self.config) for pair in self.pairs})
+
+    def _sources(self, target: str) -> list[str]:
+        others = [m for m in self.modalities if m != target]
+        return {"cross": others, "self": [target], "none": []}[self.config.pairs]
+
+    def _add_recurrence(self) -> None:
+        """A stream is what one GRU reads: its target modality, and the pairs that end there."""
+        self.streams = {m: (m, [p for p, (_, target) in self.pairs.items() if target == m]) for m in self.modalities}
+        if self.config.gru == "per_pair" and self.pairs:
+            self.streams = {pair: (target, [pair]) for pair, (_, target) in self.pairs.items()}
+        cell = _TorchGRU if self.config.gru_cell == "torch" else _PaperGRU
+        d, layers = self.config.hidden, self.config.gru_layers
+        self.gru = nn.ModuleDict({s: cell(d * max(len(p), 1), d, layers) for s, (_, p) in self.streams.items()})
+
+    def reductions(self) -> dict[str, nn.Module]:
+        """The trainable FC of each modality, [B, T, D] -> [B, T, width], of standardised features (G12, X8)."""
+        return dict(self.refine.items())
+
+    def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
+        """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs], attention.
+
+        T need not be the aligned length: steps that are invalid in the whole batch may be cut off at the end.
+        """
+        x, masks = self._embed(values, masks)
+        found, maps = {}, {}
+        for pair, (source, target) in self.pairs.items():
+            found[pair], maps[pair] = self.attend[pair](x[target], x[source], masks[source])
+        h_concat = torch.cat([self._read(stream, x, found, masks) for stream in self.gru], dim=-1)  # (8)
+        h_reduced = self.fuse(h_concat)  # (9); [B, d]
+        logits = self.head(self.residual(h_reduced, [self.feed]))
+        return Prediction(logits, attention={pair: weights.detach() for pair, weights in maps.items()} or None)
+
+    def _embed(
+        self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        x: dict[str, Tensor] = {}
+        steps: dict[str, Tensor] = {}
+        for m, v in self.standardise({m: values[m] for m in self.modalities}, masks).items():
+            v = self.refine[m](self.embed_drop(v) if m == "text" else v)  # [B, T, width]
+            v = self.conv[m](v.mT).mT  # [B, width, T] -> [B, d, T] -> [B, T, d]
+            x[m], steps[m] = expand(v, masks[m], self.lengths[m])
+        return x, steps
+
+    def _read(
+        self, stream: str, x: Mapping[str, Tensor], found: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> Tensor:
+        target, pairs = self.streams[stream]
+        sequence = torch.cat([found[pair] for pair in pairs], dim=-1) if pairs else x[target]  # [B, T, P d]
+        h: Tensor = self.gru[stream](sequence, masks[target])
+        return h
+
+
+def _with_positions(x: Tensor) -> Tensor:
+    return math.sqrt(x.shape[-1]) * x + sinusoids(x.shape[1], x.shape[2], like=x)  # X11; [B, T, d]

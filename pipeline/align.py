@@ -1,0 +1,75 @@
+"""Brings the steps of a track to the length a model wants: pad or crop, sample, broadcast (X2, X5, X6).
+
+Shapes: T steps of a track, L steps after alignment, D features. Needs numpy alone, so that a plan can read it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError, closest
+
+Mode = Literal["pad", "sample", "broadcast"]
+
+
+@dataclass(frozen=True)
+class Align:
+    """How a modality becomes `length` steps. Raises InputError for an unknown mode or a length below 1."""
+
+    mode: Mode
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"no align mode {self.mode!r}: {closest(self.mode, get_args(Mode))}")
+        if self.length < 1:
+            raise InputError(f"align.length must be at least 1, got {self.length}")
+
+    @property
+    def stored(self) -> int:
+        """Steps kept on disk: one vector for `broadcast`, which stands for all L (X6)."""
+        return 1 if self.mode == "broadcast" else self.length
+
+    def cropped(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """How many of `steps` (any shape) are cut off at the end; `sample` spans the whole track, so cuts nothing."""
+        return np.maximum(steps - self.length, 0) if self.mode == "pad" else np.zeros_like(steps)
+
+
+def align(
+    values: NDArray[Any], valid: NDArray[np.bool_], mode: Mode, length: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """values [T, D] and valid [T] -> values [L, D] and mask [L], or [1, D] and [1] for `broadcast`.
+
+    `pad` keeps the first L steps and pads at the end. `sample` takes the centre step of each of L equal bins of the
+    track, so that with T < L the nearest step repeats (X5); the mask follows the steps. Padded and invalid steps are
+    zero and False. Raises InputError where `broadcast` meets more than one step.
+    """
+    steps = len(values)
+    if mode == "broadcast" and steps > 1:
+        raise InputError(
+            f'align = {{ mode = "broadcast" }} takes one vector an utterance, got {steps} steps: '
+            'use mode = "pad" or "sample", or a stage that returns one vector'
+        )
+    target = Align(mode, length).stored
+    taken = _centres(steps, length) if mode == "sample" else np.arange(min(steps, target))
+    out = np.zeros((target, values.shape[1]), values.dtype)
+    mask = np.zeros(target, bool)
+    mask[: len(taken)] = valid[taken]
+    out[mask] = values[taken[valid[taken]]]
+    return out, mask
+
+
+def auto_length(lengths: Sequence[int]) -> int:
+    """The 99th percentile of the numbers of steps of the train rows, rounded up; at least 1."""
+    return max(1, math.ceil(np.percentile(np.asarray(lengths), 99))) if len(lengths) else 1
+
+
+def _centres(steps: int, length: int) -> NDArray[np.int64]:
+    bins = np.arange(length if steps else 0)
+    return (2 * bins + 1) * steps // (2 * length)  # floor((k + 1/2) T / L), in whole numbers

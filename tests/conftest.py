@@ -1,0 +1,58 @@
+"""Fixtures shared by all tests: the real-data kit, and a small demo corpus with its own home folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.small import Small
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def kit() -> Path:
+    """Real media and annotations, which are not part of the project."""
+    place = Path(os.environ.get("AFFECTORY_KIT") or ROOT.parent / "shared" / "kit")
+    if not place.is_dir():
+        pytest.skip("no real-data kit (AFFECTORY_KIT)")
+    return place
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty utterances of the demo corpus, written once."""
+    from manifests.demo import Demo
+
+    root = tmp_path_factory.mktemp("corpus") / "demo"
+    Demo(per_cell=2).prepare(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def extracted_home(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder after the small recipe ran over the small corpus."""
+    made = tmp_path_factory.mktemp("extracted")
+    Small(demo_root, made / "home", made / "small.toml").extract()
+    return made / "home"
+
+
+@pytest.fixture
+def extracted(small: Small, extracted_home: Path) -> Small:
+    """As `small`, with everything extracted already."""
+    shutil.copytree(extracted_home, small.home)
+    return small
+
+
+@pytest.fixture
+def small(demo_root: Path, tmp_path: Path) -> Small:
+    """A copy of the small corpus to change at will, with an empty home."""
+    root = tmp_path / "corpus"
+    shutil.copytree(demo_root, root)
+    return Small(root, tmp_path / "home", tmp_path / "small.toml")

@@ -1,0 +1,224 @@
+"""Rules that every stage keeps, whatever it extracts. They run over all files of `stages/`; see `cases.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.plugins import find, names
+from pipeline.stage import RAW, Item, Spec, Stage, Track
+from tests.contracts.cases import CASES, build, fit, odd, ordinary, ready
+
+STAGES = names("stages")
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "transformers", "gensim", "cv2", "librosa", "opensmile")
+EACH = pytest.mark.parametrize("name", STAGES)
+EACH_CASE = pytest.mark.parametrize(
+    ("name", "index"),
+    [(name, index) for name in STAGES for index in range(len(CASES.get(name, ())))],
+)
+
+
+@EACH
+def test_a_stage_has_a_case_to_be_tested_with(name: str) -> None:
+    assert name in CASES, f"stages/{name}.py has no parameters in CASES of tests/contracts/cases.py: add them there"
+
+
+def test_a_case_is_of_a_stage_that_exists() -> None:
+    assert set(CASES) <= set(STAGES)
+
+
+@EACH
+def test_a_stage_says_what_it_is(name: str) -> None:
+    stage = find("stages", name, Stage)  # type: ignore[type-abstract]
+    assert isinstance(stage.version, int) and stage.version >= 1
+    assert name.startswith(f"{stage.modality}_")
+    assert stage.inputs and all(source in RAW or source in STAGES for source in stage.inputs)
+    assert all(RAW.get(source, stage.modality) == stage.modality for source in stage.inputs)
+    assert all(version(library) for library in stage.libraries)
+    assert stage.batch >= 1
+    assert stage.__doc__ and not stage.__doc__.startswith(f"{stage.__name__}(")
+
+
+@EACH_CASE
+def test_a_stage_is_imported_built_and_checked_without_anything_heavy(name: str, index: int) -> None:
+    stage = find("stages", name, Stage)  # type: ignore[type-abstract]
+    program = (
+        f"import sys, {stage.__module__} as module\n"
+        f"stage = module.{stage.__name__}(**{dict(CASES[name][index])!r})\n"
+        f"stage.check(), stage.fitted\n"
+        f"print(*(heavy for heavy in {HEAVY} if heavy in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.stderr, done.stdout.split()) == ("", [])
+
+
+@EACH
+def test_the_defaults_of_a_stage_do_not_contradict_each_other(name: str) -> None:
+    find("stages", name, Stage)().check()  # type: ignore[type-abstract]
+
+
+@EACH_CASE
+def test_parameters_are_frozen_and_can_be_written_as_json(name: str, index: int) -> None:
+    stage = build(name, index)
+    assert json.dumps(dataclasses.asdict(stage), allow_nan=False)
+    for field in dataclasses.fields(stage):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(stage, field.name, None)
+
+
+@EACH
+def test_every_parameter_is_read(name: str) -> None:
+    stage = find("stages", name, Stage)  # type: ignore[type-abstract]
+    source = inspect.getsource(importlib.import_module(stage.__module__))
+    unread = [f.name for f in dataclasses.fields(stage) if not re.search(rf"\bself\.{f.name}\b", source)]
+    assert unread == []
+
+
+@EACH_CASE
+def test_a_spec_names_each_dimension_once_or_none(name: str, index: int) -> None:
+    spec = ready(name, index).stage.spec(ready(name, index).loaded)
+    assert spec.dim >= 1 and spec.tolerance > 0
+    assert len(spec.names) in (0, spec.dim)
+    assert len(set(spec.names)) == len(spec.names)
+
+
+@EACH_CASE
+def test_a_track_is_what_the_spec_promises(name: str, index: int) -> None:
+    stage = ready(name, index)
+    tracks = stage(ordinary(stage.stage))
+    assert len(tracks) == 16
+    assert any(track.values is not None for track in tracks)
+    for track in tracks:
+        honours(track, stage.stage, stage.stage.spec(stage.loaded))
+
+
+@EACH_CASE
+def test_empty_short_silent_black_and_long_input_ends_in_values_or_a_reason(name: str, index: int) -> None:
+    stage = ready(name, index)
+    items = odd(stage.stage)
+    for item in items:
+        (track,) = stage([item])
+        honours(track, stage.stage, stage.stage.spec(stage.loaded))
+    assert len(stage(items)) == len(items)
+
+
+@EACH_CASE
+def test_an_item_spoils_none_beside_it(name: str, index: int) -> None:
+    stage = ready(name, index)
+    good, bad = ordinary(stage.stage)[:4], odd(stage.stage)
+    mixed = stage([*bad, *good, *bad])[len(bad) : len(bad) + len(good)]
+    alike(mixed, stage(good), tolerance(name, index))
+
+
+@EACH_CASE
+def test_the_same_input_gives_the_same_values_twice(name: str, index: int) -> None:
+    stage = ready(name, index)
+    items = ordinary(stage.stage)
+    alike(stage(items), stage(items), 0.0)
+
+
+@EACH_CASE
+def test_another_process_would_load_the_same(name: str, index: int) -> None:
+    stage = ready(name, index)
+    items, again = ordinary(stage.stage)[:4], build(name, index)
+    alike(again.transform(again.load("cpu"), stage.state, items), stage(items), 0.0)
+
+
+@EACH_CASE
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_values_do_not_depend_on_the_batch(name: str, index: int, size: int) -> None:
+    stage = ready(name, index)
+    items = ordinary(stage.stage)
+    batches = [stage(items[start : start + size]) for start in range(0, len(items), size)]
+    alike([track for batch in batches for track in batch], stage(items), tolerance(name, index))
+
+
+@EACH_CASE
+def test_values_do_not_depend_on_the_order(name: str, index: int) -> None:
+    stage = ready(name, index)
+    items = ordinary(stage.stage)
+    alike(stage(items[::-1])[::-1], stage(items), tolerance(name, index))
+
+
+@EACH_CASE
+def test_no_items_give_no_tracks(name: str, index: int) -> None:
+    assert ready(name, index)([]) == []
+
+
+@EACH_CASE
+def test_inputs_are_left_as_they_are(name: str, index: int) -> None:
+    stage = ready(name, index)
+    items = ordinary(stage.stage)[:4]
+    before = [arrays(item) for item in items]
+    stage(items)
+    for old, item in zip(before, items, strict=True):
+        assert all(np.array_equal(one, other) for one, other in zip(old, arrays(item), strict=True))
+
+
+@EACH_CASE
+def test_a_fit_on_the_same_rows_learns_the_same_bytes(name: str, index: int) -> None:
+    stage = build(name, index)
+    if not stage.fitted:
+        with pytest.raises(TypeError, match="nothing to fit"):
+            fit(stage)
+        return
+    first, second = fit(stage), fit(stage)
+    assert first.text == second.text
+    assert first.tensors.keys() == second.tensors.keys()
+    assert all(first.tensors[key].tobytes() == second.tensors[key].tobytes() for key in first.tensors)
+
+
+def tolerance(name: str, index: int) -> float:
+    """What the stage declares."""
+    stage = ready(name, index)
+    return stage.stage.spec(stage.loaded).tolerance
+
+
+def honours(track: Track, stage: Stage, spec: Spec) -> None:
+    """Asserts that a track has a reason and nothing else, or values as promised."""
+    if track.reason is not None:
+        assert (track.values, track.time_s, track.valid) == (None, None, None)
+        return
+    assert track.values is not None and track.valid is not None
+    steps = len(track.values)
+    assert steps >= 1 and track.values.shape == (steps, spec.dim)
+    assert track.values.dtype == spec.dtype
+    assert track.valid.shape == (steps,) and track.valid.dtype == np.bool_
+    assert np.isfinite(track.values[track.valid]).all()
+    if stage.modality == "text":
+        assert track.time_s is None
+    else:
+        assert track.time_s is not None and track.time_s.shape == (steps,)
+        assert track.time_s[0] >= 0 and (np.diff(track.time_s) >= 0).all()
+
+
+def alike(tracks: list[Track], others: list[Track], limit: float) -> None:
+    """Asserts the same reasons, masks and times, and values that differ by no more than `limit`, as a Spec has it."""
+    for track, other in zip(tracks, others, strict=True):
+        assert track.reason == other.reason
+        if track.values is None or other.values is None:
+            continue
+        assert np.array_equal(track.valid, other.valid)  # type: ignore[arg-type]
+        assert track.time_s is other.time_s or np.array_equal(track.time_s, other.time_s)  # type: ignore[arg-type]
+        scale = np.maximum(1.0, np.abs(other.values[other.valid]))
+        assert (np.abs(track.values[track.valid] - other.values[other.valid]) <= limit * scale).all()
+
+
+def arrays(item: Item) -> list[Any]:
+    """Copies of all that an item holds."""
+    values = [item[name] for name in item.inputs]
+    parts = [v if isinstance(v, str) else [getattr(v, f.name) for f in dataclasses.fields(v)] for v in values]
+    flat = [x for part in parts for x in ([part] if isinstance(part, str) else part)]
+    return [x.copy() if isinstance(x, np.ndarray) else x for x in flat]

@@ -1,0 +1,270 @@
+"""The IEMOCAP reader: what it joins, whom it takes for the speaker, which half it cuts, and its label protocols."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from manifests.iemocap import COSMIC_VALID, SIX, Iemocap, six_7433
+from pipeline.errors import InputError
+from pipeline.utterance import Utterance, in_order
+
+HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+Turn = tuple[str, float, float, str]
+
+
+def block(turn: Turn, votes: str = "C-E2:\tNeutral;\t()\nC-F1:\tNeutral; Anger;\t(a comment)\n") -> str:
+    name, start, end, emotion = turn
+    means = "[2.5000, 3.0000, 3.5000]"
+    return f"[{start:.4f} - {end:.4f}]\t{name}\t{emotion}\t{means}\n{votes}A-E3:\tval 3; act 2; dom  2;\t()\n\n"
+
+
+def write_dialogue(root: Path, dialogue: str, turns: Sequence[Turn], transcript: str = "") -> Path:
+    folder = root / f"Session{int(dialogue[3:5])}" / "dialog"
+    for name, text in (("EmoEvaluation", HEADER + "".join(map(block, turns))), ("transcriptions", transcript)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / f"{dialogue}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    turns = [
+        ("Ses01F_impro01_F000", 6.2901, 8.2357, "neu"),
+        ("Ses01F_impro01_F001", 10.01, 11.4, "xxx"),
+        ("Ses01F_impro01_M000", 7.5, 9.75, "fru"),
+    ]
+    transcript = (
+        "Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.\n"
+        "M: not in the corpus\n"
+        "Ses01F_impro01_MXX0 [009.0000-009.1000]: Nobody rated this.\n"
+        "Ses01F_impro01_M000 [007.5000-009.7500]: Do you have your forms? [LAUGHTER]\n"
+    )
+    write_dialogue(tmp_path, "Ses01F_impro01", turns, transcript)
+    return tmp_path
+
+
+def by_id(rows: list[Utterance]) -> dict[str, Utterance]:
+    return {row.id: row for row in rows}
+
+
+def test_evaluations_decide_which_utterances_there_are(root: Path) -> None:
+    rows = Iemocap().scan(root)
+    assert [(row.id, row.turn) for row in rows] == [
+        ("Ses01F_impro01_F000", 0),
+        ("Ses01F_impro01_M000", 1),
+        ("Ses01F_impro01_F001", 2),
+    ]
+    assert [row.text for row in rows] == ["Excuse me.", "Do you have your forms? [LAUGHTER]", None]
+
+
+def test_annotations_hold_the_code_the_means_and_every_vote(root: Path) -> None:
+    row = Iemocap().scan(root)[0]
+    assert row.labels == {
+        "emotion": "neu",
+        "votes": "C-E2=Neutral;C-F1=Neutral,Anger",
+        "valence": 2.5,
+        "arousal": 3.0,
+        "dominance": 3.5,
+    }
+    assert (row.session, row.dialogue, row.start_s, row.end_s) == ("Session1", "Ses01F_impro01", 6.2901, 8.2357)
+
+
+def test_media_are_referred_to_even_where_their_files_are_missing(root: Path) -> None:
+    row = Iemocap().scan(root)[0]
+    assert row.audio is not None and row.video is not None
+    assert row.audio.path == "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
+    assert row.video.path == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    assert (row.audio.start_s, row.video.start_s, row.video.end_s) == (None, 6.2901, 8.2357)
+
+
+@pytest.mark.parametrize(
+    ("name", "speaker", "left"),
+    [
+        ("Ses01F_impro01_F000", "Ses01_F", 0.0),
+        ("Ses01F_impro01_M000", "Ses01_M", 0.5),
+        ("Ses04M_script03_2_M012", "Ses04_M", 0.0),
+        ("Ses04M_script03_2_F012", "Ses04_F", 0.5),
+        ("Ses03M_impro05a_FXX1", "Ses03_F", 0.5),
+    ],
+)
+def test_the_letter_before_the_digits_speaks_and_the_marked_actor_is_on_the_left(
+    tmp_path: Path, name: str, speaker: str, left: float
+) -> None:
+    write_dialogue(tmp_path, name.rpartition("_")[0], [(name, 1.0, 2.0, "neu")])
+    row = Iemocap().scan(tmp_path)[0]
+    assert row.speaker == speaker
+    assert row.video is not None and row.video.crop == (left, 0.25, 0.5, 0.5)
+
+
+def test_both_halves_are_kept_on_request(root: Path) -> None:
+    rows = Iemocap(video="both").scan(root)
+    assert {row.video.crop for row in rows if row.video} == {(0.0, 0.25, 1.0, 0.5)}
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(InputError, match="did you mean speaker"):
+        Iemocap(video="speakers")  # type: ignore[arg-type]
+
+
+def test_dialogue_names_are_matched_whole(tmp_path: Path) -> None:
+    for dialogue, text in (("Ses05M_script01_1", "One."), ("Ses05M_script01_1b", "One b.")):
+        name = f"{dialogue}_F000"
+        write_dialogue(tmp_path, dialogue, [(name, 1.0, 2.0, "neu")], f"{name} [001.0000-002.0000]: {text}\n")
+    rows = by_id(Iemocap().scan(tmp_path))
+    assert {name: (row.dialogue, row.text) for name, row in rows.items()} == {
+        "Ses05M_script01_1_F000": ("Ses05M_script01_1", "One."),
+        "Ses05M_script01_1b_F000": ("Ses05M_script01_1b", "One b."),
+    }
+    paths = {row.audio.path.split("/")[3] for row in rows.values() if row.audio}
+    assert paths == {"Ses05M_script01_1", "Ses05M_script01_1b"}
+
+
+def test_apple_double_files_and_raters_folders_are_skipped(root: Path) -> None:
+    folder = root / "Session1/dialog/EmoEvaluation"
+    (folder / "._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07" + bytes(range(256)))
+    (folder / "Categorical").mkdir()
+    (folder / "Categorical/Ses01F_impro01_e2_cat.txt").write_text("[not a turn]\n")
+    assert len(Iemocap().scan(root)) == 3
+
+
+def test_every_malformed_turn_is_listed_with_its_line(root: Path) -> None:
+    file = write_dialogue(root, "Ses02F_impro01", []) / "EmoEvaluation/Ses02F_impro01.txt"
+    stranger = block(("Ses02F_impro02_F000", 1.0, 2.0, "neu"))
+    file.write_text(f"{HEADER}[1.0 - x]\tSes02F_impro01_F000\tneu\n{stranger}")
+    with pytest.raises(InputError) as caught:
+        Iemocap().scan(root)
+    assert f"{file}:3: " in str(caught.value)
+    assert f"{file}:4: " in str(caught.value)
+
+
+def test_bytes_that_are_not_utf8_cost_a_character_not_the_corpus(root: Path) -> None:
+    file = root / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    file.write_bytes(b"Ses01F_impro01_F000 [006.2901-008.2357]: caf\xe9\n")
+    assert Iemocap().scan(root)[0].text == "caf�"
+
+
+def test_rows_do_not_depend_on_the_order_of_the_file_system(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dialogue in ("Ses03M_impro02", "Ses01M_impro01", "Ses02F_impro09"):
+        write_dialogue(root, dialogue, [(f"{dialogue}_M000", 1.0, 2.0, "neu")])
+    expected = Iemocap().scan(root)
+    listed: Callable[[Path, str], object] = Path.glob
+
+    def backwards(self: Path, pattern: str) -> list[Path]:
+        return sorted(listed(self, pattern), reverse=True)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(Path, "glob", backwards)
+    assert Iemocap().scan(root) == expected == in_order(expected)
+
+
+@pytest.mark.parametrize("name", ["absent", "empty"])
+def test_a_root_that_is_not_iemocap_says_what_it_should_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"EmoEvaluation[\s\S]*sail\.usc\.edu"):
+        Iemocap().scan(tmp_path / name)
+
+
+HAPPY = "C-E2=Happiness;C-E3=Happiness;C-E4=Neutral;C-F1=Happiness"
+
+
+@pytest.mark.parametrize(
+    ("emotion", "votes", "label"),
+    [
+        ("xxx", "C-E2=Happiness;C-E3=Neutral;C-E4=Excited;C-F1=Happiness", "hap"),
+        ("xxx", "C-E2=Happiness,Excited;C-E3=Neutral;C-E4=Anger;C-M1=Happiness", "hap"),
+        ("xxx", "C-E2=Happiness;C-E3=Neutral;C-E4=Neutral;C-F1=Happiness", None),
+        ("xxx", "C-E2=Happiness;C-E3=Happiness;C-E4=Excited;C-F1=Excited,Happiness", None),
+        ("xxx", "C-E2=Happiness;C-E3=Happiness;C-E4=Happiness;C-F1=Excited", None),
+        ("xxx", "C-E2=Sadness;C-E3=Sadness;C-E4=Neutral;C-F1=Sadness", None),
+        ("xxx", "", None),
+        ("oth", HAPPY, None),
+        ("neu", HAPPY, "neu"),
+    ],
+)
+def test_no_consensus_becomes_happy_only_where_happiness_alone_leads_and_is_the_own_report(
+    emotion: str, votes: str, label: str | None
+) -> None:
+    assert six_7433(emotion, votes) == label
+
+
+def row(emotion: str, votes: str = "", name: str = "u") -> Utterance:
+    labels = {"emotion": emotion, "votes": votes, "valence": 2.5, "arousal": 1.0, "dominance": 4.0}
+    return Utterance(id=name, dialogue="d", turn=0, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "emotion", "label"),
+    [
+        ("six", "hap", 0),
+        ("six", "fru", 5),
+        ("six", "xxx", None),
+        ("six_7433", "xxx", 0),
+        ("four", "neu", 0),
+        ("four", "hap", 1),
+        ("four", "exc", 1),
+        ("four", "ang", 3),
+        ("four", "fru", None),
+        ("mulg4", "hap", (1, 0, 0, 0)),
+        ("mulg4", "neu", (0, 0, 0, 1)),
+        ("mulg4", "exc", None),
+        ("valence", "xxx", 2.5),
+        ("dominance", "xxx", 4.0),
+    ],
+)
+def test_protocols_are_filters_over_the_codes(protocol: str, emotion: str, label: object) -> None:
+    votes = "C-E2=Happiness;C-F1=Happiness"
+    assert Iemocap().protocol(protocol).of(row(emotion, votes)) == label
+
+
+def test_expected_counts_add_up_to_the_published_totals() -> None:
+    totals = {name: sum(counts.values()) for name, counts in Iemocap.expected.items()}
+    assert totals == {"six": 7380, "six_7433": 7433, "four": 5531, "mulg4": 4490}
+    assert all(tuple(counts) == Iemocap().protocol(name).classes for name, counts in Iemocap.expected.items())
+    assert Iemocap().protocol("six").classes == SIX
+
+
+def corpus(dialogues: Sequence[str]) -> list[Utterance]:
+    return [
+        Utterance(id=f"{d}_F{i:03d}", dialogue=d, turn=i, session=f"Session{int(d[3:5])}", labels={"emotion": "neu"})
+        for d in dialogues
+        for i in range(2)
+    ]
+
+
+OTHERS = [f"Ses{s:02d}F_impro{n:02d}" for s in range(1, 6) for n in range(11, 15)]
+
+
+def dialogues_of(ids: Sequence[str]) -> set[str]:
+    return {name.rpartition("_")[0] for name in ids}
+
+
+def test_official_fold_tests_session_5_and_validates_on_the_published_dialogues() -> None:
+    (fold,) = Iemocap().folds(corpus([*OTHERS, *COSMIC_VALID]), "official")
+    assert dialogues_of(fold.valid) == COSMIC_VALID
+    assert {name[:5] for name in fold.test} == {"Ses05"}
+    assert dialogues_of(fold.train) == {d for d in OTHERS if not d.startswith("Ses05")}
+
+
+def test_official_fold_holds_out_whole_dialogues_where_a_published_one_is_missing() -> None:
+    rows = corpus([*OTHERS, *sorted(COSMIC_VALID)[1:]])
+    (fold,) = Iemocap().folds(rows, "official")
+    assert len(dialogues_of(fold.valid)) == 3
+    assert not dialogues_of(fold.valid) & (dialogues_of(fold.train) | dialogues_of(fold.test))
+    shuffled = random.Random(1).sample(rows, len(rows))
+    assert set(Iemocap().folds(shuffled, "official")[0].valid) == set(fold.valid)
+
+
+def test_cross_validation_tests_each_session_once() -> None:
+    rows = corpus(OTHERS)
+    folds = Iemocap().folds(rows, "cv")
+    assert sorted(name for fold in folds for name in fold.test) == sorted(row.id for row in rows)
+    assert [{name[:5] for name in fold.test} for fold in folds] == [{f"Ses{s:02d}"} for s in range(1, 6)]
+
+
+@pytest.mark.parametrize("ask", [lambda: Iemocap().protocol("six_743"), lambda: Iemocap().folds([], "offical")])
+def test_an_unknown_protocol_names_the_closest(ask: Callable[[], object]) -> None:
+    with pytest.raises(InputError, match=r"did you mean (six_7433|official)"):
+        ask()

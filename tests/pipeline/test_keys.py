@@ -1,0 +1,96 @@
+"""Keys: literal digests, so that an accidental change of hashing breaks the build and not the users' caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import keys
+from pipeline.stage import SOURCE, Spec, Stage
+from pipeline.utterance import Audio, Video
+
+AUDIO = Audio(path="a.wav", start_s=0.5, end_s=2.0, channel=None, digest="d" * 64)
+VIDEO = Video(path="a.avi", start_s=0.5, end_s=2.0, crop=(0.0, 0.25, 0.5, 0.5), digest="d" * 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted(Stage):
+    version: ClassVar[int] = 1
+    modality: ClassVar = "audio"
+    inputs: ClassVar = ("audio",)
+    weights: str = field(default="random", metadata=SOURCE)
+    size: int = 3
+
+    def spec(self, loaded):
+        return Spec(1)
+
+    def transform(self, loaded, state, batch):
+        return []
+
+
+def test_digests_are_these_for_ever():
+    assert keys.digest("row", 1, None, [0.5, "é"]) == "d9f5ad05176f10a5fc0c10ea4399bb107a87328e3a2ef180407030831f226063"
+    assert keys.text_digest("Excuse me.") == "f6568bd954d2654ed237f0fc78eb6218a30adf7e65628813ad49f2a9612b601e"
+    assert keys.audio_digest(AUDIO, 1) == "7699bb1ffae4a09d7e3582e63b812538ca0e2e1f8d1c66b52b33e0521f50c6ed"
+    assert keys.video_digest(VIDEO, 1) == "d309e60a0568e9ff6ab126a290d601637986629efb963cd4934556a6e357a63f"
+    assert keys.row_key("s" * 64, None, ["r" * 64]) == "575d62b41d97b161a6725ab5ff32b479f3493cf37a46c388e5cd6ee496ed6987"
+    assert keys.shard_key(["u1", "u2"], ["a" * 64, "b" * 64]) == "7a791cbf30c56c857dafa4cf4b6063ad22161f2d5dc952b493842908751c86fa"
+    assert keys.state_key("s" * 64, ("multiclass", ("a", "b")), [("u1", "k", 0)], [("u2", "k", 1)]) == "c946cbf33b7f028441eda43152d222cffec26545bc122a7026e79dd1a8a209fa"
+    assert keys.view_key([["a" * 64]], "pad", 30) == "cbe025bb463f5683f0a5c5d5d0455f07c0744e27fe0dd1e2749e753d50940336"
+
+
+def test_a_path_is_in_no_key():
+    assert keys.audio_digest(replace(AUDIO, path="elsewhere.flac"), 1) == keys.audio_digest(AUDIO, 1)
+    assert keys.video_digest(replace(VIDEO, path="elsewhere.mp4"), 1) == keys.video_digest(VIDEO, 1)
+
+
+@pytest.mark.parametrize("change", [{"start_s": 0.6}, {"end_s": None}, {"channel": 0}, {"digest": "e" * 64}])
+def test_everything_that_changes_what_is_heard_moves_the_key(change):
+    assert keys.audio_digest(replace(AUDIO, **change), 1) != keys.audio_digest(AUDIO, 1)
+
+
+@pytest.mark.parametrize("change", [{"start_s": 0.6}, {"end_s": None}, {"crop": None}, {"digest": "e" * 64}])
+def test_everything_that_changes_what_is_seen_moves_the_key(change):
+    assert keys.video_digest(replace(VIDEO, **change), 1) != keys.video_digest(VIDEO, 1)
+
+
+def test_the_decoding_code_has_a_version_in_the_key():
+    assert keys.audio_digest(AUDIO, 2) != keys.audio_digest(AUDIO, 1)
+    assert keys.video_digest(VIDEO, 2) != keys.video_digest(VIDEO, 1)
+
+
+def test_equal_text_under_other_ids_has_the_same_rows_in_another_shard():
+    row = keys.row_key("s", None, [keys.text_digest("Hi.")])
+    assert keys.shard_key(["u1"], [row]) != keys.shard_key(["u2"], [row])
+
+
+def test_local_weights_enter_by_the_digest_of_their_bytes_and_not_by_their_path():
+    params = keys.stage_params(Weighted(weights="/some/where.bin"), lambda name: "digest of it")
+    assert params == {"weights": "digest of it", "size": 3}
+
+
+def test_a_parameter_that_is_not_finite_has_no_key():
+    with pytest.raises(ValueError, match="JSON compliant"):
+        keys.digest(float("nan"))
+
+
+@given(st.lists(st.tuples(st.text(), st.floats(allow_nan=False, allow_infinity=False) | st.none()), min_size=1))
+def test_a_digest_is_a_function_of_its_parts_alone(parts):
+    assert keys.digest(parts) == keys.digest(list(parts))
+    assert keys.digest(parts) != keys.digest([*parts, ["more", None]])
+
+
+@given(st.text(), st.text())
+def test_two_texts_have_two_digests(a, b):
+    assert (keys.text_digest(a) == keys.text_digest(b)) == (a == b)
+
+
+def test_a_file_and_its_copy_have_one_digest(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    (tmp_path / "b").write_bytes(b"x" * 10)
+    (tmp_path / "empty").write_bytes(b"")
+    assert keys.file_digest(tmp_path / "a") == keys.file_digest(tmp_path / "b") != keys.file_digest(tmp_path / "empty")

@@ -1,0 +1,87 @@
+"""A small corpus with a small recipe, run in this process: what the tests of the machine stand on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import coverage, shards
+from pipeline.driver import Report
+from pipeline.home import Home
+from pipeline.session import Options, Session
+from pipeline.stage import Track
+
+RECIPE = """
+[dataset]
+reader   = "iemocap"
+labels   = "six"
+protocol = "official"
+
+[features.words]
+text = { stage = "text_cnn", epochs = 2, channels = 4, input.text_word2vec = { size = 8, epochs = 1, min_count = 1 }, align = { mode = "pad", length = 12 } }
+[features.sound]
+audio = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5, align = { mode = "pad", length = 32 } }
+[features.pitch]
+audio = { stage = "audio_opensmile", feature_set = "eGeMAPSv02", level = "functionals", align = { mode = "broadcast", length = 4 } }
+"""
+
+
+@dataclass
+class Small:
+    """Extracts in this process and says what was computed, copied and called."""
+
+    root: Path
+    home: Path
+    path: Path
+    recipe: str = RECIPE
+    workers: int = 0
+    last: Report = field(default_factory=Report)
+
+    def session(self, **options: Any) -> Session:
+        """A session over the corpus as it now stands."""
+        self.path.write_text(self.recipe)
+        given: dict[str, Any] = {"root": str(self.root), "workers": self.workers, **options}
+        return Session.open(Home(self.home), Options(dataset=str(self.path), **given))
+
+    def extract(self, **options: Any) -> dict[str, int]:
+        """Rows computed by stage; `self.last` holds the whole report."""
+        self.last = self.session(**options).extract()
+        return self.count("computed")
+
+    def count(self, kind: str) -> dict[str, int]:
+        """A count of the last run, by stage, zeros left out."""
+        total = Counter[str]()
+        for outcome in self.last.outcomes.values():
+            total.update(getattr(outcome, kind))
+        return {name: int(count) for name, count in total.items() if count}
+
+    def rows(self) -> dict[tuple[str, str], tuple[str, Track]]:
+        """Every cached row this recipe asks for: (stage, utterance) -> (row key, track), scopes of fits told apart."""
+        return dict(self._rows())
+
+    def _rows(self) -> Iterator[tuple[tuple[str, str], tuple[str, Track]]]:
+        import pyarrow.parquet as pq
+
+        planner = self.session().planner
+        for node, scope in planner.wanted:
+            name = f"{node.name}@{scope.name}" if scope else node.name
+            for shard in planner.shards(node, scope) or ():
+                table = pq.read_table(planner.store.open(node.digest, shard.key))
+                for utterance, key, track in shards.read(table):
+                    yield (name, utterance), (key, track)
+
+    def failed(self) -> dict[str, dict[str, str]]:
+        """Reasons by modality and utterance."""
+        session = self.session()
+        return coverage.reasons(session.corpus, session.planner)
+
+    def edit(self, utterance: str, old: str, new: str, kind: str = "transcriptions") -> None:
+        """Replaces text in an utterance's line of its dialogue's transcription or evaluation."""
+        [file] = self.root.glob(f"Session*/dialog/{kind}/{utterance.rpartition('_')[0]}.txt")
+        lines = file.read_text().splitlines(keepends=True)
+        changed = [line.replace(old, new) if utterance in line else line for line in lines]
+        assert changed != lines
+        file.write_text("".join(changed))
