@@ -206,4 +206,4 @@ def _send(pipe: Connection, message: Any) -> None:
 
 def _receive(pipe: Connection) -> Any:
     head, count = pipe.recv()
-    return pickle.loads(head, buffers=[pipe.recv_bytes() for _ in range(count)])
+    return pickle.loads(head, buffers=[pipe.recv_bytes() for _ in range(count)])  # noqa: S301 - written by ourselves

@@ -16,14 +16,16 @@ from pipeline.home import Home
 from pipeline.progress import console
 from pipeline.session import Options
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
 
 Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
 Root = Annotated[str, typer.Option(help="Where the corpus lies; else <DATASET>_ROOT, else what the recipe says.")]
 Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
 Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
 Protocol = Annotated[str, typer.Option(help="official or cv; else what the recipe says.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one for each core; 0 runs in this one.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one a core; 0 runs in this one.")]
 Scheduler = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://host:8786.")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPU workers beside the CPU ones; needs dask-cuda.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides the recipe: table.key=value; may be repeated.")]
@@ -191,4 +193,3 @@ def main() -> None:
             raise
         console.print(f"[red]no space left: {escape(str(error))}[/red]")
         sys.exit(SpaceError.exit_code)
-

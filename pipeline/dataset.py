@@ -47,13 +47,13 @@ def statistics(column: Column, rows: Rows) -> Statistics:
         x = column.values[chunk][column.mask[chunk]].astype(np.float64)  # [steps, D]
         if not len(x):
             continue
+        if not np.isfinite(x).all():
+            raise InputError("features are not finite, so they have no mean and deviation")
         total, centre = count + len(x), x.mean(axis=0)
         squares += np.square(x - centre).sum(axis=0) + np.square(centre - mean) * count * len(x) / total
         mean += (centre - mean) * len(x) / total  # Chan's merge of two parts: no difference of large squares
         count = total
     std = np.sqrt(squares / max(count, 1))
-    if not np.isfinite(std).all():
-        raise InputError("features are not finite, so they have no mean and deviation")
     return Statistics(mean, np.where(std <= NOISE * np.abs(mean), 0.0, std))
 
 

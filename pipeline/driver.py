@@ -74,6 +74,13 @@ class Report:
         self.outcomes.setdefault(outcome.modality, Outcome(outcome.modality)).add(outcome)
         self.jobs += 1
 
+    def total(self) -> Outcome:
+        """The sum over modalities."""
+        total = Outcome("all")
+        for outcome in self.outcomes.values():
+            total.add(outcome)
+        return total
+
 
 Watch = Callable[[Plan | None, Job | None], None]
 """Told of every new plan, and of every job that ended."""
@@ -99,30 +106,41 @@ def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs,
         if not plan.jobs:
             break
         with start() as workers:
-            _round(planner, plan, workers, knobs, watch, report)
+            sound = _round(planner, plan, workers, knobs, watch, report)
+        if sound:
+            break
         plan = planner.plan()
     return report
 
 
-def _round(planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs, watch: Watch, report: Report) -> None:
+def _round(
+    planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs, watch: Watch, report: Report
+) -> bool:
+    """Runs a plan and what its fits make possible; False where something upstream was corrupt, to be made again."""
     workers.preflight([planner.store.root, planner.manifest.root])
     queue = _Queue(planner, plan, watch)
+    sound = True
     for job, result in workers.run(run, queue.more, planner.store.root, knobs):
-        if isinstance(result, Died) and isinstance(job, ExtractJob) and not knobs.isolated:
-            log.warning("a job of %s killed its workers; running it row by row: %s", job.modality, result.reason)
-            queue.isolated.append(job)
+        if isinstance(result, Died):
+            queue.died(job, result)
         elif isinstance(result, Outcome):
             report.add(result)
             watch(None, job)
+        else:
+            sound = False
         queue.ended(job)
     _isolated(queue, workers, planner, knobs, watch, report)
+    return sound
 
 
-def _isolated(queue: _Queue, workers: Workers | Inline, planner: Planner, knobs: Knobs, watch: Watch, report: Report) -> None:
-    jobs = list(queue.isolated)
-    again = iter([jobs])
+def _isolated(
+    queue: _Queue, workers: Workers | Inline, planner: Planner, knobs: Knobs, watch: Watch, report: Report
+) -> None:
+    if not queue.isolated:
+        return
+    once = iter([queue.isolated])
     alone = replace(knobs, isolated=True)
-    for job, result in workers.run(run, lambda: next(again, []), planner.store.root, alone):
+    for job, result in workers.run(run, lambda: next(once, []), planner.store.root, alone):
         if isinstance(result, Outcome):
             report.add(result)
             watch(None, job)
@@ -150,6 +168,13 @@ class _Queue:
         self._given.update(job.id for job in new)
         self._open.update(job.id for job in new)
         return new
+
+    def died(self, job: Job, death: Died) -> None:
+        """Keeps a job that killed its workers for another run, row by row. A fit cannot be cut: that is an error."""
+        if isinstance(job, FitJob):
+            raise RuntimeError(f"fitting {job.node.name} on {job.scope} killed its workers: {death.reason}")
+        log.warning("a job of %s killed its workers; running it row by row: %s", job.modality, death.reason)
+        self.isolated.append(job)
 
     def ended(self, job: Job) -> None:
         self._open.discard(job.id)

@@ -271,7 +271,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     outcome.computed[name] += computed
     outcome.copied[name] += copied
     outcome.calls[name] += work.calls
-    outcome.seconds[name] += work.seconds
+    outcome.spend(name, work.seconds)
     outcome.reasons[name] = reasons
 
 

@@ -46,7 +46,7 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     name = f"{job.node.name} (fit)"
     outcome = Outcome(job.modality)
     outcome.calls[name] += 1
-    outcome.seconds[name] += seconds
+    outcome.spend(name, seconds)
     return outcome
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+J = TypeVar("J")
 
 
 class Inline:
@@ -15,15 +16,15 @@ class Inline:
     def __enter__(self) -> Inline:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
     def preflight(self, paths: Sequence[Path]) -> None:
         """Nothing to compare: it is the same process."""
 
     def run(
-        self, function: Callable[..., Any], more: Callable[[], Sequence[Any]], *arguments: Any
-    ) -> Iterator[tuple[Any, Any]]:
+        self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any
+    ) -> Iterator[tuple[J, Any]]:
         """As `Workers.run`; a job that kills its process kills this one."""
         waiting = deque(more())
         while waiting:

@@ -29,8 +29,9 @@ class Stored:
 class Run:
     """One stage over the rows of one shard.
 
-    `state` looks the fitted state up, `state_object` is the digest of its bytes. `copies` names, for rows that stand in another shard of this stage, that shard; `stored` holds upstream rows by the
-    stage's name, where they are not computed in the same job.
+    `state` looks the fitted state up, `state_object` is the digest of its bytes. `copies` names, for rows that stand
+    in another shard of this stage, that shard; `stored` holds upstream rows by the stage's name, where they are not
+    computed in the same job.
     """
 
     node: Node

@@ -36,7 +36,9 @@ def file_digest(path: Path) -> str:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         return digest("dir", [(p.relative_to(path).as_posix(), file_digest(p)) for p in files])
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest() if path.stat().st_size else blake3().hexdigest()
+    if not path.stat().st_size:
+        return blake3().hexdigest()
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
 def text_digest(text: str | None) -> str | None:

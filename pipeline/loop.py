@@ -183,7 +183,7 @@ class _Keeper(lightning.Callback):  # type: ignore[misc]
     def __init__(self, model: nn.Module, job: Job) -> None:
         self.model, self.job = model, job
         self.history: History = []
-        self.began = 0.0
+        self.began = self.rate = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history}
@@ -196,12 +196,12 @@ class _Keeper(lightning.Callback):  # type: ignore[misc]
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.began = time.perf_counter()
+        self.rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         losses = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "valid_loss")}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         seconds = time.perf_counter() - self.began
-        self.history.append({"epoch": len(self.history), **losses, "learning_rate": rate, "seconds": seconds})
+        self.history.append({"epoch": len(self.history), **losses, "learning_rate": self.rate, "seconds": seconds})
         self._keep(trainer)
         trainer.should_stop = self._exhausted()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -83,7 +82,7 @@ def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
     memory.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(memory, timeout=60) as base:
         base.execute("create table if not exists digest (path text primary key, stamp text, digest text)")
-        known = {path: (stamp, digest) for path, stamp, digest in base.execute("select path, stamp, digest from digest")}
+        known = {path: (stamp, found) for path, stamp, found in base.execute("select path, stamp, digest from digest")}
         stamps = {path: _stamp(path) for path in paths}
         stale = [path for path in paths if stamps[path] and known.get(str(path), ("", ""))[0] != stamps[path]]
         with ThreadPoolExecutor() as pool:
@@ -96,7 +95,7 @@ def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
 
 def _stamp(path: Path) -> str | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except FileNotFoundError:
         return None
     return f"{status.st_size}:{status.st_mtime_ns}"

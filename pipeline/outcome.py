@@ -40,7 +40,7 @@ class Reason(StrEnum):
 _TRANSIENT = {Reason.IO_ERROR, Reason.DECODER_HUNG, Reason.STAGE_ERROR, Reason.WORKER_DIED, Reason.OUT_OF_MEMORY}
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818 - a finding about a clip more than an error
     """Raised by decoders and stages for one utterance; becomes that row's reason."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
@@ -67,15 +67,21 @@ class Outcome:
     computed: Counter[str] = field(default_factory=Counter)
     copied: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, other: Outcome) -> None:
         """Adds another task's outcome to this one."""
-        for name in ("computed", "copied", "calls", "seconds"):
+        for name in ("computed", "copied", "calls"):
             getattr(self, name).update(getattr(other, name))
+        for stage, seconds in other.seconds.items():
+            self.spend(stage, seconds)
         for stage, reasons in other.reasons.items():
             self.reasons.setdefault(stage, {}).update(reasons)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Adds to a stage's time."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 def failed_share(reasons: dict[str, str], present: int) -> float:

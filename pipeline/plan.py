@@ -125,9 +125,7 @@ class Planner:
         labels = {row.id: self.labels[row.id] for row in (*train, *valid)}
         upstream = {name: s for name, s in stored.items() if s is not None}
         root = self.manifest.root
-        plan.jobs.append(
-            FitJob(node, scope.name, key, self.target, root, tuple(train), tuple(valid), labels, upstream)
-        )
+        plan.jobs.append(FitJob(node, scope.name, key, self.target, root, tuple(train), tuple(valid), labels, upstream))
 
     def _extract_job(self, members: list[tuple[Node, Scope | None, Shard]]) -> ExtractJob | None:
         ready: dict[Node, Run] = {}
@@ -196,14 +194,15 @@ class Planner:
         if kind == "text":
             return {row.id: keys.text_digest(row.text) for row in self.manifest.rows}
         version = import_module(f"stages._{kind}").VERSION
-        make = {"audio": keys.audio_digest, "video": keys.video_digest}[kind]
-        return {row.id: make(getattr(row, kind), version) for row in self.manifest.rows}
+        if kind == "audio":
+            return {row.id: keys.audio_digest(row.audio, version) for row in self.manifest.rows}
+        return {row.id: keys.video_digest(row.video, version) for row in self.manifest.rows}
 
     def _state(self, node: Node, scope: Scope | None) -> tuple[str | None, str | None]:
         """The key of a stage's state and the digest of its bytes; None for what is not there or not needed."""
         key = self._state_key(node, scope) if node.stage.fitted else None
         record = self.state_record(node, scope)
-        return key, record and record.object
+        return key, record.object if record else None
 
     def state_record(self, node: Node, scope: Scope | None) -> Record | None:
         """The record of a stage's fitted state: who it learned from, its log; None while it is missing."""

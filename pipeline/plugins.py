@@ -31,7 +31,8 @@ def find(package: str, name: str, kind: type[T]) -> type[T]:
     found = [value for value in vars(module).values() if _defined_here(value, kind, module.__name__)]
     if len(found) != 1:
         raise TypeError(f"{package}/{name}.py must define exactly one public {kind.__name__}, has {len(found)}")
-    return found[0]
+    chosen: type[T] = found[0]
+    return chosen
 
 
 def name_of(plugin: type[Any]) -> str:

@@ -95,7 +95,7 @@ def _classifier(x: Array, y: Array, classes: int, c: float) -> Decide:
 
     def decide(new: Array) -> Array:
         logits = np.full((len(new), classes), LOWEST)
-        logits[:, seen] = np.maximum(logistic.predict_log_proba(new), LOWEST)
+        logits[:, seen] = np.log(np.maximum(logistic.predict_proba(new), np.exp(LOWEST)))
         return logits
 
     return decide

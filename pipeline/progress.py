@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from pipeline.driver import Report
@@ -38,10 +46,10 @@ class Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def __call__(self, plan: Plan | None, job: Job | None) -> None:
+    def __call__(self, plan: Plan | None, job: Job | None) -> None:  # noqa: D102 - see the class
         for new in plan.jobs if plan else ():
             if new.id not in self._seen:
                 self._seen.add(new.id)
@@ -70,12 +78,10 @@ def _bar(job: Job) -> str:
 def outcome_table(report: Report) -> Table:
     """Rows by stage: computed, copied from other shards, found in the cache; seconds."""
     table = Table("stage", "computed", "copied", "cached", "seconds", title="Extraction")
-    total = Counter[str]()
-    for outcome in report.outcomes.values():
-        total.update(outcome.seconds)
-    for name in sorted({*total, *report.cached}):
-        computed, copied = (sum(getattr(o, kind)[name] for o in report.outcomes.values()) for kind in ("computed", "copied"))
-        table.add_row(name, str(computed), str(copied), str(report.cached.get(name, 0)), f"{total[name]:.1f}")
+    total = report.total()
+    for name in sorted({*total.seconds, *report.cached}):
+        counts = (total.computed[name], total.copied[name], report.cached.get(name, 0))
+        table.add_row(name, *map(str, counts), f"{total.seconds.get(name, 0):.1f}")
     return table
 
 
@@ -103,3 +109,23 @@ def plan_table(answer: dict[str, Any]) -> Table:
     for fit in answer["fits"]:
         table.add_row(fit, "fit", "", "", "", "", "")
     return table
+
+
+class TrainBars:
+    """A bar of finished folds for each model. A context manager."""
+
+    def __init__(self, folds: Mapping[str, int]) -> None:
+        columns = (TextColumn("{task.description:>7}"), BarColumn(), MofNCompleteColumn(), TextColumn("folds"))
+        self._progress = Progress(*columns, TimeElapsedColumn(), console=console)
+        self._bars = {name: self._progress.add_task(name, total=count) for name, count in folds.items()}
+
+    def __enter__(self) -> TrainBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def done(self, model: str) -> None:
+        """One fold of a model has ended."""
+        self._progress.advance(self._bars[model])

@@ -54,7 +54,7 @@ class Reader(ABC):
         Raises InputError, naming where it looked, `layout` and `obtain`, when `root` is not this corpus.
         """
 
-    def prepare(self, root: Path) -> None:
+    def prepare(self, root: Path) -> None:  # noqa: B027 - optional
         """Puts the corpus at `root` if the reader can make it; a released corpus can't, so does nothing."""
 
     @abstractmethod

@@ -214,12 +214,15 @@ def _reader(source: Source, data: Dataset) -> Reader | None:
     except InputError as error:
         source.error(["dataset", "reader"], str(error))
         return None
-    return _build(source, ["dataset"], kind, data.model_extra or {})
+    built: Reader | None = _build(source, ["dataset"], kind, data.model_extra or {})
+    return built
 
 
 def corpus_root(name: str, argument: str, written: str, home: Path) -> Path:
     """Where the corpus lies: the argument, else `<NAME>_ROOT`, else what the recipe says, else `raw/<name>` at home."""
-    place = argument or os.environ.get(f"{name.upper()}_ROOT") or os.path.expandvars(written) or str(home / "raw" / name)
+    place = (
+        argument or os.environ.get(f"{name.upper()}_ROOT") or os.path.expandvars(written) or str(home / "raw" / name)
+    )
     if "$" in place:
         raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus")
     return Path(place).expanduser()
@@ -238,7 +241,8 @@ class _Builder:
         try:
             align = Alignment.model_validate(table.get("align", {}))
         except ValidationError as error:
-            return _note(self.source, [*where, "align"], error)
+            _note(self.source, [*where, "align"], error)
+            return None
         parts = table["concat"] if "concat" in table else [{k: v for k, v in table.items() if k != "align"}]
         nodes = [self.node(where, part) for part in parts]
         for node in nodes:

@@ -8,15 +8,16 @@ import logging
 import os
 import subprocess
 import sys
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from queue import Queue
+from typing import Any, Protocol, TypeVar
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster
 
 from pipeline import keys
 from pipeline.errors import InputError
@@ -40,10 +41,15 @@ class Task(Protocol):
     """A job as scheduling sees it."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The same for the same work."""
 
     @property
-    def gpu(self) -> bool: ...
+    def gpu(self) -> bool:
+        """True where it wants a GPU."""
+
+
+J = TypeVar("J", bound=Task)
 
 
 class Workers:
@@ -75,7 +81,7 @@ class Workers:
         self.offered = self._resources()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     @property
@@ -100,31 +106,31 @@ class Workers:
             raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
 
     def run(
-        self, function: Callable[..., Any], more: Callable[[], Sequence[Task]], *arguments: Any
-    ) -> Iterator[tuple[Task, Any]]:
+        self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any
+    ) -> Iterator[tuple[J, Any]]:
         """Runs `function(job, *arguments)` for every job and yields (job, result) as they end.
 
         `more` gives the jobs known so far that were not given before; it is asked again after each result, so that
         what a fit makes possible starts at once. At most twice as many jobs as workers are under way, so the driver's
         memory does not grow with the corpus. A job that killed its workers yields Died; other errors are raised.
         """
-        waiting: deque[Task] = deque(more())
-        running: dict[Future, Task] = {}
-        ended = as_completed(loop=self.client.loop)
+        waiting: deque[J] = deque(more())
+        running: dict[Future, J] = {}
+        ended: Queue[Future] = Queue()
         while waiting or running:
             while waiting and len(running) < 2 * self.width:
                 job = waiting.popleft()
                 future = self._submit(function, job, arguments)
                 running[future] = job
-                ended.add(future)
-            future = next(ended)
-            job = running.pop(future)
-            yield job, self._result(future)
+                future.add_done_callback(ended.put)
+            future = ended.get()
+            yield running.pop(future), self._result(future)
             waiting.extend(more())
 
     def _submit(self, function: Callable[..., Any], job: Task, arguments: Sequence[Any]) -> Future:
         wanted = GPU if job.gpu and GPU in self.offered or CPU not in self.offered else CPU
-        return self.client.submit(function, job, *arguments, key=f"{job.id}-{id(job)}", resources={wanted: 1}, pure=False)
+        key = f"{job.id}-{uuid.uuid4().hex}"
+        return self.client.submit(function, job, *arguments, key=key, resources={wanted: 1}, pure=False)
 
     @staticmethod
     def _result(future: Future) -> Any:
@@ -156,7 +162,7 @@ class Workers:
         if importlib.util.find_spec("dask_cuda") is None:
             raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
         command = [sys.executable, "-m", "dask_cuda.cli", "worker", address, "--resources", f"{GPU}=1"]
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command)  # noqa: S603 - our own interpreter
         self._stack.callback(process.terminate)
         self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,23 +97,18 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
     failed = coverage.counts(by_utterance)
     over = coverage.over_limit(session.corpus, by_utterance)
     _show(report, failed, over, session.corpus.recipe.max_failed)
-    totals = {kind: _total(report, kind) for kind in ("computed", "copied", "calls")}
+    total = report.total()
     answer = {
         "dataset": session.corpus.recipe.name,
         "jobs": report.jobs,
-        **totals,
+        "computed": dict(total.computed),
+        "copied": {name: count for name, count in total.copied.items() if count},
+        "calls": dict(total.calls),
         "cached": report.cached,
         "failed": {modality: dict(found) for modality, found in failed.items() if found},
         "seconds": round(time.perf_counter() - began, 2),
     }
     return answer, bool(over)
-
-
-def _total(report: Report, kind: str) -> dict[str, int]:
-    total = Counter[str]()
-    for outcome in report.outcomes.values():
-        total.update(getattr(outcome, kind))
-    return dict(sorted(total.items()))
 
 
 def _show(report: Report, failed: dict[str, Counter[str]], over: dict[str, float], limit: float) -> None:
@@ -161,8 +155,3 @@ def _estimate(session: Session, rows: Counter[str]) -> dict[str, dict[str, float
             "megabytes": None if size is None else round(size * count / 1e6, 2),
         }
     return found
-
-
-def features_of(model: type[Any], given: Sequence[str]) -> tuple[str, ...]:
-    """The feature sets a model eats."""
-    return tuple(given) or (model.features,)

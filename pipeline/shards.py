@@ -25,10 +25,12 @@ class Grouped(Protocol):
     """What cutting needs of a row."""
 
     @property
-    def dialogue(self) -> str: ...
+    def dialogue(self) -> str:
+        """The dialogue it belongs to."""
 
     @property
-    def split(self) -> str | None: ...
+    def split(self) -> str | None:
+        """The corpus's own split."""
 
 
 R = TypeVar("R", bound=Grouped)

@@ -142,7 +142,7 @@ class Stage(ABC):
         """True where `fit` has to run before `transform`; may depend on the parameters."""
         return False
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - optional
         """Raises ValueError where parameters contradict each other; called when the recipe is read."""
 
     def load(self, device: str) -> Any:

@@ -54,7 +54,7 @@ class Store:
     def listing(self, stage: str) -> dict[str, bool]:
         """Every key of a stage, True where it is final and False where provisional; one directory listing."""
         folder = self.root / "actions" / stage
-        found = [entry[:-5] for entry in _names(folder) if entry.endswith(".json")]
+        found = [path.stem for path in folder.glob("*.json")]
         final = {name: True for name in found if not name.endswith(PROVISIONAL)}
         return {name.removesuffix(PROVISIONAL): False for name in found if name.endswith(PROVISIONAL)} | final
 
@@ -136,17 +136,16 @@ class Store:
     def _read(self, stage: str, name: str) -> Record | None:
         try:
             raw = self._action(stage, name).read_text()
-            record = Record(**json.loads(raw))
+            record: Record | None = Record(**json.loads(raw))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            return self._discard(stage, name)
-        good = record.key == name.removesuffix(PROVISIONAL) and _is_digest(record.object) and _is_suffix(record.suffix)
-        return record if good else self._discard(stage, name)
-
-    def _discard(self, stage: str, name: str) -> None:
+            record = None
+        if record is not None and record.key == name.removesuffix(PROVISIONAL) and _is_sound(record):
+            return record
         log.warning("action %s/%s is damaged; it is set aside and made again", stage[:12], name[:12])
         self._action(stage, name).unlink(missing_ok=True)
+        return None
 
     def _set_aside(self, stage: str, record: Record) -> None:
         aside = self.root / "corrupt"
@@ -161,19 +160,11 @@ class Store:
         return self.root / "actions" / stage / f"{name}.json"
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-
-
-def _is_digest(name: object) -> bool:
-    return isinstance(name, str) and len(name) == 64 and all(c in "0123456789abcdef" for c in name)
-
-
-def _is_suffix(suffix: object) -> bool:
-    return suffix in (".parquet", ".safetensors")
+def _is_sound(record: Record) -> bool:
+    """Types and values as we write them, so that no record leads out of the cache."""
+    name = record.object
+    digest = isinstance(name, str) and len(name) == 64 and all(c in "0123456789abcdef" for c in name)
+    return digest and record.suffix in (".parquet", ".safetensors") and isinstance(record.reasons, dict)
 
 
 @contextmanager

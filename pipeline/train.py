@@ -172,7 +172,7 @@ def _finish(setup: _Setup, model: nn.Module, pretrained: dict[str, History], his
         fold=request.fold.name,
         digest=request.digest,
         seed=request.seed,
-        target=asdict(request.target),
+        target={"task": request.target.task, "classes": list(request.target.classes)},
         metrics=_score(test, train, request.target),
         complete=_score(test.where(whole), train, request.target) if whole.any() else None,
         valid=_score(parts["valid"], train, request.target),

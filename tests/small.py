@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,16 @@ reader   = "iemocap"
 labels   = "six"
 protocol = "official"
 
-[features.words]
-text = { stage = "text_cnn", epochs = 2, channels = 4, input.text_word2vec = { size = 8, epochs = 1, min_count = 1 }, align = { mode = "pad", length = 12 } }
+[features.words.text]
+stage = "text_cnn"
+epochs = 2
+channels = 4
+input.text_word2vec = { size = 8, epochs = 1, min_count = 1 }
+align = { mode = "pad", length = 12 }
 [features.sound]
 audio = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5, align = { mode = "pad", length = 32 } }
 [features.pitch]
-audio = { stage = "audio_opensmile", feature_set = "eGeMAPSv02", level = "functionals", align = { mode = "broadcast", length = 4 } }
+audio = { stage = "audio_opensmile", feature_set = "eGeMAPSv02", align = { mode = "broadcast", length = 4 } }
 """
 
 
@@ -53,10 +56,7 @@ class Small:
 
     def count(self, kind: str) -> dict[str, int]:
         """A count of the last run, by stage, zeros left out."""
-        total = Counter[str]()
-        for outcome in self.last.outcomes.values():
-            total.update(getattr(outcome, kind))
-        return {name: int(count) for name, count in total.items() if count}
+        return {name: count for name, count in getattr(self.last.total(), kind).items() if count}
 
     def rows(self) -> dict[tuple[str, str], tuple[str, Track]]:
         """Every cached row this recipe asks for: (stage, utterance) -> (row key, track), scopes of fits told apart."""

@@ -28,6 +28,10 @@ CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "text_cnn": ({"widths": (2, 3), "channels": 4, "epochs": 2},),
     "text_roberta": ({"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1},),
     "text_word2vec": ({"size": 8, "min_count": 1, "epochs": 2},),
+    "visual_cnn3d": (
+        {"weights": "random", "clip": 4, "hop": 10, "size": 32},
+        {"weights": "random", "clip": 2, "hop": 2, "size": 32, "clips": 1, "fine_tune": True, "epochs": 1},
+    ),
     "visual_resnet50": ({"weights": "random", "frames": 3, "size": 32},),
 }
 """Parameters of each stage, small enough for a test; several where a parameter changes what kind of thing comes out."""
@@ -149,11 +153,15 @@ def _film(count: int, seed: int) -> Frames:
     images: NDArray[np.uint8] = np.random.default_rng(seed).integers(0, 60, (count, 48, 64, 3), np.uint8)
     for k in range(count):
         images[k, 10:30, (3 * k + seed) % 45 :][:, :15] = 220
-    return Frames(images, np.arange(count) * FRAME_S)
+    return Frames(images, _times(count))
+
+
+def _times(count: int) -> NDArray[np.float64]:
+    return np.asarray(np.arange(count) * FRAME_S, np.float64)
 
 
 def _odd_video() -> list[Frames]:
     """A decoder never gives a clip without a picture."""
-    black = Frames(np.zeros((20, 48, 64, 3), np.uint8), np.arange(20) * FRAME_S)
-    tiny = Frames(np.full((1, 2, 3, 3), 255, np.uint8), np.zeros(1))
-    return [_film(1, 0), _film(2, 0), black, tiny, _film(300, 0)]
+    black = Frames(np.zeros((20, 48, 64, 3), np.uint8), _times(20))
+    tiny = Frames(np.full((1, 2, 3, 3), 255, np.uint8), _times(1))
+    return [_film(1, 0), _film(2, 0), black, tiny, _film(100, 0)]

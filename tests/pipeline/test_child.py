@@ -159,9 +159,7 @@ def test_two_children_are_independent(child: Child) -> None:
 
 def test_threads_take_turns(child: Child) -> None:
     results: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(child.call(abs, -7, deadline_s=30))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(child.call(abs, -7, deadline_s=30))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -37,9 +37,17 @@ def test_digests_are_these_for_ever():
     assert keys.text_digest("Excuse me.") == "f6568bd954d2654ed237f0fc78eb6218a30adf7e65628813ad49f2a9612b601e"
     assert keys.audio_digest(AUDIO, 1) == "7699bb1ffae4a09d7e3582e63b812538ca0e2e1f8d1c66b52b33e0521f50c6ed"
     assert keys.video_digest(VIDEO, 1) == "d309e60a0568e9ff6ab126a290d601637986629efb963cd4934556a6e357a63f"
-    assert keys.row_key("s" * 64, None, ["r" * 64]) == "575d62b41d97b161a6725ab5ff32b479f3493cf37a46c388e5cd6ee496ed6987"
-    assert keys.shard_key(["u1", "u2"], ["a" * 64, "b" * 64]) == "7a791cbf30c56c857dafa4cf4b6063ad22161f2d5dc952b493842908751c86fa"
-    assert keys.state_key("s" * 64, ("multiclass", ("a", "b")), [("u1", "k", 0)], [("u2", "k", 1)]) == "c946cbf33b7f028441eda43152d222cffec26545bc122a7026e79dd1a8a209fa"
+    assert (
+        keys.row_key("s" * 64, None, ["r" * 64]) == "575d62b41d97b161a6725ab5ff32b479f3493cf37a46c388e5cd6ee496ed6987"
+    )
+    assert (
+        keys.shard_key(["u1", "u2"], ["a" * 64, "b" * 64])
+        == "7a791cbf30c56c857dafa4cf4b6063ad22161f2d5dc952b493842908751c86fa"
+    )
+    assert (
+        keys.state_key("s" * 64, ("multiclass", ("a", "b")), [("u1", "k", 0)], [("u2", "k", 1)])
+        == "c946cbf33b7f028441eda43152d222cffec26545bc122a7026e79dd1a8a209fa"
+    )
     assert keys.view_key([["a" * 64]], "pad", 30) == "cbe025bb463f5683f0a5c5d5d0455f07c0744e27fe0dd1e2749e753d50940336"
 
 

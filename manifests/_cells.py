@@ -1,0 +1,149 @@
+"""The rows of a table of clips: cells read by kind, and what is wrong with each."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError, closest
+from pipeline.utterance import Audio, Utterance, Value, Video
+
+MODALITIES = ("text", "audio", "video")
+
+_TIMES = ("audio_start_s", "audio_end_s", "video_start_s", "video_end_s", "start_s", "end_s")
+COLUMNS = {"utterance", *MODALITIES, "dialogue", "turn", "speaker", "session", "split", "audio_channel", *_TIMES}
+_SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("valid", "validation", "dev", "val"), "valid")}
+_UNKNOWN = {"", "na", "n/a", "nan", "null", "none"}
+
+# The names of the columns; of each row its place in the file, and its cells by column, empty where not known.
+Cells = tuple[list[str], list[tuple[str, dict[str, str]]]]
+
+
+class Row:
+    """The cells of one row, read by kind. What is wrong with one is added to `errors`, and it reads as None."""
+
+    def __init__(self, root: Path, place: str, cells: Mapping[str, str]) -> None:
+        self.root, self.place, self.cells = root, place, cells
+        self.errors: list[str] = []
+
+    def wrong(self, message: str) -> None:
+        self.errors.append(f"{self.place}: {message}")
+
+    def text(self, name: str) -> str | None:
+        return self.cells.get(name) or None
+
+    def number(self, name: str, hint: str = "") -> float | None:
+        cell = self.cells.get(name, "")
+        if not is_number(cell):
+            self.wrong(f"{name} = {cell!r} is not a number{hint}")
+            return None
+        return None if cell.strip().lower() in _UNKNOWN else float(cell)
+
+    def count(self, name: str) -> int | None:
+        value = self.number(name)
+        if value is not None and (value < 0 or value != int(value)):
+            self.wrong(f"{name} = {self.cells[name]!r} is not a whole number from 0")
+            return None
+        return None if value is None else int(value)
+
+    def choice(self, name: str, known: Mapping[str, str]) -> str | None:
+        cell = self.text(name)
+        if cell is not None and cell not in known:
+            self.wrong(f"{name} = {cell!r}: {closest(cell, known)}")
+        return None if cell is None else known.get(cell)
+
+    def path(self, name: str) -> str | None:
+        cell = self.text(name)
+        if cell is not None and not inside(self.root, cell):
+            self.wrong(f"{name} = {cell!r} is outside the root")
+            return None
+        return None if cell is None else PurePosixPath(cell).as_posix()
+
+    def span(self, prefix: str) -> tuple[float | None, float | None]:
+        start, end = self.number(f"{prefix}start_s"), self.number(f"{prefix}end_s")
+        if start is not None and start < 0:
+            self.wrong(f"{prefix}start_s = {start} is negative")
+        if end is not None and end <= (start or 0.0):
+            self.wrong(f"{prefix}end_s = {end} is not after {prefix}start_s = {start or 0.0}")
+        return start, end
+
+    def utterance(self, turn: int, labels: Mapping[str, Value], own_audio: bool) -> Utterance:
+        """`own_audio`: the table has an audio column, so the sound isn't taken from the video."""
+        video, audio = self.path("video"), self.path("audio")
+        seen, heard, said = self.span("video_"), self.span("audio_"), self.span("")
+        sound, part = (audio, heard) if own_audio else (video, seen)
+        channel, name = self.count("audio_channel"), self.cells["utterance"]
+        return Utterance(
+            id=name,
+            dialogue=self.text("dialogue") or name,
+            turn=turn,
+            speaker=self.text("speaker"),
+            text=self.text("text"),
+            audio=Audio(path=sound, start_s=part[0], end_s=part[1], channel=channel) if sound else None,
+            video=Video(path=video, start_s=seen[0], end_s=seen[1]) if video else None,
+            start_s=said[0],
+            end_s=said[1],
+            split=self.choice("split", _SPLITS),
+            session=self.text("session"),
+            labels={name: value for name, value in labels.items() if value is not None},
+        )
+
+
+def inside(root: Path, path: str) -> bool:
+    """Whether a path is relative and stays inside the root, also where symbolic links lead."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\0" in path:
+        return False
+    try:
+        return (root / pure).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
+
+
+def is_number(cell: str) -> bool:
+    if cell.strip().lower() in _UNKNOWN:
+        return True
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def read(file: Path) -> Cells:
+    """The names of the columns, and every row with its place in the file; cells are strings, unknown ones empty."""
+    readers = {".csv": _read_csv, ".parquet": _read_parquet}
+    if file.suffix not in readers:
+        raise InputError(f"{file} is neither .csv nor .parquet")
+    try:
+        return readers[file.suffix](file)
+    except (csv.Error, UnicodeDecodeError, pa.ArrowException) as error:
+        raise InputError(f"{file} can't be read: {error}") from error
+
+
+def _read_csv(file: Path) -> Cells:
+    rows, ragged = [], []
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        lines = csv.reader(stream, strict=True)
+        columns = next(lines, [])
+        for cells in filter(None, lines):
+            rows.append((str(lines.line_num), dict(zip(columns, cells, strict=False))))
+            if len(cells) != len(columns):
+                ragged.append(f"{file.name}:{lines.line_num}: {len(cells)} cells, {len(columns)} columns")
+    if ragged:
+        raise InputError("\n".join(ragged))
+    return columns, rows
+
+
+def _read_parquet(file: Path) -> Cells:
+    table = pq.read_table(file)
+    records = enumerate(table.to_pylist(), start=1)
+    return table.column_names, [(f"row {n}", {k: _string(v) for k, v in row.items()}) for n, row in records]
+
+
+def _string(value: object) -> str:
+    return "" if value is None or value != value else str(value)

@@ -1,0 +1,244 @@
+"""IEMOCAP (USC), full release: ten actors in five dyadic sessions, 151 dialogues, 10,039 utterances.
+
+The files in `EmoEvaluation` say which utterances there are; transcript lines for other ids, or without one, are
+ignored. Each utterance has its own wav file; its video is cut out of the dialogue's AVI by the annotation's times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pipeline.errors import InputError, closest
+from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
+from pipeline.utterance import Audio, Utterance, Value, Video, in_order
+
+SIX = ("hap", "sad", "neu", "ang", "exc", "fru")
+FOUR = ("neu", "hap", "sad", "ang")
+MULG_FOUR = ("hap", "sad", "ang", "neu")
+
+# The 12 validation dialogues of COSMIC (Ghosal et al., 2020), whose 108/12/31 dialogues the published tables use.
+COSMIC_VALID = {
+    *("Ses01M_impro01", "Ses01M_script03_1", "Ses02F_impro02", "Ses02F_impro07", "Ses02M_script01_2"),
+    *("Ses03F_impro01", "Ses03M_impro02", "Ses03M_impro08a", "Ses03M_script02_2", "Ses03M_script03_2"),
+    *("Ses04F_impro07", "Ses04F_script02_1"),
+}
+
+_NUMBER = r"(\d+\.\d+)"
+_TURN = re.compile(
+    rf"\[{_NUMBER} - {_NUMBER}\]\t(Ses\d\d[FM]_\w+_([FM])[X\d]+)\t(\w+)\t\[{_NUMBER}, {_NUMBER}, {_NUMBER}\]\s*$",
+    re.MULTILINE,
+)
+_VOTE = re.compile(r"(C-\w+):\t([^\t]*)")
+_LINE = re.compile(r"(\w+) \[\d+\.\d+-\d+\.\d+\]:(.*)")
+
+
+def six_7433(emotion: str, votes: str) -> str | None:
+    """The label in the published six-class set of 7,433 utterances, None for an utterance that isn't in it.
+
+    That set holds the six raw codes, and 53 utterances without a consensus (`xxx`) as `hap`: those where, counting
+    one vote for each label of each rater, the speaker's own report included, Happiness alone has the most votes, and
+    where the speaker's own report is exactly Happiness. `votes` is the annotation of that name.
+    """
+    if emotion in SIX:
+        return emotion
+    return "hap" if emotion == "xxx" and _happiness_wins(votes) and _reports_happiness(votes) else None
+
+
+def _ballots(votes: str) -> Iterator[tuple[str, list[str]]]:
+    for ballot in filter(None, votes.split(";")):
+        rater, _, names = ballot.partition("=")
+        yield rater, names.split(",")
+
+
+def _happiness_wins(votes: str) -> bool:
+    ranking = Counter(name for _, names in _ballots(votes) for name in names).most_common(2)
+    alone = len(ranking) == 1 or (len(ranking) == 2 and ranking[0][1] > ranking[1][1])
+    return alone and ranking[0][0] == "Happiness"
+
+
+def _reports_happiness(votes: str) -> bool:
+    return any(rater.startswith(("C-F", "C-M")) and names == ["Happiness"] for rater, names in _ballots(votes))
+
+
+def _emotion(row: Utterance) -> str:
+    return str(row.labels["emotion"])
+
+
+def _classes(task: Literal["multiclass", "multilabel"], classes: tuple[str, ...], merge: Mapping[str, str]) -> Labels:
+    """The rows whose code, after `merge`, is one of `classes`: its index, or for multilabel one place per class."""
+
+    def of(row: Utterance) -> int | tuple[int, ...] | None:
+        code = merge.get(_emotion(row), _emotion(row))
+        if code not in classes:
+            return None
+        return classes.index(code) if task == "multiclass" else tuple(int(code == name) for name in classes)
+
+    return Labels(task, classes, of)
+
+
+def _published(row: Utterance) -> int | None:
+    code = six_7433(_emotion(row), str(row.labels["votes"]))
+    return None if code is None else SIX.index(code)
+
+
+def _attribute(name: str) -> Labels:
+    def of(row: Utterance) -> float | None:
+        value = row.labels.get(name)
+        return None if value is None else float(value)
+
+    return Labels("regression", (), of)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iemocap(Reader):
+    """IEMOCAP_full_release.
+
+    `video` is the half of the picture that shows the speaker, or `both` halves. The actor who wears markers, named
+    by the letter after the session's number in the dialogue's name, is on the left.
+
+    Annotations: `emotion` (the consensus code, `xxx` where there is none); `valence`, `arousal`, `dominance` (means
+    over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`).
+    """
+
+    layout: ClassVar[str] = (
+        "Session{1..5}/dialog/EmoEvaluation/<dialogue>.txt\n"
+        "Session{1..5}/dialog/transcriptions/<dialogue>.txt\n"
+        "Session{1..5}/dialog/avi/DivX/<dialogue>.avi\n"
+        "Session{1..5}/sentences/wav/<dialogue>/<utterance>.wav"
+    )
+    obtain: ClassVar[str] = (
+        "IEMOCAP is released on request: https://sail.usc.edu/iemocap/iemocap_release.htm. "
+        "Unpack it and give the folder that holds Session1 to Session5."
+    )
+    labels: ClassVar[Mapping[str, Labels]] = {
+        "six": _classes("multiclass", SIX, {}),
+        "six_7433": Labels("multiclass", SIX, _published),
+        "four": _classes("multiclass", FOUR, {"exc": "hap"}),
+        "mulg4": _classes("multilabel", MULG_FOUR, {}),
+        "valence": _attribute("valence"),
+        "arousal": _attribute("arousal"),
+        "dominance": _attribute("dominance"),
+    }
+    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "six": {"hap": 595, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849},
+        "six_7433": {"hap": 648, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849},
+        "four": {"neu": 1708, "hap": 1636, "sad": 1084, "ang": 1103},
+        "mulg4": {"hap": 595, "sad": 1084, "ang": 1103, "neu": 1708},
+    }
+
+    video: Literal["speaker", "both"] = "speaker"
+
+    def __post_init__(self) -> None:
+        if self.video not in ("speaker", "both"):
+            raise InputError(f"video = {self.video!r}: {closest(self.video, ('speaker', 'both'))}")
+
+    def scan(self, root: Path) -> list[Utterance]:
+        """Every utterance that has an evaluation, wherever its media are; InputError lists the malformed turns."""
+        files = sorted(f for f in root.glob("Session[1-5]/dialog/EmoEvaluation/*.txt") if not f.name.startswith("._"))
+        if not files:
+            raise self.missing(root)
+        if bad := [message for file in files for message in _malformed(file)]:
+            raise InputError("\n".join(bad))
+        return [row for file in files for row in self._dialogue(file)]
+
+    def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+        """`official`: Session 5 tests, COSMIC's 12 dialogues validate; `cv`: each session tests once.
+
+        Where one of the 12 is not in `rows`, a tenth of the dialogues of the other sessions validates.
+        """
+        if protocol == "cv":
+            return leave_one_out(rows, lambda row: row.session)
+        if protocol != "official":
+            raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
+        test = [row for row in rows if row.session == "Session5"]
+        train, valid = _cosmic([row for row in rows if row.session != "Session5"])
+        return [fold("official", train, valid, test)]
+
+    def _dialogue(self, file: Path) -> list[Utterance]:
+        texts = _transcript(file.parents[1] / "transcriptions" / file.name)
+        rows = in_order(self._utterance(file, turn, texts) for turn in _turns(file))
+        return [replace(row, turn=index) for index, row in enumerate(rows)]
+
+    def _utterance(self, file: Path, turn: _Turn, texts: Mapping[str, str]) -> Utterance:
+        dialogue, session = file.stem, file.parents[2].name
+        crop = self._crop(on_left=dialogue[5] == turn.actor)
+        path = f"{session}/dialog/avi/DivX/{dialogue}.avi"
+        return Utterance(
+            id=turn.name,
+            dialogue=dialogue,
+            turn=0,
+            speaker=f"{dialogue[:5]}_{turn.actor}",
+            text=texts.get(turn.name),
+            audio=Audio(path=f"{session}/sentences/wav/{dialogue}/{turn.name}.wav"),
+            video=Video(path=path, start_s=turn.start_s, end_s=turn.end_s, crop=crop),
+            start_s=turn.start_s,
+            end_s=turn.end_s,
+            session=session,
+            labels=turn.labels,
+        )
+
+    def _crop(self, on_left: bool) -> tuple[float, float, float, float]:
+        """The picture is letterboxed: its middle half holds both actors, side by side."""
+        if self.video == "both":
+            return (0.0, 0.25, 1.0, 0.5)
+        return (0.0 if on_left else 0.5, 0.25, 0.5, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    name: str
+    actor: str
+    start_s: float
+    end_s: float
+    labels: Mapping[str, Value]
+
+
+def _malformed(file: Path) -> list[str]:
+    """A turn begins with a bracket at the start of a line, as nothing else does, and names its file's dialogue."""
+    lines = ((n, line) for n, line in enumerate(_read(file).splitlines(), start=1) if line.startswith("["))
+    return [f"{file}:{n}: not a turn of this dialogue: {line!r}" for n, line in lines if not _belongs(line, file.stem)]
+
+
+def _belongs(line: str, dialogue: str) -> bool:
+    found = _TURN.match(line)
+    return found is not None and found[3].rpartition("_")[0] == dialogue
+
+
+def _turns(file: Path) -> list[_Turn]:
+    turns = []
+    for block in re.split(r"^(?=\[)", _read(file), flags=re.MULTILINE):
+        if found := _TURN.match(block):
+            turns.append(_turn(found, block))
+    return turns
+
+
+def _turn(found: re.Match[str], block: str) -> _Turn:
+    start, end, name, actor, emotion, valence, arousal, dominance = found.groups()
+    means = {"valence": float(valence), "arousal": float(arousal), "dominance": float(dominance)}
+    labels = {"emotion": emotion, "votes": _votes(block), **means}
+    return _Turn(name=name, actor=actor, start_s=float(start), end_s=float(end), labels=labels)
+
+
+def _votes(block: str) -> str:
+    """`C-E2:<TAB>Neutral; Anger;<TAB>()` becomes `C-E2=Neutral,Anger`."""
+    return ";".join(f"{rater}={re.sub(r' *; *', ',', names.strip(' ;'))}" for rater, names in _VOTE.findall(block))
+
+
+def _transcript(file: Path) -> dict[str, str]:
+    lines = _read(file).splitlines() if file.is_file() else []
+    return {found[1]: found[2].strip() for line in lines if (found := _LINE.match(line))}
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
+
+
+def _cosmic(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+    if COSMIC_VALID - {row.dialogue for row in rows}:
+        return held_out(rows, 0.1, "valid-official")
+    return [r for r in rows if r.dialogue not in COSMIC_VALID], [r for r in rows if r.dialogue in COSMIC_VALID]

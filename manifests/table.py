@@ -1,0 +1,168 @@
+"""Bring your own clips: a CSV or Parquet table with a row for each utterance.
+
+| column | what it holds |
+|---|---|
+| `utterance` | id, required, unique |
+| `text`, `audio`, `video` | transcript; files, relative to the root. At least one of these three columns |
+| `dialogue`, `turn` | the conversation, default the utterance's id; the place in it, default the table's order |
+| `speaker`, `session` | names that folds are grouped by |
+| `split` | `train`, `valid` (also `validation`, `dev`, `val`) or `test` |
+| `audio_start_s`, `audio_end_s`, `audio_channel` | the part of the audio file, by default all; channels count from 0 |
+| `video_start_s`, `video_end_s` | the part of the video file |
+| `start_s`, `end_s` | when it was said in the dialogue: an annotation, which also orders the dialogue |
+| any other | an annotation; a number where every cell of the column is one |
+
+Without an `audio` column the sound is that of the video file, and of the same part of it. An empty cell means not
+known, or a modality that the utterance doesn't have; so do `NA`, `NaN` and the like among numbers, but not elsewhere:
+the transcript `NA` is a transcript.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from manifests._cells import COLUMNS, MODALITIES, Row, inside, is_number, read
+from pipeline.errors import InputError, closest
+from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
+from pipeline.utterance import Utterance, Value
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Reader):
+    """The table `file` inside the root.
+
+    Its one label protocol is `label`: the column named by `label`, as an index into `classes`, or, where the recipe
+    lists no classes, as a number to regress.
+    """
+
+    layout: ClassVar[str] = "utterances.csv, or the `file` of the recipe: columns utterance and text, audio or video"
+    obtain: ClassVar[str] = "The table is yours to write: manifests/table.py says what its columns hold."
+    labels: ClassVar[Mapping[str, Labels]] = {"label": Labels("regression", (), lambda row: _number(row, "label"))}
+
+    file: str = "utterances.csv"
+    label: str = "label"
+    classes: tuple[str, ...] = ()
+
+    def protocol(self, name: str) -> Labels:
+        """`label`, with the task and classes that the options give; InputError on another name."""
+        super().protocol(name)
+        if self.classes:
+            return Labels("multiclass", tuple(self.classes), self._index)
+        return Labels("regression", (), lambda row: _number(row, self.label))
+
+    def scan(self, root: Path) -> list[Utterance]:
+        """The rows of the table. One InputError lists everything that is wrong in it, by file and line."""
+        if not inside(root, self.file):
+            raise InputError(f"file = {self.file!r} is outside {root}")
+        if not (root / self.file).is_file():
+            raise self.missing(root)
+        columns, cells = read(root / self.file)
+        self._check_columns(columns)
+        rows = [Row(root, f"{self.file}:{place}", row) for place, row in cells]
+        _check_ids(rows)
+        annotations = {name: self._annotation(name, rows) for name in columns if name not in COLUMNS}
+        turns = _turns(rows)
+        utterances = [
+            row.utterance(turn, {name: values[i] for name, values in annotations.items()}, "audio" in columns)
+            for i, (row, turn) in enumerate(zip(rows, turns, strict=True))
+        ]
+        if errors := [message for row in rows for message in row.errors]:
+            raise InputError("\n".join(errors))
+        return utterances
+
+    def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+        """`official`: the column `split`, a tenth of the train dialogues validating where it names no valid rows;
+        `cv`: five folds (fewer for fewer groups) by session, else by speaker, else by dialogue, whichever all have.
+        """
+        if protocol == "cv":
+            assigned = _assign(rows)
+            return leave_one_out(rows, lambda row: assigned[row.id])
+        if protocol != "official":
+            raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
+        train, valid, test = ([row for row in rows if row.split == part] for part in ("train", "valid", "test"))
+        if not train or not test:
+            raise InputError("protocol official needs rows whose `split` is train and rows whose `split` is test")
+        if not valid:
+            train, valid = held_out(train, 0.1, "valid-official")
+        return [fold("official", train, valid, test)]
+
+    def _index(self, row: Utterance) -> int | None:
+        value = row.labels.get(self.label)
+        return None if value is None else self.classes.index(str(value))
+
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        wrong = [f"two columns {name!r}" for name, count in Counter(columns).items() if count > 1]
+        wrong += [f"column {name!r}: times are in seconds, {name}_s" for name in columns if f"{name}_s" in COLUMNS]
+        if "utterance" not in columns:
+            wrong.append(f"no column 'utterance': {closest('utterance', columns)}")
+        if not set(MODALITIES) & set(columns):
+            wrong.append("none of the columns text, audio, video")
+        if self.label not in columns and (self.classes or self.label != "label"):
+            wrong.append(f"no column {self.label!r}: {closest(self.label, columns)}")
+        if wrong:
+            raise InputError("\n".join(f"{self.file}:1: {message}" for message in wrong))
+
+    def _annotation(self, name: str, rows: Sequence[Row]) -> list[Value]:
+        if name != self.label:
+            numeric = all(is_number(row.cells[name]) for row in rows)
+            return [row.number(name) if numeric else row.text(name) for row in rows]
+        if not self.classes:
+            return [row.number(name, "; a classification needs its `classes` in the recipe") for row in rows]
+        return [row.choice(name, {value: value for value in self.classes}) for row in rows]
+
+
+def _number(row: Utterance, name: str) -> float | None:
+    value = row.labels.get(name)
+    return None if value is None else float(value)
+
+
+def _check_ids(rows: Iterable[Row]) -> None:
+    first: dict[str, str] = {}
+    for row in rows:
+        name = row.cells["utterance"]
+        if not name:
+            row.wrong("no utterance id")
+        elif name in first:
+            row.wrong(f"utterance {name!r} stands already in {first[name]}")
+        first.setdefault(name, row.place)
+
+
+def _turns(rows: Iterable[Row]) -> list[int]:
+    """The column `turn`, or the number of rows of the same dialogue before this one."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        dialogue = row.text("dialogue") or row.cells["utterance"]
+        turn = row.count("turn")
+        turns.append(seen[dialogue] if turn is None else turn)
+        seen[dialogue] += 1
+    return turns
+
+
+def _assign(rows: Sequence[Utterance]) -> dict[str, str]:
+    """The fold of each utterance: groups in an order of no meaning, the largest first, each to the smallest fold."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for row, name in zip(rows, _group_names(rows), strict=True):
+        groups[name].append(row.id)
+    if len(groups) < 2:
+        raise InputError("protocol cv needs at least two sessions, speakers or dialogues")
+    folds: list[list[str]] = [[] for _ in range(min(FOLDS, len(groups)))]
+    shuffled = random.Random("cv").sample(sorted(groups), len(groups))
+    for name in sorted(shuffled, key=lambda name: -len(groups[name])):
+        min(folds, key=len).extend(groups[name])
+    return {name: str(number) for number, ids in enumerate(folds, start=1) for name in ids}
+
+
+def _group_names(rows: Sequence[Utterance]) -> list[str]:
+    by = ([row.session for row in rows], [row.speaker for row in rows])
+    for names in by:
+        if all(names):
+            return [str(name) for name in names]
+    return [row.dialogue for row in rows]

@@ -1,0 +1,210 @@
+"""Charts of the report: SVG that takes its colours from the page, so that it follows light, dark and print."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, MUTED, RULE = "#010101", "#020202", "#030303"
+SERIES = ("#0a0101", "#0a0102", "#0a0103", "#0a0104", "#0a0105")
+COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {c: f"--series-{i}" for i, c in enumerate(SERIES, 1)}
+"""What matplotlib draws in, and the variable of the page that replaces it."""
+
+STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "text.parse_math": False,  # names of classes are text, whatever they hold
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
+
+PANELS = 12
+"""The most panels of one chart."""
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, what it shows for those who don't see it, and its caption."""
+
+    svg: Markup
+    alt: str
+    caption: str
+
+
+def grouped(caption: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str) -> Chart:
+    """Bars for each of `names`, one for each part, side by side."""
+    with mpl.rc_context(dict(STYLE)):
+        figure, axes = _figure(7.2, 2.7)
+        width = 0.8 / max(len(parts), 1)
+        for i, (part, values) in enumerate(parts.items()):
+            places = np.arange(len(names)) + (i - (len(parts) - 1) / 2) * width
+            axes.bar(places, values, width * 0.92, color=_series(i), label=part)
+        axes.set_xticks(range(len(names)), [_short(name) for name in names])
+        axes.tick_params(length=0)
+        axes.set_ylabel(unit)
+        axes.grid(axis="y")
+        axes.spines["left"].set_visible(False)
+        _legend(axes, len(parts))
+        told = [f"{part}: " + ", ".join(map("{} {:g}".format, names, values)) for part, values in parts.items()]
+        return Chart(_svg(figure), f"Bar chart. {'; '.join(told)}.", caption)
+
+
+def histogram(caption: str, values: Sequence[float], unit: str) -> Chart:
+    """How often each value occurs; the highest hundredth of the values stands in the last bin."""
+    data = np.asarray(values, float)
+    top = float(np.percentile(data, 99))
+    with mpl.rc_context(dict(STYLE)):
+        figure, axes = _figure(3.5, 2.3)
+        axes.hist(np.minimum(data, top), bins=min(24, max(5, math.isqrt(len(data)))), color=SERIES[0], rwidth=0.94)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("utterances")
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        low, middle = float(data.min()), float(np.median(data))
+        alt = f"Histogram of {len(data)} values in {unit}: from {low:.3g} to {data.max():.3g}, median {middle:.3g}."
+        return Chart(_svg(figure), alt, caption)
+
+
+Curves = Mapping[str, Sequence[float]]
+
+
+def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | None]) -> Chart:
+    """A small panel of lines by epoch for each of `panels`, the epoch that was kept (from 0) marked."""
+    shown = dict(itertools.islice(panels.items(), PANELS))
+    columns = min(len(shown), 3)
+    rows = math.ceil(len(shown) / columns)
+    with mpl.rc_context(dict(STYLE)):
+        figure = Figure(figsize=(1.2 + 2.6 * columns, 0.5 + 1.75 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        for axes, (name, lines) in zip(grid, shown.items(), strict=False):
+            _panel(axes, name, lines, best.get(name))
+        for axes in list(grid)[len(shown) :]:
+            axes.set_visible(False)
+        names = list(dict.fromkeys(line for lines in shown.values() for line in lines))
+        handles, labels = _handles(figure, names)
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(names))
+        alt = " ".join(_told(name, lines, best.get(name)) for name, lines in shown.items())
+        left = f" The first {PANELS} of {len(panels)}." if len(panels) > PANELS else ""
+        return Chart(_svg(figure), f"Line charts. {alt}", caption + left)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A score beside the trivial one and the known bound, any of them unknown."""
+
+    name: str
+    score: float
+    trivial: float | None
+    bound: float | None
+
+
+def standings(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
+    """A bar for each score, a tick at what the majority gets and another at the known bound."""
+    with mpl.rc_context(dict(STYLE)):
+        figure, axes = _figure(7.2, 0.75 + 0.3 * len(marks))
+        places = list(range(len(marks)))[::-1]
+        axes.barh(places, [mark.score for mark in marks], 0.52, color=SERIES[0], label=unit)
+        for kind, colour in (("trivial", MUTED), ("bound", SERIES[1])):
+            known = [(getattr(m, kind), y) for m, y in zip(marks, places, strict=True) if getattr(m, kind) is not None]
+            label = {"trivial": "majority", "bound": "known bound"}[kind]
+            for value, y in known:
+                axes.plot([value, value], [y - 0.4, y + 0.4], color=colour, linewidth=2.2, label=label)
+                label = "_"
+        axes.set_yticks(places, [_short(mark.name, 34) for mark in marks])
+        axes.tick_params(length=0)
+        axes.set_xlim(min(0.0, *(mark.score for mark in marks)), 1)
+        axes.grid(axis="x")
+        axes.spines[["left", "bottom"]].set_visible(False)
+        _legend(axes, 3)
+        told = "; ".join(f"{m.name} {m.score:.3f}" for m in marks)
+        return Chart(_svg(figure), f"Bar chart of {unit}. {told}.", caption)
+
+
+def _panel(axes: Axes, name: str, lines: Curves, best: int | None) -> None:
+    for i, (label, values) in enumerate(lines.items()):
+        axes.plot(range(1, len(values) + 1), values, color=_series(i), linewidth=1.5, label=label)
+    last = list(lines.values())[-1] if lines else []
+    if best is not None and best < len(last):
+        axes.plot(best + 1, last[best], "o", color=_series(len(lines) - 1), markersize=4.5)
+    axes.set_title(_short(name, 34))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.tick_params(length=0)
+    axes.grid(axis="y")
+
+
+def _told(name: str, lines: Curves, best: int | None) -> str:
+    ends = ", ".join(f"{line} from {v[0]:.3g} to {v[-1]:.3g}" for line, v in lines.items() if len(v))
+    kept = "" if best is None else f", kept epoch {best + 1}"
+    return f"{name}: {ends}{kept}."
+
+
+def _handles(figure: Figure, names: Sequence[str]) -> tuple[list[Any], list[str]]:
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return [found[name] for name in names if name in found], [name for name in names if name in found]
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    if entries > 1:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(entries, 5), borderaxespad=0.2)
+
+
+def _series(i: int) -> str:
+    return SERIES[i % len(SERIES)]
+
+
+def _short(name: str, longest: int = 18) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def _svg(figure: Figure) -> Markup:
+    """The drawing as an element of the page: names of parts made unique, colours taken from the page."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    number = next(_numbers)
+    svg = re.sub(r'(\bid="|\burl\(#|href="#)', rf"\g<1>chart-{number}-", svg)
+    for colour, variable in COLOURS.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return Markup(svg)  # noqa: S704 - matplotlib escapes its texts

@@ -1,0 +1,248 @@
+"""What the report says of the corpus and the recipe: counts, folds, labels, lengths, stages, versions."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from pipeline.charts import Chart, grouped, histogram
+from pipeline.driver import Corpus
+from pipeline.reader import Label
+from pipeline.recipe import Alignment, Node, Recipe
+from pipeline.sheet import Cell, Sheet, amount, cell, parameters
+from pipeline.utterance import Utterance
+
+RANDOM = "random"
+"""The value by which a parameter of a stage says that its network starts from drawn weights."""
+
+LIBRARIES = ("affectory", "numpy", "pyarrow", "scikit-learn", "torch", "lightning")
+"""What decides figures beside the libraries that the stages name."""
+
+
+def parts(corpus: Corpus) -> dict[str, list[Utterance]]:
+    """The rows of each part of the only fold, or the test rows of each of several, then those without a label."""
+    by_id = {row.id: row for row in corpus.manifest.rows}
+    if len(corpus.folds) == 1:
+        [only] = corpus.folds
+        named = {"train": only.train, "valid": only.valid, "test": only.test}
+    else:
+        named = {fold.name: fold.test for fold in corpus.folds}
+    found = {name: [by_id[i] for i in ids] for name, ids in named.items()}
+    used = {i for ids in named.values() for i in ids}
+    rest = [row for row in corpus.manifest.rows if row.id not in used]
+    return found | ({"in no part" if found else "all": rest} if rest else {})
+
+
+def facts(corpus: Corpus, protocol: str) -> dict[str, str]:
+    """The head of the report."""
+    rows, recipe = corpus.manifest.rows, corpus.recipe
+    classes = f": {', '.join(recipe.labels.classes)}" if recipe.labels.classes else ""
+    crossfit = f"{recipe.crossfit} parts" if recipe.crossfit else "off"
+    return {
+        "Utterances": f"{len(rows):,}, of which {len(corpus.labels):,} have a label",
+        "Dialogues": f"{len({row.dialogue for row in rows}):,}",
+        "Speakers": _distinct(row.speaker for row in rows),
+        "Sessions": _distinct(row.session for row in rows),
+        "Labels": f"{recipe.label_protocol} ({recipe.labels.task}{classes})",
+        "Protocol": f"{protocol}, {len(corpus.folds)} fold{'s' * (len(corpus.folds) != 1)}",
+        "Cross-fitting": f"{crossfit}: train rows get features of fits that {_saw(recipe.crossfit)} them",
+    }
+
+
+def _saw(crossfit: int) -> str:
+    return "did not see" if crossfit else "saw"
+
+
+def _distinct(names: Iterator[str | None]) -> str:
+    found = {name for name in names if name}
+    return f"{len(found):,}" if found else "not known"
+
+
+def folds(corpus: Corpus) -> Sheet:
+    """The sizes of the parts of each fold."""
+    speaker = {row.id: row.speaker for row in corpus.manifest.rows}
+
+    def shared(train: Sequence[str], test: Sequence[str]) -> int:
+        return len({speaker[i] for i in train if speaker[i]} & {speaker[i] for i in test})
+
+    rows = [(f.name, len(f.train), len(f.valid), len(f.test), shared(f.train, f.test)) for f in corpus.folds]
+    return Sheet.of("Folds", ("fold", "train", "valid", "test", "speakers in train and test"), rows)
+
+
+# --- labels ----------------------------------------------------------------------------------------------------
+
+
+def labels(corpus: Corpus) -> tuple[Sheet, Chart | None]:
+    """How often each class occurs in each part, or for a number to regress its spread."""
+    counted = {name: [corpus.labels[r.id] for r in rows if r.id in corpus.labels] for name, rows in parts(corpus).items()}
+    counted = {name: found for name, found in counted.items() if found}
+    if corpus.target.task == "regression":
+        return _spread(counted), None
+    classes = corpus.target.classes
+    counts = {name: _counts(found, len(classes)) for name, found in counted.items()}
+    total = [sum(each) for each in zip(*counts.values(), strict=True)] if counts else [0] * len(classes)
+    table = [(name, *(each[i] for each in counts.values()), total[i]) for i, name in enumerate(classes)]
+    sheet = Sheet.of("Utterances of each class", ("class", *counts, "all"), [*table, ("all", *_sums(counts, total))])
+    return sheet, grouped("Utterances of each class, by part", classes, counts, "utterances") if counts else None
+
+
+def _counts(found: Sequence[Label], classes: int) -> list[int]:
+    if isinstance(found[0], tuple):
+        return np.asarray(found).sum(axis=0).astype(int).tolist()
+    return np.bincount(np.asarray(found, int), minlength=classes).tolist()
+
+
+def _sums(counts: Mapping[str, Sequence[int]], total: Sequence[int]) -> list[int]:
+    return [sum(each) for each in (*counts.values(), total)]
+
+
+def _spread(counted: Mapping[str, Sequence[Any]]) -> Sheet:
+    rows = [(name, len(found), *_quantiles(np.asarray(found, float))) for name, found in counted.items()]
+    return Sheet.of("Labels", ("part", "rows", *QUANTILES), rows)
+
+
+def expected(corpus: Corpus) -> Sheet | None:
+    """Counts that the reader knows of the published corpus beside what was found; None where it knows none."""
+    known = corpus.recipe.reader.expected.get(corpus.recipe.label_protocol, {})
+    if not known:
+        return None
+    found = _found(corpus)
+    rows = [_compared(name, count, found.get(name, 0)) for name, count in known.items()]
+    note = "The published corpus has the expected numbers; another count says that this copy is not all of it."
+    return Sheet.of("Against the published counts", ("", "expected", "found", "difference"), rows, note)
+
+
+def _compared(name: str, count: int, here: int) -> tuple[str, int, int, Cell]:
+    return name, count, here, Cell(f"{here - count:+,}" if here != count else "0", loud=here != count, number=True)
+
+
+def _found(corpus: Corpus) -> Counter[str]:
+    """Rows by class, and labelled rows by the corpus's own split."""
+    classes = corpus.target.classes
+    counts = _counts(list(corpus.labels.values()), len(classes)) if classes and corpus.labels else []
+    found = Counter(row.split for row in corpus.manifest.rows if row.split and row.id in corpus.labels)
+    return Counter({str(name): count for name, count in found.items()}) + Counter(dict(zip(classes, counts, strict=False)))
+
+
+# --- lengths ---------------------------------------------------------------------------------------------------
+
+QUANTILES = ("least", "5 %", "median", "mean", "95 %", "most")
+
+
+def lengths(corpus: Corpus) -> tuple[Sheet, list[Chart]]:
+    """How long utterances last and how many words they have."""
+    measures: dict[str, tuple[str, Callable[[Utterance], float | None]]] = {
+        "Duration": ("seconds", duration),
+        "Transcript": ("words", lambda row: None if row.text is None else float(len(row.text.split()))),
+    }
+    rows, charts = [], []
+    for name, (unit, measure) in measures.items():
+        values = np.array([v for row in corpus.manifest.rows if (v := measure(row)) is not None])
+        if len(values):
+            figures = [amount(v, "", 2) for v in _quantiles(values)]
+            rows.append((f"{name}, {unit}", len(values), *figures, amount(values.sum(), "", 0)))
+            charts.append(histogram(f"{name}; the longest hundredth is in the last bar", values.tolist(), unit))
+    return Sheet.of("Lengths of utterances", ("", "known for", *QUANTILES, "sum"), rows), charts
+
+
+def duration(row: Utterance) -> float | None:
+    """Seconds by the annotation, else by the stretch of a media file; None where neither says."""
+    for stretch in (row, row.audio, row.video):
+        if stretch is not None and stretch.start_s is not None and stretch.end_s is not None:
+            return stretch.end_s - stretch.start_s
+    return None
+
+
+def _quantiles(values: np.ndarray[Any, Any]) -> list[float]:
+    low, middle, high = np.percentile(values, (5, 50, 95)).tolist()
+    return [float(values.min()), low, middle, float(values.mean()), high, float(values.max())]
+
+
+# --- recipe ----------------------------------------------------------------------------------------------------
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A stage, then those it stands on."""
+    yield node
+    for upstream in node.upstream:
+        yield from walk(upstream)
+
+
+def chosen(recipe: Recipe) -> list[Node]:
+    """Every stage of the recipe, once."""
+    selections = [s for table in recipe.features.values() for s in table.values()]
+    return list(dict.fromkeys(node for s in selections for part in s.parts for node in walk(part)))
+
+
+def random_weights(recipe: Recipe) -> list[str]:
+    """The stages whose networks start from random weights."""
+    return sorted({node.name for node in chosen(recipe) if RANDOM in node.params.values()})
+
+
+def stages(recipe: Recipe) -> Sheet:
+    """Which stages each feature set has, with the parameters that differ from their defaults."""
+    rows = [
+        (name, modality, Cell(node.name), _weights(node), parameters(_changed(node)) or "defaults", _aligned(selection.align))
+        for name, table in recipe.features.items()
+        for modality, selection in table.items()
+        for part in selection.parts
+        for node in walk(part)
+    ]
+    header = ("feature set", "modality", "stage", "weights", "parameters that differ from the default", "aligned")
+    return Sheet.of("Stages", header, rows)
+
+
+def every_parameter(recipe: Recipe) -> Sheet:
+    """All parameters of all stages: what their keys hold."""
+    rows = [
+        (node.name, node.stage.version, node.digest[:12], parameters(node.params), _stands_on(node))
+        for node in chosen(recipe)
+    ]
+    return Sheet.of("Every parameter", ("stage", "version", "digest", "parameters", "stands on"), rows)
+
+
+def _stands_on(node: Node) -> str:
+    return ", ".join(source.name if isinstance(source, Node) else source for source in node.inputs)
+
+
+def _weights(node: Node) -> Cell:
+    if RANDOM in node.params.values():
+        return Cell("random weights", loud=True)
+    return cell("learned per fold" if node.stage.fitted else "as named" if _named(node) else "none")
+
+
+def _named(node: Node) -> bool:
+    return any(f.metadata.get("source") and node.params[f.name] for f in fields(node.stage))
+
+
+def _changed(node: Node) -> dict[str, Any]:
+    default = {f.name: f.default for f in fields(node.stage) if f.default is not MISSING}
+    return {name: value for name, value in node.params.items() if name not in default or default[name] != value}
+
+
+def _aligned(align: Alignment) -> str:
+    return f"{align.mode}, {align.length}"
+
+
+def versions(recipe: Recipe) -> Sheet:
+    """The installed versions of what decides values and figures."""
+    decides: dict[str, list[str]] = {}
+    for node in chosen(recipe):
+        for name in node.stage.libraries:
+            decides.setdefault(name, []).append(node.name)
+    names = sorted({*LIBRARIES, *decides})
+    rows = [("python", platform.python_version(), ""), *((n, _version(n), ", ".join(decides.get(n, ()))) for n in names)]
+    return Sheet.of("Versions", ("library", "version", "enters the key of"), rows)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,317 @@
+"""What the report says of the trained models: the newest run of each model and protocol, beside what is trivial."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import metrics
+from pipeline.charts import Chart, Curves, curves
+from pipeline.driver import Corpus
+from pipeline.errors import InputError
+from pipeline.probes import HEADLINE, Line, Probe, bounds
+from pipeline.session import Session
+from pipeline.settings import model_class
+from pipeline.sheet import Cell, Sheet, amount, cell
+
+log = logging.getLogger(__name__)
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run as `training` left it: its answer, its folder, when it ended, the feature set it ate."""
+
+    answer: Answer
+    folder: Path
+    when: float
+    features: str
+    bound: float | None
+    current: bool
+
+    @property
+    def name(self) -> str:
+        """Model and protocol."""
+        return f"{self.answer['model']} · {self.answer['protocol']}"
+
+    @property
+    def folds(self) -> Sequence[Answer]:
+        """What each fold gave, a FoldResult as JSON."""
+        found: Sequence[Answer] = self.answer["folds"]
+        return found
+
+    @property
+    def pooled(self) -> Answer:
+        """The scores of the test rows of all folds as one set."""
+        found: Answer = self.answer["metrics"]["pooled"]
+        return found
+
+    @property
+    def task(self) -> str:
+        """The target's task."""
+        return str(self.folds[0]["target"]["task"])
+
+    @property
+    def line(self) -> Line:
+        """The model among the scores."""
+        scores = metrics.scalars(self.pooled)
+        return Line(self.name, scores, scores, self.bound)
+
+    def seen(self, count: str) -> int:
+        """A count of rows, summed over folds."""
+        return sum(fold["counts"].get(count, 0) for fold in self.folds)
+
+
+def trained(session: Session) -> list[Trained]:
+    """The newest run of each model and protocol on this dataset; damaged files are left out with a line in the log."""
+    place = session.home.runs / session.corpus.recipe.name
+    found = [_trained(session, path) for path in sorted(place.glob("*.json"))]
+    return [run for run in found if run is not None]
+
+
+def _trained(session: Session, path: Path) -> Trained | None:
+    try:
+        answer = json.loads(path.read_text())
+        folder = path.parent / Path(answer["run"]).name
+        current = _sizes(answer["folds"]) == _sizes([_counts(fold) for fold in session.corpus.folds])
+        bound = _bound(session.corpus) if current else None
+        return Trained(answer, folder, path.stat().st_mtime, _features(answer["model"]), bound, current)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        log.warning("%s is no run of a model, so it is not in the report: %r", path, error)
+        return None
+
+
+def _features(model: str) -> str:
+    try:
+        return str(model_class(model).features)
+    except InputError:
+        return ""  # the model's file is gone, its scores are not
+
+
+def _counts(fold: Any) -> dict[str, Any]:
+    return {"fold": fold.name, "counts": {part: len(getattr(fold, part)) for part in ("train", "valid", "test")}}
+
+
+def _sizes(folds: Sequence[Answer]) -> dict[str, list[int]]:
+    return {fold["fold"]: [fold["counts"][part] for part in ("train", "valid", "test")] for fold in folds}
+
+
+def _bound(corpus: Corpus) -> float | None:
+    return bounds(corpus, [i for fold in corpus.folds for i in fold.test]).get("all")
+
+
+# --- scores ----------------------------------------------------------------------------------------------------
+
+
+def best_probe(run: Trained, probes: Sequence[Probe]) -> Probe | None:
+    """The probe of the run's own feature set that is best on test; of any set where its own is not known."""
+    name = HEADLINE[run.task][0]
+    able = [each for each in probes if each.line.scores.get(name) is not None]
+    mine = [each for each in able if each.features == run.features] or able
+    return max(mine, key=lambda each: each.line.scores[name] or 0.0, default=None)
+
+
+def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
+    """Every metric of a run, beside the majority, the best probe, the rows with all modalities, and over folds."""
+    best = best_probe(run, probes)
+    beside = best.line.scores if best else {}
+    complete = _mean([fold["complete"] for fold in run.folds if fold["complete"]])
+    valid = _mean([fold["valid"] for fold in run.folds])
+    names = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
+    rows = [
+        (_told(n), run.pooled[n], run.pooled.get(f"majority_{n}"), beside.get(n), complete.get(n), valid.get(n), *_over(run, n))
+        for n in names
+    ]
+    header = ["", "test", "majority", f"best probe ({best.name})" if best else "best probe", "complete rows", "valid"]
+    many = ["mean ± deviation over folds"] if len(run.folds) > 1 else []
+    return Sheet.of("Scores", header + many, rows, _about_rows(run))
+
+
+def _over(run: Trained, name: str) -> list[Cell]:
+    if len(run.folds) < 2:
+        return []
+    mean, std = (run.answer["metrics"][kind].get(name) for kind in ("mean", "std"))
+    return [cell(None) if mean is None or std is None else Cell(f"{mean:.4f} ± {std:.4f}", number=True)]
+
+
+def _about_rows(run: Trained) -> str:
+    folds = len(run.folds)
+    pooled = f"Test: the predictions of all {folds} folds scored as one set of {run.seen('test'):,} rows. " if folds > 1 else ""
+    unseen = run.seen("test_left_out")
+    empty = f" {unseen:,} test rows have no modality at all and are scored as the train majority." if unseen else ""
+    return f"{pooled}Complete rows: the {run.seen('test_complete'):,} test rows that have every modality.{empty}"
+
+
+def _mean(rows: Sequence[Answer]) -> dict[str, float]:
+    known = {name: [row[name] for row in rows if isinstance(row.get(name), float)] for row in rows for name in row}
+    return {name: float(np.mean(values)) for name, values in known.items() if values}
+
+
+def _told(name: str) -> str:
+    return {"f1_weighted": "Weighted F1", "f1_macro": "Macro F1", "uar": "UAR", "mae": "MAE", "ccc": "CCC"}.get(
+        name, name.replace("_", " ").capitalize()
+    )
+
+
+# --- classes ---------------------------------------------------------------------------------------------------
+
+
+def details(run: Trained) -> list[Sheet]:
+    """Scores of each class or head, the confusion matrix, the shares of a gate: those that this task and model have."""
+    found = [_classes(run), _heads(run), _confusion(run), _gates(run)]
+    return [sheet for sheet in found if sheet is not None]
+
+
+def _classes(run: Trained) -> Sheet | None:
+    each = run.pooled.get("classes", {})
+    rows = [(name, c["precision"], c["recall"], c["f1"], c["support"]) for name, c in each.items()]
+    return Sheet.of("Classes", ("class", "precision", "recall", "F1", "test rows"), rows) if rows else None
+
+
+def _heads(run: Trained) -> Sheet | None:
+    each = run.pooled.get("heads", {})
+    rows = [
+        (name, head["accuracy"], _constant(run, i), head["f1"], head["uar"], head["support"])
+        for i, (name, head) in enumerate(each.items())
+    ]
+    header = ("class against the rest", "accuracy", "majority accuracy", "F1", "UAR", "positive test rows")
+    return Sheet.of("Classes", header, rows) if rows else None
+
+
+def _constant(run: Trained, head: int) -> float:
+    """The accuracy of a head's commoner answer in train, which for rare classes is high."""
+    right = 0
+    for fold in run.folds:
+        says = int(np.argmax(np.reshape(fold["answers"][""], (-1, 2))[head]))
+        positive = list(fold["metrics"]["heads"].values())[head]["support"]
+        right += positive if says else fold["counts"]["test"] - positive
+    return right / run.seen("test")
+
+
+def _confusion(run: Trained) -> Sheet | None:
+    matrix = run.pooled.get("confusion")
+    if not matrix:
+        return None
+    names = run.folds[0]["target"]["classes"]
+    rows = [(name, *_shaded(counts)) for name, counts in zip(names, matrix, strict=True)]
+    note = "Rows are the truth, columns the prediction; the shade is the share of the row."
+    return Sheet.of("Confusion", ("truth", *names), rows, note, heat=True)
+
+
+def _shaded(counts: Sequence[int]) -> list[Cell]:
+    return [Cell(f"{count:,}", share=count / max(sum(counts), 1), number=True) for count in counts]
+
+
+def _gates(run: Trained) -> Sheet | None:
+    each = [fold["gates"] for fold in run.folds if fold["gates"]]
+    if not each:
+        return None
+    classes = list(dict.fromkeys(name for gates in each for name in gates))
+    means = {name: _mean([gates[name] for gates in each if name in gates]) for name in classes}
+    modalities = list(means[classes[0]])
+    rows = [(name, *(_share(found.get(m)) for m in modalities)) for name, found in means.items()]
+    return Sheet.of("Mean share of each modality in the gate", ("class", *modalities), rows, heat=True)
+
+
+def _share(value: float | None) -> Cell:
+    return cell(None) if value is None else Cell(f"{value:.3f}", share=value, number=True)
+
+
+# --- effort ----------------------------------------------------------------------------------------------------
+
+
+def facts(run: Trained) -> dict[str, str]:
+    """How a run was made."""
+    epochs = ", ".join(f"{fold['best_epoch'] + 1} of {fold['epochs']}" for fold in run.folds)
+    first = run.folds[0]
+    return {
+        "Trained": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when)),
+        "Folds": f"{len(run.folds)}, seed {run.answer['seed']}",
+        "Parameters": f"{first['parameters']:,}",
+        "Training": f"{amount(sum(fold['seconds'] for fold in run.folds), 's').text} on {_devices(run)}",
+        "Kept epoch": epochs,
+        "Standardised by": "each speaker's own rows, test too" if first["transductive"] else _normalize(first),
+        "Left out of training": f"{run.seen('train_left_out'):,} rows without any modality",
+        "Run": str(run.folder),
+    }
+
+
+def _devices(run: Trained) -> str:
+    return ", ".join(sorted({str(fold["device"]) for fold in run.folds}))
+
+
+def _normalize(fold: Answer) -> str:
+    return {"train": "the train rows", "none": "nothing"}.get(fold["normalize"], str(fold["normalize"]))
+
+
+def cropped(runs: Sequence[Trained]) -> Sheet | None:
+    """What alignment to L cut off, by run, modality and part (X2); None where no model was trained."""
+    rows = [
+        (run.name, modality, *(_lost(run, modality, part) for part in ("train", "valid", "test")))
+        for run in runs
+        for modality in run.folds[0]["cropped"]
+    ]
+    note = "Utterances that lost steps; in brackets, the share of all steps that was lost. Means over folds."
+    return Sheet.of("Cropped by the view", ("model", "modality", "train", "valid", "test"), rows, note) if rows else None
+
+
+def _lost(run: Trained, modality: str, part: str) -> Cell:
+    each = _mean([fold["cropped"][modality][part] for fold in run.folds])
+    return Cell(f"{each['utterances']:.1%} ({each['steps']:.1%})", loud=each["steps"] > 0.1, number=True)
+
+
+def loss_curves(run: Trained) -> Chart | None:
+    """The loss of each fold by epoch; of an only fold, what each modality was pretrained with, too."""
+    panels: dict[str, Curves] = {}
+    for fold in run.folds:
+        for path in sorted((run.folder / fold["fold"]).glob("epochs*.csv")):
+            alone = path.stem.removeprefix("epochs").strip("-")
+            if not alone or len(run.folds) == 1:
+                panels[f"{fold['fold']}{f', {alone} alone first' if alone else ''}"] = _epochs(path)
+    best = {fold["fold"]: fold["best_epoch"] for fold in run.folds}
+    return curves(f"Loss of {run.name} by epoch; the dot is the epoch that was kept", panels, best) if panels else None
+
+
+def _epochs(path: Path) -> dict[str, list[float]]:
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: [float(row[f"{name}_loss"]) for row in rows] for name in ("train", "valid")}
+
+
+# --- what to look at -------------------------------------------------------------------------------------------
+
+
+def notices(run: Trained, probes: Sequence[Probe]) -> list[str]:
+    """Sentences on what can't be right or wants a look."""
+    name = HEADLINE[run.task][0]
+    score, trivial, best = run.pooled.get(name), run.pooled.get(f"majority_{name}"), best_probe(run, probes)
+    single = best.line.scores.get(name) if best else None
+    told = {
+        "was trained on other folds than the recipe now gives: train it again": not run.current,
+        "was standardised with test rows (transductive)": any(fold["transductive"] for fold in run.folds),
+        "does not beat the majority": _at_most(score, trivial),
+        f"does not beat the best probe of a single modality, {best.name if best else ''}": _at_most(score, single),
+        "exceeds the known bound by more than chance allows: look for a leak": _beyond(run),
+    }
+    return [f"{run.name} {sentence}." for sentence, true in told.items() if true]
+
+
+def _at_most(score: float | None, other: float | None) -> bool:
+    return score is not None and other is not None and score <= other
+
+
+def _beyond(run: Trained) -> bool:
+    """True above the bound by more than two standard errors."""
+    if run.line.missed is None or run.bound is None:
+        return False
+    return -run.line.missed > 2 * math.sqrt(run.bound * (1 - run.bound) / run.seen("test"))

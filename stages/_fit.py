@@ -1,0 +1,234 @@
+"""The one training loop of stages that fit: seeded, deterministic, stopped early on the validation loss.
+
+Shapes: B rows in a minibatch, N rows in all, K = `Target.outputs` logits for each row, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name every torch user reads at once
+
+from pipeline.errors import InputError
+from pipeline.reader import Label
+from pipeline.stage import Target
+from stages._training import Training
+
+T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Examples(Generic[T]):
+    """Inputs and their labels in the same order. Inputs are indexed one by one when needed, so they may be lazy."""
+
+    inputs: Sequence[T]
+    labels: Sequence[Label]
+
+
+@dataclass(frozen=True)
+class Learned(Generic[M]):
+    """A trained module in evaluation mode, its lowest validation loss (None without validation rows) and its curves."""
+
+    module: M
+    valid_loss: float | None
+    log: dict[str, Any] = field(default_factory=dict)
+
+
+def learn(
+    build: Callable[[], M],
+    logits: Callable[[M, list[T]], Tensor],
+    train: Examples[T],
+    valid: Examples[T],
+    target: Target,
+    training: Training,
+) -> Learned[M]:
+    """Builds a module and trains it with AdamW on `loss_for(target)`, keeping the weights of the best epoch.
+
+    `build` makes the module, on its device, under the seed. `logits` maps it and B inputs to [B, K]; it is called with
+    the module in training mode for train rows and in evaluation mode, without gradients, for validation rows.
+    Without validation rows it trains once, for all epochs, and keeps the last. The caller's random state, threads
+    and determinism are as before afterwards. Raises InputError where there is no train row or the loss diverges.
+    """
+    if not train.labels:
+        raise InputError("nothing to fit on: no train row has usable input")
+    repeats = training.repeats if valid.labels else 1
+    seeds = range(training.seed, training.seed + repeats)
+    runs = (_run(build, logits, train, valid, target, replace(training, seed=seed)) for seed in seeds)
+    return min(runs, key=lambda run: run.valid_loss or 0.0)
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seeds torch and makes it deterministic on one thread; all is as before at the end.
+
+    A CUDA operation that has no deterministic form warns instead of failing: the digest of the state, not its
+    recipe, stands in the keys of what it makes, so a fit on a GPU needs no bit-for-bit repeat.
+    """
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            torch.manual_seed(seed)
+            torch.set_num_threads(1)
+            torch.set_float32_matmul_precision("highest")
+            torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_float32_matmul_precision(precision)
+            torch.set_num_threads(threads)
+
+
+def targets(labels: Sequence[Label], target: Target) -> Tensor:
+    """Labels as a tensor: multiclass int64 [N], multilabel int64 [N, C], regression float32 [N]."""
+    return torch.tensor(labels, dtype=torch.float32 if target.task == "regression" else torch.int64)
+
+
+def class_weights(labels: Sequence[Label], target: Target) -> Tensor:
+    """N / (classes x count of the class), as scikit-learn's "balanced": [C], or [C, 2] for multilabel.
+
+    A class without a row counts as one with a single row. Raises InputError for a regression, which has no classes.
+    """
+    if target.task == "regression":
+        raise InputError("balanced class weights make no sense for a regression")
+    known = targets(labels, target)
+    size = 2 if target.task == "multilabel" else target.outputs
+    counts = F.one_hot(known, size).sum(0).clamp(min=1)
+    return len(known) / (size * counts.float())
+
+
+def loss_for(target: Target, weights: Tensor | None = None) -> Loss:
+    """The task's loss on logits [B, K] and `targets`: a mean over rows, weighted where `weights` are given.
+
+    multiclass: cross-entropy. multilabel: cross-entropy over the two logits of each of C heads (G13). regression:
+    mean absolute error (G14).
+    """
+    if target.task == "regression":
+        return lambda logits, labels: F.l1_loss(logits[:, 0], labels)
+    if target.task == "multiclass":
+        return lambda logits, labels: F.cross_entropy(logits, labels, weights)
+    return lambda logits, labels: _pair_loss(logits, labels, weights)
+
+
+def rate_factor(warmup: float | None, steps: int) -> Callable[[int], float]:
+    """The factor on the learning rate at each step, 0 to steps - 1: see `Training.warmup`."""
+    if warmup is None:
+        return lambda step: 1.0
+    rise = max(1, round(warmup * steps))
+    return lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise))
+
+
+def _pair_loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    losses = F.cross_entropy(logits.reshape(-1, 2), labels.flatten(), reduction="none")  # [B, 2C] -> [B x C]
+    if weights is None:
+        return losses.mean()
+    chosen = weights.expand(len(labels), -1, -1).gather(2, labels[:, :, None]).flatten()  # [B x C]
+    return (losses * chosen).sum() / chosen.sum()
+
+
+def _run(
+    build: Callable[[], M],
+    logits: Callable[[M, list[T]], Tensor],
+    train: Examples[T],
+    valid: Examples[T],
+    target: Target,
+    training: Training,
+) -> Learned[M]:
+    started = time.monotonic()
+    with reproducible(training.seed):
+        module = build()
+        device = next(module.parameters()).device
+        weights = class_weights(train.labels, target).to(device) if training.balanced else None
+        epochs = _Epochs(module, logits, loss_for(target, weights), target, training)
+        train_losses, valid_losses = epochs.run(train, valid)
+    best = valid_losses.index(min(valid_losses)) if valid_losses else len(train_losses) - 1
+    log = {
+        "train_loss": train_losses,
+        "valid_loss": valid_losses,
+        "best_epoch": best,
+        "seed": training.seed,
+        "seconds": time.monotonic() - started,
+    }
+    return Learned(module.eval(), valid_losses[best] if valid_losses else None, log)
+
+
+class _Epochs(Generic[M, T]):
+    """The epochs of one run; leaves the module with its best weights."""
+
+    def __init__(
+        self, module: M, logits: Callable[[M, list[T]], Tensor], loss: Loss, target: Target, training: Training
+    ) -> None:
+        self.module, self.logits, self.loss = module, logits, loss
+        self.target, self.training = target, training
+        self.device = next(module.parameters()).device
+        rate, decay = training.learning_rate, training.weight_decay
+        self.optimiser = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=decay)
+        self.generator = torch.Generator().manual_seed(training.seed)
+
+    def run(self, train: Examples[T], valid: Examples[T]) -> tuple[list[float], list[float]]:
+        """Trains until the last epoch or until patience ends; the train and validation loss of each epoch."""
+        steps = self.training.epochs * math.ceil(len(train.labels) / self.training.batch_size)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate_factor(self.training.warmup, steps))
+        train_losses: list[float] = []
+        valid_losses: list[float] = []
+        best: dict[str, Tensor] = {}
+        for _ in range(self.training.epochs):
+            train_losses.append(self._train(train, scheduler))
+            if not valid.labels:
+                continue
+            valid_losses.append(self._evaluate(valid))
+            lowest = valid_losses.index(min(valid_losses))
+            if lowest == len(valid_losses) - 1:
+                best = {name: value.clone() for name, value in self.module.state_dict().items()}
+            elif len(valid_losses) - 1 - lowest >= self.training.patience:
+                break
+        if best:
+            self.module.load_state_dict(best)
+        return train_losses, valid_losses
+
+    def _train(self, train: Examples[T], scheduler: torch.optim.lr_scheduler.LambdaLR) -> float:
+        self.module.train()
+        total = 0.0
+        order = torch.randperm(len(train.labels), generator=self.generator).tolist()
+        for rows in _chunks(order, self.training.batch_size):
+            self.optimiser.zero_grad()
+            loss = self.loss(self._logits(train, rows), self._labels(train, rows))
+            torch.autograd.backward(loss)
+            self.optimiser.step()
+            scheduler.step()
+            total += loss.item() * len(rows)
+        return self._finite(total / len(order))
+
+    @torch.no_grad()
+    def _evaluate(self, valid: Examples[T]) -> float:
+        self.module.eval()
+        rows = list(range(len(valid.labels)))
+        parts = [self._logits(valid, part) for part in _chunks(rows, self.training.batch_size)]
+        return self._finite(self.loss(torch.cat(parts), self._labels(valid, rows)).item())
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise InputError(f"the fit diverged at learning_rate {self.training.learning_rate}: try a lower one")
+        return loss
+
+    def _logits(self, examples: Examples[T], rows: list[int]) -> Tensor:
+        return self.logits(self.module, [examples.inputs[row] for row in rows])
+
+    def _labels(self, examples: Examples[T], rows: list[int]) -> Tensor:
+        return targets([examples.labels[row] for row in rows], self.target).to(self.device)
+
+
+def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -1,0 +1,59 @@
+"""Fine-tuning of the encoders of `text_roberta`. B rows, T tokens, H the encoder's width, K logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pipeline.stage import State, Target
+from stages._fit import Examples, learn
+from stages._roberta import Encoder, padded
+from stages._training import Training
+
+
+class Classifier(nn.Module):
+    """The encoder, dropout on the state of its first token, one linear layer."""
+
+    def __init__(self, model: PreTrainedModel, outputs: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.model = model
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(model.config.hidden_size, outputs)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[B, T] ids and mask of 1 where a token stands, to logits [B, K]."""
+        first = self.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]  # [B, H]
+        logits: Tensor = self.head(self.dropout(first))
+        return logits
+
+
+def fit(
+    tokenizer: Tokenizer,
+    build: Callable[[], Classifier],
+    train: Examples[str],
+    valid: Examples[str],
+    target: Target,
+    training: Training,
+) -> State:
+    """Trains the classifier that `build` makes on its device.
+
+    tensors: `model.<name>`, the whole encoder, and `head.weight` [K, H], `head.bias`, which features leave unread.
+    text: `config` and `tokenizer`, as JSON, so that a state needs no other file.
+    """
+
+    def logits(module: Classifier, rows: list[list[int]]) -> Tensor:
+        ids, mask = padded(rows, Encoder(tokenizer, module.model).pad)
+        output: Tensor = module(ids.to(module.model.device), mask.to(module.model.device))
+        return output
+
+    learned = learn(build, logits, _encoded(tokenizer, train), _encoded(tokenizer, valid), target, training)
+    weights = learned.module.state_dict()
+    text = {"config": learned.module.model.config.to_json_string(), "tokenizer": tokenizer.to_str()}
+    return State({name: value.cpu().numpy() for name, value in weights.items()}, text, learned.log)
+
+
+def _encoded(tokenizer: Tokenizer, examples: Examples[str]) -> Examples[list[int]]:
+    return Examples([tokenizer.encode(text).ids for text in examples.inputs], examples.labels)

@@ -1,0 +1,35 @@
+"""The parameters of a fit, free of torch, so that a recipe can be checked without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How `stages._fit.learn` trains.
+
+    patience: epochs without a better validation loss before it stops. warmup: None keeps the rate constant, a share
+    of all steps raises it linearly over that share, then lowers it linearly to 0. balanced: weighs each class by
+    the inverse of its count in train. repeats: runs with seeds `seed`, `seed + 1`, ...; the best by validation loss.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+    seed: int = 0
+    weight_decay: float = 0.0
+    warmup: float | None = None
+    balanced: bool = False
+    repeats: int = 1
+
+    def check(self) -> None:
+        """Raises ValueError where a number makes no training."""
+        for name in ("epochs", "batch_size", "learning_rate", "patience", "repeats"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, is {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be below 0, is {self.weight_decay}")
+        if self.warmup is not None and not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a share of the steps, 0 to 1, is {self.warmup}")

@@ -1,0 +1,130 @@
+"""Mel-frequency cepstral coefficients and their deltas at a fixed rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.outcome import Reason
+from pipeline.stage import Item, Modality, Spec, Stage, State, Track, Waveform
+from stages._audio import resample
+from stages._pool import Pool, centres, steps
+
+_HZ_PER_MEL = 200 / 3
+_LINEAR_MELS = 15
+_MELS_PER_NEPER = 27 / math.log(6.4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioMfcc(Stage):
+    """MFCC of librosa (Slaney's mel scale, power spectrum in dB floored 80 dB under the clip's peak, DCT-II).
+
+    n_mfcc coefficients from the 0th up, then their first `deltas` derivatives (Savitzky-Golay over `delta_width` frames
+    of `hop_s`, ends held, so that any number of frames will do): D = n_mfcc (deltas + 1), MulG's 13 and two (X13).
+    Frames of `window_s` (Hann) every `hop_s` at `sample_rate_hz`, zero-padded to the next power of two, are averaged to
+    the steps of the shared grid of `rate_hz`: [T, D], the same T as `audio_opensmile` gives at that rate.
+
+    Silence gives finite values. Reasons: too_short for a clip shorter than one window, non_finite.
+    """
+
+    version: ClassVar[int] = 1
+    modality: ClassVar[Modality] = "audio"
+    inputs: ClassVar[tuple[str, ...]] = ("audio",)
+    libraries: ClassVar[tuple[str, ...]] = ("librosa", "soxr")
+
+    n_mfcc: int = 13
+    deltas: int = 2
+    delta_width: int = 9
+    n_mels: int = 40
+    window_s: float = 0.025
+    hop_s: float = 0.010
+    sample_rate_hz: int = 16000
+    rate_hz: float = 12.5
+
+    def check(self) -> None:
+        """Raises ValueError for parameters out of range and for more mel bands than the window can tell apart."""
+        rules = {
+            "n_mfcc must be from 1 to n_mels": 1 <= self.n_mfcc <= self.n_mels,
+            "deltas must be 0, 1 or 2": self.deltas in (0, 1, 2),
+            "delta_width must be odd and at least 3": self.delta_width >= 3 and self.delta_width % 2 == 1,
+            "sample_rate_hz must be at least 8000": self.sample_rate_hz >= 8000,
+            "hop_s must be above 0 and at most window_s": 0 < self.hop_s <= self.window_s,
+            "rate_hz must be above 0 and at most 1 / hop_s": 0 < self.rate_hz * self.hop_s <= 1,
+        }
+        broken = [rule for rule, kept in rules.items() if not kept]
+        if broken:
+            raise ValueError("; ".join(broken))
+        if 2 * self._band_hz <= self.sample_rate_hz / self._n_fft:
+            raise ValueError(f"n_mels = {self.n_mels} leaves mel bands empty at window_s = {self.window_s:g}")
+
+    def spec(self, loaded: None) -> Spec:
+        """Names are `mfcc_0`, ... then `mfcc_0_delta`, ... then `mfcc_0_delta2`, ..."""
+        orders = ("", "_delta", "_delta2")[: self.deltas + 1]
+        names = tuple(f"mfcc_{k}{order}" for order in orders for k in range(self.n_mfcc))
+        return Spec(dim=len(names), names=names, tolerance=1e-3)
+
+    def transform(self, loaded: None, state: State | None, batch: Sequence[Item]) -> list[Track]:
+        """One track of float32 [T, D] for each waveform."""
+        return [self._track(item["audio"]) for item in batch]
+
+    @property
+    def _window(self) -> int:
+        return round(self.window_s * self.sample_rate_hz)
+
+    @property
+    def _hop(self) -> int:
+        return round(self.hop_s * self.sample_rate_hz)
+
+    @property
+    def _n_fft(self) -> int:
+        return 1 << (self._window - 1).bit_length()
+
+    @property
+    def _band_hz(self) -> float:
+        """Distance between neighbouring mel bands at the low end, where they are narrowest."""
+        top_hz = self.sample_rate_hz / 2
+        mels = _LINEAR_MELS + _MELS_PER_NEPER * math.log(top_hz / (_LINEAR_MELS * _HZ_PER_MEL))
+        return mels / (self.n_mels + 1) * _HZ_PER_MEL
+
+    def _track(self, wave: Waveform) -> Track:
+        samples = resample(wave, self.sample_rate_hz)
+        if len(samples) < self._window:
+            return Track.failed(Reason.TOO_SHORT)
+        if not np.isfinite(samples).all():
+            return Track.failed(Reason.NON_FINITE)
+        time_s = centres(steps(len(wave.samples) / wave.rate_hz, self.rate_hz), self.rate_hz)
+        frames = self._frames(samples)
+        if not np.isfinite(frames).all():
+            return Track.failed(Reason.NON_FINITE)
+        pool = Pool.of(np.arange(len(frames)) * self._hop / self.sample_rate_hz, len(time_s), self.rate_hz)
+        return Track.of(pool.mean(frames).astype(np.float32), time_s)
+
+    def _frames(self, samples: NDArray[np.float32]) -> NDArray[Any]:
+        """[F, D] at `hop_s`; frame k is centred at k hops, the clip padded with zeros on both sides."""
+        import librosa
+
+        count = 1 + (len(samples) - 1) // self._hop
+        padded = np.pad(samples, (0, max(0, self._n_fft - len(samples))))
+        with np.errstate(over="ignore", invalid="ignore"):  # absurdly large samples end in a reason, not in a warning
+            power = librosa.feature.melspectrogram(
+                y=padded,
+                sr=self.sample_rate_hz,
+                n_mels=self.n_mels,
+                n_fft=self._n_fft,
+                win_length=self._window,
+                hop_length=self._hop,
+            )
+            mfcc = librosa.feature.mfcc(S=librosa.power_to_db(power), n_mfcc=self.n_mfcc)[:, :count]
+        orders = [mfcc, *(self._delta(mfcc, order) for order in range(1, self.deltas + 1))]
+        return np.concatenate(orders).T
+
+    def _delta(self, mfcc: NDArray[Any], order: int) -> NDArray[Any]:
+        import librosa
+
+        delta: NDArray[Any] = librosa.feature.delta(mfcc, width=self.delta_width, order=order, mode="nearest")
+        return delta

@@ -1,0 +1,95 @@
+"""Convolutions of several widths over word vectors, trained on the task: n-gram detectors, one map per filter.
+
+After MulG, "Text" (word2vec -> "CNN with several filter widths"), as Kim (2014) has it. Decisions X10 (the classifier
+and what is emitted), G12 (sequences are cached, so padding keeps the length), H13 (a fold fits on its own rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.stage import Item, Modality, Rows, Spec, Stage, State, Target, Track
+from stages._training import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCnn(Stage):
+    """[T, len(widths) * channels], the maps of each width side by side, after ReLU and before pooling over time.
+
+    One step per token of `text_word2vec`, valid where that has a vector. A step sees (width - 1) // 2 tokens before it
+    and width // 2 after it. widths, channels, dropout (on the pooled maps) and balanced (class weights by inverse
+    frequency) shape the classifier that trains the filters; epochs, batch_size, learning_rate (AdamW), patience
+    (epochs without a better validation loss) and seed its training.
+    """
+
+    version: ClassVar[int] = 1
+    modality: ClassVar[Modality] = "text"
+    inputs: ClassVar[tuple[str, ...]] = ("text_word2vec",)
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+    batch: ClassVar[int] = 256
+
+    widths: tuple[int, ...] = (3, 4, 5)
+    channels: int = 100
+    dropout: float = 0.5
+    balanced: bool = False
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    patience: int = 3
+    seed: int = 0
+
+    @property
+    def fitted(self) -> bool:
+        """Always True: nobody publishes such filters."""
+        return True
+
+    def check(self) -> None:
+        """Raises ValueError for sizes that make no network or no training."""
+        if not self.widths or min(self.widths) < 1 or len(set(self.widths)) < len(self.widths):
+            raise ValueError(f"widths are different counts of tokens, at least one, are {self.widths}")
+        if self.channels < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(f"channels must be at least 1, dropout in [0, 1); are {self.channels}, {self.dropout}")
+        self._training.check()
+
+    @property
+    def _training(self) -> Training:
+        return Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            patience=self.patience,
+            seed=self.seed,
+            balanced=self.balanced,
+        )
+
+    def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
+        """Trains the classifier on the task's loss; rows without a single word vector are left out.
+
+        tensors: `filters.mean` and `filters.deviation` [D] of the train words, which standardise the vectors (X1);
+        `filters.convolutions.<i>.weight` [channels, D, width] and `.bias` for each of the widths;
+        `head.weight` [K, len(widths) * channels] and `head.bias` of the classifier, which `transform` leaves unread.
+        Raises InputError where no train row is left.
+        """
+        from stages._text_cnn import Classifier, Filters, fit
+
+        def build(dim: int) -> Classifier:
+            return Classifier(Filters(dim, self.widths, self.channels), self.dropout, target.outputs)
+
+        return fit(build, train, valid, target, self._training, device)
+
+    def spec(self, loaded: None) -> Spec:
+        """Named `w<width>_<channel>`."""
+        names = tuple(f"w{width}_{channel}" for width in self.widths for channel in range(self.channels))
+        return Spec(dim=len(names), names=names)
+
+    def transform(self, loaded: None, state: State | None, batch: Sequence[Item]) -> list[Track]:
+        """The maps of each utterance by itself; a track without values passes its reason on."""
+        from stages._text_cnn import Filters, transform
+
+        if state is None:
+            raise ValueError("text_cnn needs the state of its fit")
+        dim = state.tensors["filters.convolutions.0.weight"].shape[1]
+        filters = Filters(dim, self.widths, self.channels)
+        return transform(filters, state, [item["text_word2vec"] for item in batch])

@@ -1,0 +1,199 @@
+"""Token states of a RoBERTa, or of any encoder that `transformers` reads: published, fine-tuned per fold, or made here.
+
+After HJCAG, "Text": RoBERTa-large, 1024 numbers a token (Liu et al. 2019), fine-tuned with AdamW. Decisions X7 (all
+tokens, [CLS] first), H13 (a fold fine-tunes on its own rows), X14 (normalisation), X21 (random weights).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pipeline.outcome import Reason
+from pipeline.reader import Label
+from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
+from stages._text import Case, Tags, normalise
+from stages._training import Training
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+    from stages._roberta import Source, Worker
+
+PUBLISHED = ("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59")
+"""The model that stands for an empty `model`, and the revision of the hub it is pinned to."""
+
+_SIZES = ("hidden", "layers", "heads", "vocab_size")
+_TRAINING = ("learning_rate", "epochs", "repeats", "balanced", "batch_size", "patience", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRoberta(Stage):
+    """[T, H], the last hidden states of the first token ([CLS], `<s>`) and of the text's own; [1, H] for `cls`.
+
+    init: `pretrained` reads `model`, a hub id with its `revision` (a commit, ideally) or a local directory; empty is
+    `PUBLISHED`. `random` makes a RoBERTa of `hidden` (H), `layers`, `heads` and a byte-level tokenizer of at most
+    `vocab_size` learned from the fold's train transcripts, and needs no download.
+    fine_tune: trains it on the task, with a linear head on the first token, per fold. `random` always is.
+    learning_rate, epochs, repeats: None is HJCAG's 2e-5, 10 epochs and the best of 3 runs by validation loss for
+    `pretrained`; 5e-4, 20 and 1 for `random` (X21). The rate rises over the first tenth of the steps, then falls
+    linearly (`pretrained`), or is constant (`random`). patience: epochs without a better validation loss. balanced:
+    class weights by inverse frequency. max_tokens: where a text is cut, special tokens counted.
+    precision: `bf16` runs the encoder in bfloat16, close to float32 but not within its tolerance; fits are float32.
+    case, tags: see `stages._text.normalise`.
+    """
+
+    version: ClassVar[int] = 1
+    modality: ClassVar[Modality] = "text"
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
+    batch: ClassVar[int] = 64
+    gpu: ClassVar[bool] = True
+
+    model: str = field(default="", metadata=SOURCE)
+    revision: str = ""
+    init: Literal["pretrained", "random"] = "pretrained"
+    fine_tune: bool = False
+    output: Literal["tokens", "cls"] = "tokens"
+    max_tokens: int = 128
+    precision: Literal["float32", "bf16"] = "float32"
+    case: Case = "keep"
+    tags: Tags = "drop"
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    vocab_size: int = 4000
+    learning_rate: float | None = None
+    epochs: int | None = None
+    repeats: int | None = None
+    balanced: bool = False
+    batch_size: int = 16
+    patience: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Spells out the published model, so that it stands in the key."""
+        if self.init == "pretrained" and not self.model:
+            object.__setattr__(self, "model", PUBLISHED[0])
+            object.__setattr__(self, "revision", self.revision or PUBLISHED[1])
+
+    @property
+    def fitted(self) -> bool:
+        """True where the weights depend on the fold."""
+        return self.fine_tune or self.init == "random"
+
+    def check(self) -> None:
+        """Raises ValueError where a parameter has no effect beside another, or makes no encoder or no training."""
+        if self.init == "random" and (self.model or self.revision):
+            raise ValueError('init = "random" reads no weights: leave model and revision out')
+        if self.init == "pretrained":
+            self._check_published()
+        if not 8 <= self.max_tokens <= 512:
+            raise ValueError(f"max_tokens is 8 to 512, is {self.max_tokens}")
+        if min(self.layers, self.heads) < 1 or self.hidden % self.heads or self.vocab_size < 300:
+            raise ValueError("layers and heads are at least 1, heads divide hidden, vocab_size is at least 300")
+        self._check_training()
+
+    def _check_published(self) -> None:
+        if changed := self._changed(_SIZES):
+            raise ValueError(f'{" and ".join(changed)}: only for init = "random", a published model has its own')
+        if not self.revision and not Path(os.path.expandvars(self.model)).expanduser().is_dir():
+            raise ValueError(
+                f"{self.model} is no directory here, so it is read from the hub: pin it with revision = <commit>"
+            )
+
+    def _check_training(self) -> None:
+        if not self.fitted and (changed := self._changed(_TRAINING)):
+            raise ValueError(f"{' and '.join(changed)}: nothing is trained without fine_tune = true")
+        self._training.check()
+
+    def _changed(self, names: Sequence[str]) -> list[str]:
+        return [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
+
+    def load(self, device: str) -> Worker:
+        """The published encoder, or its width alone where a state brings it. Raises InputError where it is not read."""
+        from stages._roberta import Encoder, Worker, read_config, read_model, read_tokenizer
+
+        if self.init == "random":
+            return Worker(self.hidden, device, self.precision)
+        if self.fine_tune:
+            return Worker(read_config(self._source).hidden_size, device, self.precision)
+        tokenizer = read_tokenizer(self._source, self.max_tokens)
+        encoder = Encoder(tokenizer, read_model(self._source, self.max_tokens))
+        return Worker(encoder.model.config.hidden_size, device, self.precision, encoder)
+
+    def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
+        """Trains encoder and head on the task's loss, and for `random` the tokenizer, on the rows that have a text.
+
+        Tensors and text of the state: see `stages._roberta_fit.fit`. Raises InputError where no train row is left.
+        """
+        from stages._fit import Examples
+        from stages._roberta_fit import Classifier, fit
+
+        seen, held = (Examples(*self._texts(rows)) for rows in (train, valid))
+        tokenizer = self._tokenizer(seen.inputs)
+
+        def build() -> Classifier:
+            return Classifier(self._model(tokenizer), target.outputs).to(device)
+
+        return fit(tokenizer, build, seen, held, target, self._training)
+
+    def spec(self, loaded: Worker) -> Spec:
+        """H is the encoder's; bfloat16 keeps eight bits, so the batch that a text stands in shows."""
+        return Spec(dim=loaded.dim, tolerance=1e-4 if self.precision == "float32" else 0.1)
+
+    def transform(self, loaded: Worker, state: State | None, batch: Sequence[Item]) -> list[Track]:
+        """Runs the texts sorted by length; one without a letter left has the reason `no_text`."""
+        texts = [self._text(item) for item in batch]
+        tracks = [Track.failed(Reason.NO_TEXT)] * len(texts)
+        kept = [row for row, text in enumerate(texts) if text]
+        for row, states in loaded.encoder(state).states([texts[row] for row in kept]):
+            tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states)
+        return tracks
+
+    @property
+    def _source(self) -> Source:
+        from stages._roberta import Source
+
+        return Source(self.model, self.revision)
+
+    @property
+    def _training(self) -> Training:
+        published = self.init == "pretrained"
+        rate, epochs, repeats = (2e-5, 10, 3) if published else (5e-4, 20, 1)
+        return Training(
+            epochs=epochs if self.epochs is None else self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=rate if self.learning_rate is None else self.learning_rate,
+            patience=self.patience,
+            seed=self.seed,
+            weight_decay=0.01,
+            warmup=0.1 if published else None,
+            balanced=self.balanced,
+            repeats=repeats if self.repeats is None else self.repeats,
+        )
+
+    def _tokenizer(self, texts: Sequence[str]) -> Tokenizer:
+        from stages._roberta import learn_tokenizer, read_tokenizer
+
+        if self.init == "random":
+            return learn_tokenizer(texts, self.vocab_size, self.max_tokens)
+        return read_tokenizer(self._source, self.max_tokens)
+
+    def _model(self, tokenizer: Tokenizer) -> PreTrainedModel:
+        from stages._roberta import make_model, read_model
+
+        if self.init == "random":
+            return make_model(tokenizer.get_vocab_size(), self.hidden, self.layers, self.heads, self.max_tokens)
+        return read_model(self._source, self.max_tokens)
+
+    def _text(self, item: Item) -> str:
+        return normalise(item["text"], self.case, self.tags)
+
+    def _texts(self, rows: Rows) -> tuple[list[str], list[Label]]:
+        pairs = [(self._text(item), label) for item, label in zip(rows.items, rows.labels, strict=True)]
+        return [text for text, _ in pairs if text], [label for text, label in pairs if text]

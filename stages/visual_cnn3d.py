@@ -1,0 +1,140 @@
+"""3D-CNN features of short clips of frames: MulG's visual modality.
+
+After MulG's visual features, a 3D-CNN per clip of frames at 15 Hz, max-pooled. Decisions X12 (15 Hz is the frame rate
+torchvision's r3d_18 was trained at, clips of 16, short ones repeat their last frame), G12 (a sequence of clips is
+cached; the reduction to 50 belongs to the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stage import SOURCE, Frames, Item, Rows, Spec, State, Target, Track
+from stages._training import Training
+from stages._video import VideoStage, shown_at, square
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualCnn3d(VideoStage):
+    """[clips, 512], the last feature map of a 3D-CNN pooled over space and time; times are the centres of the clips.
+
+    name: the network. Frames are those on screen at (k + 0.5) / frame_rate_hz; a clip is `clip` of them, one begins
+    every `hop`, and what is left at the end makes none, unless it is all there is: then the last frame repeats, and
+    the step stays valid. clips: at most so many, spread evenly; None for all. pool: over the last map. weights: a set
+    of torchvision's ("KINETICS400_V1"), a local .safetensors, .pth or .pt file of its state dict, or "random", drawn
+    from seed. size: the short side of a frame in pixels, of which the centre square is seen.
+    fine_tune: trains the whole network first, with a linear head on the pooled features of a row's clips, averaged;
+    epochs, batch_size, learning_rate (AdamW), patience (epochs without a better validation loss) are for that alone.
+    A row of a minute at 15 Hz holds 34 MB of pixels.
+    """
+
+    version: ClassVar[int] = 1
+    batch: ClassVar[int] = 8
+
+    name: Literal["r3d_18", "mc3_18", "r2plus1d_18"] = "r3d_18"
+    frame_rate_hz: float = 15.0
+    clip: int = 16
+    hop: int = 16
+    clips: int | None = None
+    pool: Literal["max", "avg"] = "max"
+    size: int = 112
+    weights: str = field(default="KINETICS400_V1", metadata=SOURCE)
+    seed: int = 0
+    fine_tune: bool = False
+    epochs: int = 10
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    patience: int = 3
+
+    @property
+    def fitted(self) -> bool:
+        """True with `fine_tune`."""
+        return self.fine_tune
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no clip or no training."""
+        if not self.frame_rate_hz > 0:
+            raise ValueError(f"frame_rate_hz must be above 0, is {self.frame_rate_hz}")
+        if min(self.clip, self.hop, self.clips or 1) < 1 or self.clips == 0:
+            raise ValueError(f"clip, hop and clips must be at least 1; are {self.clip}, {self.hop}, {self.clips}")
+        if self.size < 32:
+            raise ValueError(f"size must be at least 32, is {self.size}")
+        self._training.check()
+
+    @property
+    def _training(self) -> Training:
+        return Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            patience=self.patience,
+            seed=self.seed,
+        )
+
+    def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
+        """`clip` frames for each clip, one clip after another: overlapping clips repeat frames."""
+        first = self._starts(duration_s)
+        last = self._count(duration_s) - 1
+        steps = np.minimum(first[:, None] + np.arange(self.clip), last)  # [clips, clip]
+        return shown_at(time_s, (steps.ravel() + 0.5) / self.frame_rate_hz)
+
+    def _count(self, duration_s: float) -> int:
+        """Points of the grid (k + 0.5) / frame_rate_hz within the stretch, at least one."""
+        return max(1, int(duration_s * self.frame_rate_hz + 0.5 + 1e-6))
+
+    def _starts(self, duration_s: float) -> NDArray[np.int64]:
+        """The first frame of each clip on the grid."""
+        starts = np.arange(0, max(1, self._count(duration_s) - self.clip + 1), self.hop)
+        if self.clips is None or len(starts) <= self.clips:
+            return starts
+        chosen = (np.arange(self.clips) + 0.5) * len(starts) / self.clips
+        return starts[chosen.astype(np.int64)]
+
+    def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The centre square, [size, size, 3]; no wider margin is cut off, since faces come cropped."""
+        return square(image, self.size)
+
+    def load(self, device: str) -> Any:
+        """The network. Raises InputError where its weights cannot be had."""
+        from stages._cnn3d import extractor, network
+
+        weights = "random" if self.fine_tune else self.weights  # a fitted state brings its own
+        return extractor(network(self.name, weights, self.seed, self.pool), device)
+
+    def spec(self, loaded: Any) -> Spec:
+        """512 features without names."""
+        return Spec(dim=512)
+
+    def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
+        """Trains the network on the task's loss; tensors: its state dict, by torchvision's names."""
+        from stages._cnn3d import fit, network
+
+        def build() -> Any:
+            return network(self.name, self.weights, self.seed, self.pool)
+
+        return fit(build, self._clips_of, train, valid, target, self._training, device)
+
+    def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
+        """Clips of several utterances go through the network together. Raises ValueError where a fit is missing."""
+        from stages._backbone import split
+
+        if self.fine_tune and state is None:
+            raise ValueError("visual_cnn3d with fine_tune needs the state of its fit")
+        loaded.use(state)
+        clips = [self._clips_of(item["video"]) for item in batch]
+        parts = split(loaded.features(clip for row in clips for clip in row), [len(row) for row in clips])
+        return [Track.of(part, self._times(item["video"])) for part, item in zip(parts, batch, strict=True)]
+
+    def _clips_of(self, video: Frames) -> NDArray[np.uint8]:
+        """[clips, clip, size, size, 3], as `pick` ordered them."""
+        return video.images.reshape(-1, self.clip, *video.images.shape[1:])
+
+    def _times(self, video: Frames) -> NDArray[np.float64]:
+        """The mean time of each clip's frames."""
+        times: NDArray[np.float64] = video.time_s.reshape(-1, self.clip).mean(1)
+        return times

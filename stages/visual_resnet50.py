@@ -1,0 +1,72 @@
+"""ResNet-50 features of frames spread over the utterance: HJCAG's visual modality.
+
+After HJCAG, which samples L frames uniformly and passes each through a ResNet-50. Decisions X5 (which frames), H9 (the
+native 2048 pooled features are cached; their reduction to 512 belongs to the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stage import SOURCE, Item, Spec, State, Track
+from stages._video import VideoStage, shown_at, square
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualResnet50(VideoStage):
+    """[frames, 2048], what the last average pooling of a ResNet-50 gives for each frame; times in seconds.
+
+    frames: the frame on screen at the centre of each of so many equal parts of the stretch; a clip with fewer repeats
+    the nearest, and all steps stay valid. weights: a set of torchvision's ("IMAGENET1K_V1", "IMAGENET1K_V2"), a local
+    .safetensors, .pth or .pt file of its state dict, or "random", drawn from seed. size: the short side of a frame in
+    pixels, of which the centre square is seen. precision: "bf16" computes in bfloat16, close to float32 but not within
+    its tolerance.
+    """
+
+    version: ClassVar[int] = 1
+
+    frames: int = 30
+    weights: str = field(default="IMAGENET1K_V2", metadata=SOURCE)
+    seed: int = 0
+    size: int = 224
+    precision: Literal["float32", "bf16"] = "float32"
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no frame."""
+        if self.frames < 1 or self.size < 32:
+            raise ValueError(f"frames must be at least 1, size at least 32; are {self.frames}, {self.size}")
+
+    def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
+        """The frame on screen at the centre of each of `frames` equal parts (X5)."""
+        return shown_at(time_s, (np.arange(self.frames) + 0.5) * duration_s / self.frames)
+
+    def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The centre square, [size, size, 3]; no wider margin is cut off, since faces come cropped."""
+        return square(image, self.size)
+
+    def load(self, device: str) -> Any:
+        """The network. Raises InputError where its weights cannot be had."""
+        import torch
+
+        from stages._backbone import IMAGENET, Extractor, build
+
+        model = build("resnet50", self.weights, self.seed)
+        return Extractor(model, device, self.precision, IMAGENET, torch.channels_last, size=16)
+
+    def spec(self, loaded: Any) -> Spec:
+        """2048 features without names."""
+        return Spec(dim=2048, tolerance=1e-4 if self.precision == "float32" else 0.1)
+
+    def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
+        """Frames of several clips go through the network together."""
+        from stages._backbone import split
+
+        clips = [item["video"] for item in batch]
+        features = loaded.features(image for clip in clips for image in clip.images)
+        parts = split(features, [len(clip.images) for clip in clips])
+        return [Track.of(part, clip.time_s) for part, clip in zip(parts, clips, strict=True)]

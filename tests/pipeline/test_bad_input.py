@@ -1,0 +1,93 @@
+"""One bad clip costs itself: never the shard, the worker or the run."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from pipeline import decode, shards
+from pipeline.driver import drive
+from pipeline.extract import Knobs
+from pipeline.inline import Inline
+from pipeline.plan import Planner
+from pipeline.schedule import Workers
+from pipeline.store import Store
+from tests import poison
+
+
+def planner_of(small, node):
+    corpus = small.session().corpus
+    return Planner(corpus.manifest, Store(small.home / "cache"), corpus.target, corpus.labels, [(node, None)])
+
+
+def tracks(planner):
+    import pyarrow.parquet as pq
+
+    for node, scope in planner.wanted:
+        for shard in planner.shards(node, scope):
+            for name, _, track in shards.read(pq.read_table(planner.store.open(node.digest, shard.key))):
+                yield name, track
+
+
+def reasons(planner):
+    return {name: track.reason.value for name, track in tracks(planner) if track.reason is not None}
+
+
+def quiet(plan, job):
+    pass
+
+
+@pytest.mark.parametrize("how, reason", [("memory", "out_of_memory"), ("error", "stage_error")])
+def test_an_utterance_that_a_stage_cannot_take_costs_itself(small, how, reason):
+    victim = small.session().corpus.manifest.rows[7].id
+    planner = planner_of(small, poison.node(victim, how))
+    drive(planner, Inline, Knobs(), quiet)
+    assert reasons(planner) == {victim: reason}
+    assert sum(track.values is not None for _, track in tracks(planner)) == 59
+
+
+def test_a_transient_reason_is_tried_again_and_good_rows_are_copied(small):
+    victim = small.session().corpus.manifest.rows[7].id
+    planner = planner_of(small, poison.node(victim, "memory"))
+    drive(planner, Inline, Knobs(), quiet)
+    again = drive(planner_of(small, poison.node(victim, "memory")), Inline, Knobs(), quiet).total()
+    assert again.computed["poisoned"] == 1 and again.copied["poisoned"] >= 15
+
+
+@pytest.mark.parametrize("how", ["segfault", "exit"])
+def test_an_utterance_that_kills_its_worker_costs_itself(small, how):
+    victim = small.session().corpus.manifest.rows[7].id
+    planner = planner_of(small, poison.node(victim, how))
+    drive(planner, lambda: Workers(count=2), Knobs(), quiet)
+    assert reasons(planner) == {victim: "worker_died"}
+    assert sum(track.values is not None for _, track in tracks(planner)) == 59
+
+
+@pytest.mark.parametrize("how, reason", [("segfault", "decoder_crashed"), ("hang", "decoder_hung")])
+def test_a_decoder_that_crashes_or_hangs_costs_its_clip_alone(small, monkeypatch, how, reason):
+    rows = small.session().corpus.manifest.rows[:5]
+    monkeypatch.setattr(decode, "DEADLINE_S", 5.0)
+    monkeypatch.setattr(decode, "read", CursedRead(rows[2].audio.path, how))
+    began = time.monotonic()
+    found = {row.id: got for row, got in decode.decoded("audio", rows, small.root, [[("stage", None)]] * 5)}
+    assert time.monotonic() - began < 60
+    got = {name: value.reason.value for name, value in found.items() if isinstance(value, decode.Unreadable)}
+    assert got == {rows[2].id: reason}
+    assert all(np.isfinite(v["stage"].samples).all() for v in found.values() if not isinstance(v, decode.Unreadable))
+
+
+class CursedRead:
+    """Stands in for `pipeline.decode.read` in the child process: one path misbehaves, the others are really read."""
+
+    def __init__(self, path, how):
+        self.path, self.how = path, how
+
+    def __call__(self, kind, source, root, stages):
+        if source.path == self.path:
+            poison.misbehave(self.how)
+        return _read(kind, source, root, stages)
+
+
+_read = decode.read

@@ -1,0 +1,209 @@
+"""The training loop of stages that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError
+from pipeline.reader import Label
+from pipeline.stage import Target
+from stages._fit import Examples, Learned, class_weights, learn, loss_for, rate_factor, reproducible, targets
+from stages._training import Training
+
+THREE = Target("multiclass", ("a", "b", "c"))
+PAIRS = Target("multilabel", ("a", "b"))
+NUMBER = Target("regression", ())
+
+
+def training(**changes: object) -> Training:
+    settings: dict[str, object] = {"epochs": 3, "batch_size": 4, "learning_rate": 0.05, "patience": 2}
+    return Training(**(settings | changes))  # type: ignore[arg-type]
+
+
+def rows(count: int, seed: int = 0) -> Examples[Tensor]:
+    """Three numbers, whose label is the place of the largest."""
+    values = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
+    return Examples(list(values), values.argmax(1).tolist())
+
+
+def logits(module: nn.Linear, inputs: list[Tensor]) -> Tensor:
+    output: Tensor = module(torch.stack(inputs))
+    return output
+
+
+def fitted(valid: Examples[Tensor] | None = None, **changes: object) -> Learned[nn.Linear]:
+    held = rows(8, seed=1) if valid is None else valid
+    return learn(lambda: nn.Linear(3, 3), logits, rows(16), held, THREE, training(**changes))
+
+
+def test_equal_rows_and_seed_give_equal_weights_and_another_seed_gives_others() -> None:
+    first, second, other = fitted(), fitted(), fitted(seed=1)
+    assert torch.equal(first.module.weight, second.module.weight)
+    assert not torch.equal(first.module.weight, other.module.weight)
+
+
+def test_a_fit_does_not_depend_on_the_callers_random_state_or_threads() -> None:
+    threads = torch.get_num_threads()
+    first = fitted()
+    torch.manual_seed(123)
+    torch.set_num_threads(2)
+    try:
+        second = fitted()
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(first.module.weight, second.module.weight)
+
+
+def test_random_state_threads_precision_and_determinism_are_as_before_after_a_fit() -> None:
+    before = torch.get_rng_state(), torch.get_num_threads(), torch.get_float32_matmul_precision()
+    with pytest.raises(KeyError), reproducible(0):
+        assert torch.get_num_threads() == 1
+        assert torch.are_deterministic_algorithms_enabled()
+        torch.rand(3)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before[1:]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_training_lowers_the_validation_loss_and_ends_in_evaluation_mode() -> None:
+    learned = fitted(epochs=30)
+    assert learned.log["valid_loss"][-1] < 0.7 * learned.log["valid_loss"][0]
+    assert not learned.module.training
+
+
+def test_the_weights_of_the_best_epoch_are_kept_and_patience_ends_the_training() -> None:
+    train = rows(16)
+    wrong = Examples(train.inputs, [(int(y) + 1) % 3 for y in train.labels])  # what is learned makes these worse
+    learned = learn(lambda: nn.Linear(3, 3), logits, train, wrong, THREE, training(epochs=20))
+    assert learned.log["best_epoch"] == 0
+    assert len(learned.log["valid_loss"]) == 3
+    with torch.no_grad():
+        again = loss_for(THREE)(logits(learned.module, list(wrong.inputs)), targets(wrong.labels, THREE))
+    assert again.item() == pytest.approx(learned.valid_loss)
+
+
+def test_without_validation_rows_all_epochs_run_once_and_the_last_weights_are_kept() -> None:
+    learned = fitted(valid=Examples([], []), epochs=5, repeats=3)
+    assert (learned.valid_loss, learned.log["best_epoch"], learned.log["seed"]) == (None, 4, 0)
+    assert len(learned.log["train_loss"]) == 5
+
+
+def test_of_several_repeats_the_one_with_the_lowest_validation_loss_is_kept() -> None:
+    alone = [fitted(seed=seed) for seed in range(3)]
+    best = min(alone, key=lambda run: run.valid_loss or 0.0)
+    kept = fitted(repeats=3)
+    assert kept.log["seed"] == best.log["seed"]
+    assert torch.equal(kept.module.weight, best.module.weight)
+
+
+class Recorded(Sequence[Tensor]):
+    """Inputs that note which were read."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        self.inputs, self.read = inputs, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        assert isinstance(index, int)
+        self.read.append(index)
+        return self.inputs[index]
+
+
+def test_inputs_are_read_one_by_one_once_an_epoch_in_a_new_order_each_time() -> None:
+    train = rows(6)
+    lazy = Recorded(train.inputs)
+    learn(lambda: nn.Linear(3, 3), logits, Examples(lazy, train.labels), Examples([], []), THREE, training(epochs=2))
+    first, second = lazy.read[:6], lazy.read[6:]
+    assert sorted(first) == sorted(second) == list(range(6))
+    assert first != second
+
+
+def test_no_train_row_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="no train row"):
+        learn(lambda: nn.Linear(3, 3), logits, Examples([], []), rows(2), THREE, training())
+
+
+def test_a_loss_that_is_not_finite_is_an_input_error_that_names_the_learning_rate() -> None:
+    broken = Examples([torch.full((3,), torch.inf)], [0])
+    with pytest.raises(InputError, match="learning_rate 0.05"):
+        learn(lambda: nn.Linear(3, 3), logits, broken, rows(2), THREE, training())
+
+
+def test_multiclass_loss_is_the_mean_negative_log_likelihood() -> None:
+    values = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    likelihood = values.softmax(1)
+    expected = -(likelihood[0, 0].log() + likelihood[1, 2].log()) / 2
+    assert loss_for(THREE)(values, targets([0, 2], THREE)).item() == pytest.approx(expected.item())
+
+
+def test_multilabel_loss_is_the_mean_over_heads_of_two_logits_each() -> None:
+    values = torch.tensor([[1.0, -1.0, 0.5, 2.0]])  # head a: 1, -1; head b: 0.5, 2
+    off, on = torch.tensor([1.0, -1.0]).softmax(0)[0].log(), torch.tensor([0.5, 2.0]).softmax(0)[1].log()
+    assert loss_for(PAIRS)(values, targets([(0, 1)], PAIRS)).item() == pytest.approx((-(off + on) / 2).item())
+
+
+def test_regression_loss_is_the_mean_absolute_error() -> None:
+    values = torch.tensor([[1.0], [-2.0]])
+    assert loss_for(NUMBER)(values, targets([0.5, 1], NUMBER)).item() == pytest.approx((0.5 + 3) / 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "labels", "expected"),
+    [
+        (THREE, [0, 0, 0, 1], [4 / 9, 4 / 3, 4 / 3]),
+        (PAIRS, [(1, 0), (0, 0), (0, 0), (0, 0)], [[4 / 6, 4 / 2], [4 / 8, 4 / 2]]),
+    ],
+)
+def test_balanced_weights_are_inverse_to_the_counts_and_a_class_without_rows_counts_as_one(
+    target: Target, labels: list[Label], expected: list[float]
+) -> None:
+    assert torch.allclose(class_weights(labels, target), torch.tensor(expected))
+
+
+def test_weighted_losses_weigh_each_row_by_its_class() -> None:
+    values = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    single = [loss_for(THREE)(values[[row]], targets([row], THREE)).item() for row in (0, 1)]
+    weighted = loss_for(THREE, torch.tensor([1.0, 3.0, 1.0]))(values, targets([0, 1], THREE))
+    assert weighted.item() == pytest.approx((single[0] + 3 * single[1]) / 4)
+
+
+def test_weighted_multilabel_loss_weighs_each_head_by_its_own_class() -> None:
+    values = torch.tensor([[1.0, -1.0, 0.5, 2.0]])
+    heads = [-pair.softmax(0)[y].log().item() for pair, y in zip(values.reshape(2, 2), (0, 1), strict=True)]
+    weighted = loss_for(PAIRS, torch.tensor([[2.0, 9.0], [9.0, 1.0]]))(values, targets([(0, 1)], PAIRS))
+    assert weighted.item() == pytest.approx((2 * heads[0] + heads[1]) / 3)
+
+
+def test_balanced_weights_of_a_regression_are_an_input_error() -> None:
+    with pytest.raises(InputError, match="regression"):
+        class_weights([0.5], NUMBER)
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_a_last_small_step() -> None:
+    factor = rate_factor(0.2, 10)
+    assert [factor(step) for step in (0, 1, 2, 6, 9)] == pytest.approx([0.5, 1, 1, 0.5, 1 / 8])
+    assert rate_factor(None, 10)(9) == 1
+
+
+@pytest.mark.parametrize("change", ["epochs", "batch_size", "learning_rate", "patience", "repeats"])
+def test_a_training_of_nothing_is_refused(change: str) -> None:
+    with pytest.raises(ValueError, match=change):
+        training(**{change: 0}).check()
+
+
+@pytest.mark.parametrize("change", [{"warmup": 1.5}, {"weight_decay": -1.0}])
+def test_a_warm_up_or_weight_decay_out_of_range_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        training(**change).check()
