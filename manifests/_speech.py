@@ -49,9 +49,9 @@ PROSODY = {
         "hap": (1.40, 6.0, 4.0, 4.6, -16, 0.60, 0.004, 0.30, 0.20),
         "sad": (0.80, 1.0, -3.0, 2.4, -36, 0.97, 0.010, 0.35, 0.25),
         "neu": (1.00, 1.0, -1.0, 3.8, -27, 0.88, 0.001, 0.02, 0.10),
-        "ang": (1.10, 3.0, -7.0, 5.2, -8, 0.20, 0.015, 0.02, 0.03),
-        "exc": (1.80, 10.0, 3.0, 6.8, -14, 0.70, 0.008, 0.05, 0.02),
-        "fru": (0.92, 2.0, -5.0, 3.0, -24, 0.80, 0.045, 0.25, 0.50),
+        "ang": (1.10, 3.0, -7.0, 5.2, -8, 0.30, 0.010, 0.02, 0.03),
+        "exc": (1.60, 7.0, 3.0, 6.8, -14, 0.70, 0.008, 0.05, 0.02),
+        "fru": (0.92, 2.0, -5.0, 3.0, -24, 0.85, 0.022, 0.25, 0.50),
     }.items()
 }
 
@@ -101,13 +101,13 @@ def _vowel(start: int, end: int, pause: float) -> tuple[int, int]:
 
 
 def _source(prosody: Prosody, voice: Voice, edges: list[int], samples: int, rng: np.random.Generator) -> Samples:
-    """Glottal pulses and breath, darkened by the spectral tilt."""
+    """Glottal pulses and breath, darkened by the spectral tilt, without what lies below 80 Hz."""
     f0 = _f0_hz(prosody, voice, edges, samples, rng)
     cycles = np.floor(np.cumsum(f0) / RATE_HZ)
     pulses = np.diff(cycles, prepend=0.0) * np.sqrt(RATE_HZ / f0)
     breath = prosody.breath * rng.standard_normal(samples)
     tilted: Samples = lfilter([1 - prosody.tilt], [1, -prosody.tilt], pulses + breath)
-    return np.diff(tilted, prepend=0.0)
+    return np.asarray(lfilter([1, -1], [1, -0.97], tilted))
 
 
 def _f0_hz(prosody: Prosody, voice: Voice, edges: list[int], samples: int, rng: np.random.Generator) -> Samples:

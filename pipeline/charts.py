@@ -23,7 +23,7 @@ SERIES = ("#0a0101", "#0a0102", "#0a0103", "#0a0104", "#0a0105")
 COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {c: f"--series-{i}" for i, c in enumerate(SERIES, 1)}
 """What matplotlib draws in, and the variable of the page that replaces it."""
 
-STYLE: Mapping[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,  # names of classes are text, whatever they hold
@@ -63,7 +63,7 @@ class Chart:
 
 def grouped(caption: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str) -> Chart:
     """Bars for each of `names`, one for each part, side by side."""
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(7.2, 2.7)
         width = 0.8 / max(len(parts), 1)
         for i, (part, values) in enumerate(parts.items()):
@@ -83,7 +83,7 @@ def histogram(caption: str, values: Sequence[float], unit: str) -> Chart:
     """How often each value occurs; the highest hundredth of the values stands in the last bin."""
     data = np.asarray(values, float)
     top = float(np.percentile(data, 99))
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(3.5, 2.3)
         axes.hist(np.minimum(data, top), bins=min(24, max(5, math.isqrt(len(data)))), color=SERIES[0], rwidth=0.94)
         axes.set_xlabel(unit)
@@ -104,7 +104,7 @@ def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | 
     shown = dict(itertools.islice(panels.items(), PANELS))
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 2.6 * columns, 0.5 + 1.75 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
         for axes, (name, lines) in zip(grid, shown.items(), strict=False):
@@ -131,10 +131,10 @@ class Mark:
 
 def standings(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
     """A bar for each score, a tick at what the majority gets and another at the known bound."""
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(7.2, 0.75 + 0.3 * len(marks))
         places = list(range(len(marks)))[::-1]
-        axes.barh(places, [mark.score for mark in marks], 0.52, color=SERIES[0], label=unit)
+        axes.barh(places, [mark.score for mark in marks], 0.52, color=SERIES[0])
         for kind, colour in (("trivial", MUTED), ("bound", SERIES[1])):
             known = [(getattr(m, kind), y) for m, y in zip(marks, places, strict=True) if getattr(m, kind) is not None]
             label = {"trivial": "majority", "bound": "known bound"}[kind]
@@ -146,7 +146,7 @@ def standings(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
         axes.set_xlim(min(0.0, *(mark.score for mark in marks)), 1)
         axes.grid(axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
-        _legend(axes, 3)
+        _legend(axes, 2)
         told = "; ".join(f"{m.name} {m.score:.3f}" for m in marks)
         return Chart(_svg(figure), f"Bar chart of {unit}. {told}.", caption)
 
@@ -200,7 +200,9 @@ def _svg(figure: Figure) -> Markup:
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     number = next(_numbers)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import coverage
 from pipeline.charts import Chart, Curves, curves
-from pipeline.figures import parts
+from pipeline.figures import names, parts
 from pipeline.outcome import Reason
 from pipeline.plan import Planner, Shard
 from pipeline.recipe import Node
@@ -28,7 +28,10 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Held:
-    """What the store has of a stage in one scope: a record, or None, for each shard; no shards while a fit is missing."""
+    """What the store has of a stage in one scope: each shard with its record or None.
+
+    There are no shards while a fit is missing.
+    """
 
     node: Node
     scope: Scope | None
@@ -52,6 +55,7 @@ class Extracted:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.held = [_held(session.planner, node, scope) for node, scope in session.planner.wanted]
+        self.names = names(held.node for held in self.held)
         self.reasons = coverage.reasons(session.corpus, session.planner)
         self.fits = [
             (node, scope, session.planner.state_record(node, scope))
@@ -68,7 +72,7 @@ class Extracted:
             wanted[each.node] += len(each.wanted)
         fits = Counter(node for node, _, record in self.fits if record is None)
         return [
-            f"{node.name}: {count:,} of {wanted[node]:,} rows" + (f", {fits[node]} fits" if fits[node] else "")
+            f"{self.names[node]}: {count:,} of {wanted[node]:,} rows" + (f", {fits[node]} fits" if fits[node] else "")
             for node, count in missing.items()
             if count
         ]
@@ -83,28 +87,30 @@ def _held(planner: Planner, node: Node, scope: Scope | None) -> Held:
 # --- coverage --------------------------------------------------------------------------------------------------
 
 
-def covered(extracted: Extracted) -> list[Sheet]:
+def covered(extracted: Extracted) -> Sheet:
     """For each modality, utterances with features, without the modality, and failed by reason, by part."""
     groups = parts(extracted.session.corpus)
     modalities = dict.fromkeys(held.node.stage.modality for held in extracted.held)
-    return [_covered(extracted, modality, groups) for modality in modalities]
+    rows = [row for modality in modalities for row in _covered(extracted, modality, groups)]
+    return Sheet.of("Coverage, in utterances", ("modality", "", *groups, "all", "share"), rows)
 
 
-def _covered(extracted: Extracted, modality: str, groups: Mapping[str, Sequence[Utterance]]) -> Sheet:
+def _covered(extracted: Extracted, modality: str, groups: Mapping[str, Sequence[Utterance]]) -> Iterator[Sequence[Any]]:
+    status = _statuses(extracted, modality)
+    by_part = [Counter(status[row.id] for row in rows) for rows in groups.values()]
+    everyone = Counter(status.values())
+    for kind in sorted({"ok", *everyone}, key=lambda kind: (kind != "ok", kind != "absent", -everyone[kind])):
+        share = amount(100 * everyone[kind] / len(status), "%")
+        yield modality if kind == "ok" else "", _named(kind), *(c[kind] for c in by_part), everyone[kind], share
+
+
+def _statuses(extracted: Extracted, modality: str) -> dict[str, str]:
+    """Of each utterance, `ok`, `not extracted` or a reason."""
     reasons = extracted.reasons.get(modality, {})
     mine = [held for held in extracted.held if held.node.stage.modality == modality]
     pending = frozenset[str]().union(*(held.missing for held in mine))
-    status = {
-        row.id: reasons.get(row.id) or ("not extracted" if row.id in pending else "ok")
-        for row in extracted.session.corpus.manifest.rows
-    }
-    by_part = {name: Counter(status[row.id] for row in rows) for name, rows in groups.items()}
-    everyone = Counter(status.values())
-    rows = [
-        (_named(kind), *(c[kind] for c in by_part.values()), everyone[kind], amount(100 * everyone[kind] / len(status), "%"))
-        for kind in sorted(everyone, key=lambda kind: (kind != "ok", kind != "absent", -everyone[kind]))
-    ]
-    return Sheet.of(modality, ("", *by_part, "all", "share"), rows)
+    ids = [row.id for row in extracted.session.corpus.manifest.rows]
+    return {i: reasons.get(i) or ("not extracted" if i in pending else "ok") for i in ids}
 
 
 def _named(status: str) -> Cell:
@@ -113,7 +119,9 @@ def _named(status: str) -> Cell:
     reason = Reason(status)
     if not reason.failed:
         return Cell("absent: no such modality")
-    return Cell(f"failed: {reason.value.replace('_', ' ')}" + (" (will be tried again)" if reason.transient else ""), loud=True)
+    return Cell(
+        f"failed: {reason.value.replace('_', ' ')}" + (" (will be tried again)" if reason.transient else ""), loud=True
+    )
 
 
 def failures(extracted: Extracted) -> list[Sheet]:
@@ -147,8 +155,20 @@ def costs(extracted: Extracted) -> Sheet:
         mine = records.setdefault(held.node, {})
         mine.update({record.key: record for _, record in held.shards if record})
     store = extracted.session.planner.store
-    rows = [(node.name, *_cost(list(found.values()), store)) for node, found in records.items()]
-    header = ("stage", "shards", "rows", "computed", "copied", "seconds", "rows/s", "on disk", "backend", "host", "stored")
+    rows = [(extracted.names[node], *_cost(list(found.values()), store)) for node, found in records.items()]
+    header = (
+        "stage",
+        "shards",
+        "rows",
+        "computed",
+        "copied",
+        "seconds",
+        "rows/s",
+        "on disk",
+        "backend",
+        "host",
+        "stored",
+    )
     note = "Seconds inside the stage; reading and decoding media is not in them. Copied rows cost nothing."
     return Sheet.of("What the features cost", header, rows, note)
 
@@ -180,7 +200,7 @@ def _span(times: Sequence[float]) -> str:
 
 def fits(extracted: Extracted) -> Sheet | None:
     """Each fit: whom it learned from and where it stopped; None where nothing is fitted."""
-    rows = [(node.name, scope.name, *_fit(record)) for node, scope, record in extracted.fits]
+    rows = [(extracted.names[node], scope.name, *_fit(record)) for node, scope, record in extracted.fits]
     header = ("stage", "fitted on", "train rows", "valid rows", "epochs", "kept", "valid loss", "seconds")
     note = "A part of a fold (cross-fitting) leaves out the train rows that then get its features."
     return Sheet.of("Fits", header, rows, note) if rows else None
@@ -205,8 +225,9 @@ def fit_curves(extracted: Extracted) -> list[Chart]:
     for node, scope, record in extracted.fits:
         log = record.about.get("log", {}) if record else {}
         if lines := _curves(log):
-            panels.setdefault(node.name, {})[scope.name] = lines
-            best.setdefault(node.name, {})[scope.name] = log.get("best_epoch")
+            name = extracted.names[node]
+            panels.setdefault(name, {})[scope.name] = lines
+            best.setdefault(name, {})[scope.name] = log.get("best_epoch")
     return [curves(f"Loss of {name} by epoch", found, best[name]) for name, found in panels.items()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -43,7 +43,6 @@ def facts(corpus: Corpus, protocol: str) -> dict[str, str]:
     """The head of the report."""
     rows, recipe = corpus.manifest.rows, corpus.recipe
     classes = f": {', '.join(recipe.labels.classes)}" if recipe.labels.classes else ""
-    crossfit = f"{recipe.crossfit} parts" if recipe.crossfit else "off"
     return {
         "Utterances": f"{len(rows):,}, of which {len(corpus.labels):,} have a label",
         "Dialogues": f"{len({row.dialogue for row in rows}):,}",
@@ -51,15 +50,19 @@ def facts(corpus: Corpus, protocol: str) -> dict[str, str]:
         "Sessions": _distinct(row.session for row in rows),
         "Labels": f"{recipe.label_protocol} ({recipe.labels.task}{classes})",
         "Protocol": f"{protocol}, {len(corpus.folds)} fold{'s' * (len(corpus.folds) != 1)}",
-        "Cross-fitting": f"{crossfit}: train rows get features of fits that {_saw(recipe.crossfit)} them",
+        "Cross-fitting": _crossfit(recipe),
     }
 
 
-def _saw(crossfit: int) -> str:
-    return "did not see" if crossfit else "saw"
+def _crossfit(recipe: Recipe) -> str:
+    if not any(node.stage.fitted for node in chosen(recipe)):
+        return "nothing is fitted"
+    if recipe.crossfit:
+        return f"{recipe.crossfit} parts: train rows get features of fits that did not see them"
+    return "off: train rows get features of fits that saw them"
 
 
-def _distinct(names: Iterator[str | None]) -> str:
+def _distinct(names: Iterable[str | None]) -> str:
     found = {name for name in names if name}
     return f"{len(found):,}" if found else "not known"
 
@@ -80,7 +83,9 @@ def folds(corpus: Corpus) -> Sheet:
 
 def labels(corpus: Corpus) -> tuple[Sheet, Chart | None]:
     """How often each class occurs in each part, or for a number to regress its spread."""
-    counted = {name: [corpus.labels[r.id] for r in rows if r.id in corpus.labels] for name, rows in parts(corpus).items()}
+    counted = {
+        name: [corpus.labels[r.id] for r in rows if r.id in corpus.labels] for name, rows in parts(corpus).items()
+    }
     counted = {name: found for name, found in counted.items() if found}
     if corpus.target.task == "regression":
         return _spread(counted), None
@@ -94,8 +99,8 @@ def labels(corpus: Corpus) -> tuple[Sheet, Chart | None]:
 
 def _counts(found: Sequence[Label], classes: int) -> list[int]:
     if isinstance(found[0], tuple):
-        return np.asarray(found).sum(axis=0).astype(int).tolist()
-    return np.bincount(np.asarray(found, int), minlength=classes).tolist()
+        return [int(count) for count in np.asarray(found).sum(axis=0)]
+    return [int(count) for count in np.bincount(np.asarray(found, int), minlength=classes)]
 
 
 def _sums(counts: Mapping[str, Sequence[int]], total: Sequence[int]) -> list[int]:
@@ -127,7 +132,9 @@ def _found(corpus: Corpus) -> Counter[str]:
     classes = corpus.target.classes
     counts = _counts(list(corpus.labels.values()), len(classes)) if classes and corpus.labels else []
     found = Counter(row.split for row in corpus.manifest.rows if row.split and row.id in corpus.labels)
-    return Counter({str(name): count for name, count in found.items()}) + Counter(dict(zip(classes, counts, strict=False)))
+    return Counter({str(name): count for name, count in found.items()}) + Counter(
+        dict(zip(classes, counts, strict=False))
+    )
 
 
 # --- lengths ---------------------------------------------------------------------------------------------------
@@ -137,15 +144,15 @@ QUANTILES = ("least", "5 %", "median", "mean", "95 %", "most")
 
 def lengths(corpus: Corpus) -> tuple[Sheet, list[Chart]]:
     """How long utterances last and how many words they have."""
-    measures: dict[str, tuple[str, Callable[[Utterance], float | None]]] = {
-        "Duration": ("seconds", duration),
-        "Transcript": ("words", lambda row: None if row.text is None else float(len(row.text.split()))),
+    measures: dict[str, tuple[str, int, Callable[[Utterance], float | None]]] = {
+        "Duration": ("seconds", 2, duration),
+        "Transcript": ("words", 1, lambda row: None if row.text is None else float(len(row.text.split()))),
     }
     rows, charts = [], []
-    for name, (unit, measure) in measures.items():
+    for name, (unit, decimals, measure) in measures.items():
         values = np.array([v for row in corpus.manifest.rows if (v := measure(row)) is not None])
         if len(values):
-            figures = [amount(v, "", 2) for v in _quantiles(values)]
+            figures = [amount(v, "", decimals) for v in _quantiles(values)]
             rows.append((f"{name}, {unit}", len(values), *figures, amount(values.sum(), "", 0)))
             charts.append(histogram(f"{name}; the longest hundredth is in the last bar", values.tolist(), unit))
     return Sheet.of("Lengths of utterances", ("", "known for", *QUANTILES, "sum"), rows), charts
@@ -180,6 +187,13 @@ def chosen(recipe: Recipe) -> list[Node]:
     return list(dict.fromkeys(node for s in selections for part in s.parts for node in walk(part)))
 
 
+def names(nodes: Iterable[Node]) -> dict[Node, str]:
+    """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
+    each = list(dict.fromkeys(nodes))
+    often = Counter(node.name for node in each)
+    return {node: node.name if often[node.name] == 1 else f"{node.name} ({node.digest[:6]})" for node in each}
+
+
 def random_weights(recipe: Recipe) -> list[str]:
     """The stages whose networks start from random weights."""
     return sorted({node.name for node in chosen(recipe) if RANDOM in node.params.values()})
@@ -188,11 +202,12 @@ def random_weights(recipe: Recipe) -> list[str]:
 def stages(recipe: Recipe) -> Sheet:
     """Which stages each feature set has, with the parameters that differ from their defaults."""
     rows = [
-        (name, modality, Cell(node.name), _weights(node), parameters(_changed(node)) or "defaults", _aligned(selection.align))
+        (name if first else "", modality if first else "", *_stage(node, selection.align if node is part else None))
         for name, table in recipe.features.items()
         for modality, selection in table.items()
         for part in selection.parts
         for node in walk(part)
+        for first in [node is selection.parts[0]]
     ]
     header = ("feature set", "modality", "stage", "weights", "parameters that differ from the default", "aligned")
     return Sheet.of("Stages", header, rows)
@@ -226,8 +241,11 @@ def _changed(node: Node) -> dict[str, Any]:
     return {name: value for name, value in node.params.items() if name not in default or default[name] != value}
 
 
-def _aligned(align: Alignment) -> str:
-    return f"{align.mode}, {align.length}"
+def _stage(node: Node, align: Alignment | None) -> Sequence[Any]:
+    """A stage that is aligned, or without `align` one that another stands on."""
+    name = node.name if align else f"↳ {node.name}"
+    aligned = f"{align.mode}, {align.length}" if align else ""
+    return name, _weights(node), parameters(_changed(node)) or "defaults", aligned
 
 
 def versions(recipe: Recipe) -> Sheet:
@@ -237,7 +255,10 @@ def versions(recipe: Recipe) -> Sheet:
         for name in node.stage.libraries:
             decides.setdefault(name, []).append(node.name)
     names = sorted({*LIBRARIES, *decides})
-    rows = [("python", platform.python_version(), ""), *((n, _version(n), ", ".join(decides.get(n, ()))) for n in names)]
+    rows = [
+        ("python", platform.python_version(), ""),
+        *((n, _version(n), ", ".join(decides.get(n, ()))) for n in names),
+    ]
     return Sheet.of("Versions", ("library", "version", "enters the key of"), rows)
 
 

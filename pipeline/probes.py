@@ -72,8 +72,8 @@ class Probe:
 
     @property
     def name(self) -> str:
-        """Feature set and modality."""
-        return f"{self.features} · {self.modality}"
+        """Modality and feature set."""
+        return f"{self.modality} of {self.features}"
 
     def part(self, part: str) -> Scores:
         """The scores on a part, means over the folds where they are defined."""
@@ -125,7 +125,9 @@ def _probe(session: Session, features: str, modality: Modality, selection: Selec
 
 def _fold(session: Session, features: str, modality: Modality, fold: Fold) -> tuple[dict[str, Any], float | None]:
     corpus = session.corpus
-    path = view.columns(_alone(corpus, features, modality), session.planner, features, fold, session.home.root)[modality]
+    path = view.columns(_alone(corpus, features, modality), session.planner, features, fold, session.home.root)[
+        modality
+    ]
     opened = open_view([row.id for row in corpus.manifest.rows], {modality: path})
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     key = keys.digest("probe", VERSION, path.name, labels, asdict(corpus.target), asdict(fold))
@@ -205,7 +207,7 @@ def warnings(found: Sequence[Probe], crossfit: int) -> list[str]:
     why = (
         "train rows have features of fits that did not see them, so the probe itself overfits or the parts differ"
         if crossfit
-        else "the fit saw the train rows, so a model will trust these features too much; crossfit in the recipe avoids it"
+        else "the fit saw the train rows, so a model will trust these features too much, which crossfit avoids"
     )
     return [
         f"{each.name}: the probe is better on train than on test by {each.gap:.2f} ({', '.join(each.fitted)}): {why}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import metrics
-from pipeline.charts import Chart, Curves, curves
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
 from pipeline.probes import HEADLINE, Line, Probe, bounds
+from pipeline.reader import Fold
 from pipeline.session import Session
 from pipeline.settings import model_class
 from pipeline.sheet import Cell, Sheet, amount, cell
@@ -42,7 +41,7 @@ class Trained:
     @property
     def name(self) -> str:
         """Model and protocol."""
-        return f"{self.answer['model']} · {self.answer['protocol']}"
+        return f"{self.answer['model']}, {self.answer['protocol']}"
 
     @property
     def folds(self) -> Sequence[Answer]:
@@ -83,7 +82,7 @@ def _trained(session: Session, path: Path) -> Trained | None:
     try:
         answer = json.loads(path.read_text())
         folder = path.parent / Path(answer["run"]).name
-        current = _sizes(answer["folds"]) == _sizes([_counts(fold) for fold in session.corpus.folds])
+        current = _is_current(answer, session.corpus)
         bound = _bound(session.corpus) if current else None
         return Trained(answer, folder, path.stat().st_mtime, _features(answer["model"]), bound, current)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -98,7 +97,14 @@ def _features(model: str) -> str:
         return ""  # the model's file is gone, its scores are not
 
 
-def _counts(fold: Any) -> dict[str, Any]:
+def _is_current(answer: Answer, corpus: Corpus) -> bool:
+    """True where the run had the labels and the folds, by their sizes, that the recipe gives now."""
+    target = {"task": corpus.target.task, "classes": list(corpus.target.classes)}
+    same = all(fold["target"] == target for fold in answer["folds"])
+    return same and _sizes(answer["folds"]) == _sizes([_counts(fold) for fold in corpus.folds])
+
+
+def _counts(fold: Fold) -> dict[str, Any]:
     return {"fold": fold.name, "counts": {part: len(getattr(fold, part)) for part in ("train", "valid", "test")}}
 
 
@@ -125,11 +131,19 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
     """Every metric of a run, beside the majority, the best probe, the rows with all modalities, and over folds."""
     best = best_probe(run, probes)
     beside = best.line.scores if best else {}
-    complete = _mean([fold["complete"] for fold in run.folds if fold["complete"]])
-    valid = _mean([fold["valid"] for fold in run.folds])
+    complete = mean([fold["complete"] for fold in run.folds if fold["complete"]])
+    valid = mean([fold["valid"] for fold in run.folds])
     names = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
     rows = [
-        (_told(n), run.pooled[n], run.pooled.get(f"majority_{n}"), beside.get(n), complete.get(n), valid.get(n), *_over(run, n))
+        (
+            _told(n),
+            run.pooled[n],
+            run.pooled.get(f"majority_{n}"),
+            beside.get(n),
+            complete.get(n),
+            valid.get(n),
+            *_over(run, n),
+        )
         for n in names
     ]
     header = ["", "test", "majority", f"best probe ({best.name})" if best else "best probe", "complete rows", "valid"]
@@ -146,13 +160,18 @@ def _over(run: Trained, name: str) -> list[Cell]:
 
 def _about_rows(run: Trained) -> str:
     folds = len(run.folds)
-    pooled = f"Test: the predictions of all {folds} folds scored as one set of {run.seen('test'):,} rows. " if folds > 1 else ""
+    pooled = (
+        f"Test: the predictions of all {folds} folds scored as one set of {run.seen('test'):,} rows. "
+        if folds > 1
+        else ""
+    )
     unseen = run.seen("test_left_out")
     empty = f" {unseen:,} test rows have no modality at all and are scored as the train majority." if unseen else ""
     return f"{pooled}Complete rows: the {run.seen('test_complete'):,} test rows that have every modality.{empty}"
 
 
-def _mean(rows: Sequence[Answer]) -> dict[str, float]:
+def mean(rows: Sequence[Answer]) -> dict[str, float]:
+    """The mean of each number over the rows that have it."""
     known = {name: [row[name] for row in rows if isinstance(row.get(name), float)] for row in rows for name in row}
     return {name: float(np.mean(values)) for name, values in known.items() if values}
 
@@ -161,70 +180,6 @@ def _told(name: str) -> str:
     return {"f1_weighted": "Weighted F1", "f1_macro": "Macro F1", "uar": "UAR", "mae": "MAE", "ccc": "CCC"}.get(
         name, name.replace("_", " ").capitalize()
     )
-
-
-# --- classes ---------------------------------------------------------------------------------------------------
-
-
-def details(run: Trained) -> list[Sheet]:
-    """Scores of each class or head, the confusion matrix, the shares of a gate: those that this task and model have."""
-    found = [_classes(run), _heads(run), _confusion(run), _gates(run)]
-    return [sheet for sheet in found if sheet is not None]
-
-
-def _classes(run: Trained) -> Sheet | None:
-    each = run.pooled.get("classes", {})
-    rows = [(name, c["precision"], c["recall"], c["f1"], c["support"]) for name, c in each.items()]
-    return Sheet.of("Classes", ("class", "precision", "recall", "F1", "test rows"), rows) if rows else None
-
-
-def _heads(run: Trained) -> Sheet | None:
-    each = run.pooled.get("heads", {})
-    rows = [
-        (name, head["accuracy"], _constant(run, i), head["f1"], head["uar"], head["support"])
-        for i, (name, head) in enumerate(each.items())
-    ]
-    header = ("class against the rest", "accuracy", "majority accuracy", "F1", "UAR", "positive test rows")
-    return Sheet.of("Classes", header, rows) if rows else None
-
-
-def _constant(run: Trained, head: int) -> float:
-    """The accuracy of a head's commoner answer in train, which for rare classes is high."""
-    right = 0
-    for fold in run.folds:
-        says = int(np.argmax(np.reshape(fold["answers"][""], (-1, 2))[head]))
-        positive = list(fold["metrics"]["heads"].values())[head]["support"]
-        right += positive if says else fold["counts"]["test"] - positive
-    return right / run.seen("test")
-
-
-def _confusion(run: Trained) -> Sheet | None:
-    matrix = run.pooled.get("confusion")
-    if not matrix:
-        return None
-    names = run.folds[0]["target"]["classes"]
-    rows = [(name, *_shaded(counts)) for name, counts in zip(names, matrix, strict=True)]
-    note = "Rows are the truth, columns the prediction; the shade is the share of the row."
-    return Sheet.of("Confusion", ("truth", *names), rows, note, heat=True)
-
-
-def _shaded(counts: Sequence[int]) -> list[Cell]:
-    return [Cell(f"{count:,}", share=count / max(sum(counts), 1), number=True) for count in counts]
-
-
-def _gates(run: Trained) -> Sheet | None:
-    each = [fold["gates"] for fold in run.folds if fold["gates"]]
-    if not each:
-        return None
-    classes = list(dict.fromkeys(name for gates in each for name in gates))
-    means = {name: _mean([gates[name] for gates in each if name in gates]) for name in classes}
-    modalities = list(means[classes[0]])
-    rows = [(name, *(_share(found.get(m)) for m in modalities)) for name, found in means.items()]
-    return Sheet.of("Mean share of each modality in the gate", ("class", *modalities), rows, heat=True)
-
-
-def _share(value: float | None) -> Cell:
-    return cell(None) if value is None else Cell(f"{value:.3f}", share=value, number=True)
 
 
 # --- effort ----------------------------------------------------------------------------------------------------
@@ -254,40 +209,6 @@ def _normalize(fold: Answer) -> str:
     return {"train": "the train rows", "none": "nothing"}.get(fold["normalize"], str(fold["normalize"]))
 
 
-def cropped(runs: Sequence[Trained]) -> Sheet | None:
-    """What alignment to L cut off, by run, modality and part (X2); None where no model was trained."""
-    rows = [
-        (run.name, modality, *(_lost(run, modality, part) for part in ("train", "valid", "test")))
-        for run in runs
-        for modality in run.folds[0]["cropped"]
-    ]
-    note = "Utterances that lost steps; in brackets, the share of all steps that was lost. Means over folds."
-    return Sheet.of("Cropped by the view", ("model", "modality", "train", "valid", "test"), rows, note) if rows else None
-
-
-def _lost(run: Trained, modality: str, part: str) -> Cell:
-    each = _mean([fold["cropped"][modality][part] for fold in run.folds])
-    return Cell(f"{each['utterances']:.1%} ({each['steps']:.1%})", loud=each["steps"] > 0.1, number=True)
-
-
-def loss_curves(run: Trained) -> Chart | None:
-    """The loss of each fold by epoch; of an only fold, what each modality was pretrained with, too."""
-    panels: dict[str, Curves] = {}
-    for fold in run.folds:
-        for path in sorted((run.folder / fold["fold"]).glob("epochs*.csv")):
-            alone = path.stem.removeprefix("epochs").strip("-")
-            if not alone or len(run.folds) == 1:
-                panels[f"{fold['fold']}{f', {alone} alone first' if alone else ''}"] = _epochs(path)
-    best = {fold["fold"]: fold["best_epoch"] for fold in run.folds}
-    return curves(f"Loss of {run.name} by epoch; the dot is the epoch that was kept", panels, best) if panels else None
-
-
-def _epochs(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return {name: [float(row[f"{name}_loss"]) for row in rows] for name in ("train", "valid")}
-
-
 # --- what to look at -------------------------------------------------------------------------------------------
 
 
@@ -297,7 +218,7 @@ def notices(run: Trained, probes: Sequence[Probe]) -> list[str]:
     score, trivial, best = run.pooled.get(name), run.pooled.get(f"majority_{name}"), best_probe(run, probes)
     single = best.line.scores.get(name) if best else None
     told = {
-        "was trained on other folds than the recipe now gives: train it again": not run.current,
+        "was trained on other folds or labels than the recipe now gives: train it again": not run.current,
         "was standardised with test rows (transductive)": any(fold["transductive"] for fold in run.folds),
         "does not beat the majority": _at_most(score, trivial),
         f"does not beat the best probe of a single modality, {best.name if best else ''}": _at_most(score, single),

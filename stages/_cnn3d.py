@@ -35,7 +35,7 @@ class _Max(nn.Module):
 
 def extractor(model: nn.Module, device: str) -> Extractor:
     """Two clips at once: more gain nothing and hold a hundred MB of maps each."""
-    return Extractor(model, device, "float32", KINETICS, torch.contiguous_format, size=2)
+    return Extractor(model, device, "float32", KINETICS, torch.channels_last_3d, size=2)
 
 
 class Classifier(nn.Module):

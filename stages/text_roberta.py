@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stages._roberta import Source, Worker
 
 PUBLISHED = ("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59")
-"""The model that stands for an empty `model`, and the revision of the hub it is pinned to."""
+"""The model that stands for an empty `model`, and the commit of the hub that it is pinned to."""
 
 _SIZES = ("hidden", "layers", "heads", "vocab_size")
 _TRAINING = ("learning_rate", "epochs", "repeats", "balanced", "batch_size", "patience", "seed")
@@ -35,8 +35,8 @@ _TRAINING = ("learning_rate", "epochs", "repeats", "balanced", "batch_size", "pa
 class TextRoberta(Stage):
     """[T, H], the last hidden states of the first token ([CLS], `<s>`) and of the text's own; [1, H] for `cls`.
 
-    init: `pretrained` reads `model`, a hub id with its `revision` (a commit, ideally) or a local directory; empty is
-    `PUBLISHED`. `random` makes a RoBERTa of `hidden` (H), `layers`, `heads` and a byte-level tokenizer of at most
+    init: `pretrained` reads `model`, a local directory or a hub id with its `revision`, a commit; those of `PUBLISHED`
+    need not be given. `random` makes a RoBERTa of `hidden` (H), `layers`, `heads` and a byte-level tokenizer of at most
     `vocab_size` learned from the fold's train transcripts, and needs no download.
     fine_tune: trains it on the task, with a linear head on the first token, per fold. `random` always is.
     learning_rate, epochs, repeats: None is HJCAG's 2e-5, 10 epochs and the best of 3 runs by validation loss for
@@ -76,8 +76,8 @@ class TextRoberta(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Spells out the published model, so that it stands in the key."""
-        if self.init == "pretrained" and not self.model:
+        """Spells out the published model and its revision, so that they stand in the key."""
+        if self.init == "pretrained" and self.model in ("", PUBLISHED[0]):
             object.__setattr__(self, "model", PUBLISHED[0])
             object.__setattr__(self, "revision", self.revision or PUBLISHED[1])
 

@@ -424,9 +424,9 @@ def test_class_weights_make_each_class_count_alike():
     labels = torch.tensor([0, 0, 0, 1])
     found = class_weights(labels, Target("multiclass", ("a", "b")))
     assert torch.allclose(found, torch.tensor([[4 / 6, 4 / 2]]))
-    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    loss = Objective(Target("multiclass", ("a", "b")), found)(logits, labels)
-    assert torch.allclose(loss, nn.functional.cross_entropy(logits, labels, weight=found[0]))
+    batch, logits = torch.tensor([1, 0, 1, 1]), torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    loss = Objective(Target("multiclass", ("a", "b")), found)(logits, batch)  # the weights of this batch are not 1
+    assert torch.allclose(loss, nn.functional.cross_entropy(logits, batch, weight=found[0]))
 
 
 def test_class_weights_of_a_multilabel_target_are_of_each_head():

@@ -215,7 +215,8 @@ def test_bfloat16_is_close_to_float32_and_comes_out_as_float32(published: Path) 
 
 
 def test_the_width_is_that_of_the_encoder(published: Path) -> None:
-    stages = (made(hidden=32), TextRoberta(model=str(published)), TextRoberta(model=str(published), fine_tune=True))
+    read: dict[str, Any] = {"model": str(published), "max_tokens": 16}
+    stages = (made(hidden=32), TextRoberta(**read), TextRoberta(**read, fine_tune=True))
     assert [stage.spec(stage.load("cpu")).dim for stage in stages] == [32, 16, 16]
 
 
@@ -246,7 +247,9 @@ def test_more_tokens_than_the_encoder_has_positions_for_are_an_input_error(publi
 
 
 def test_the_published_model_is_spelled_out_and_pinned_and_random_weights_name_none() -> None:
-    assert (TextRoberta().model, TextRoberta().revision) == PUBLISHED
+    for stage in (TextRoberta(), TextRoberta(model=PUBLISHED[0])):
+        assert (stage.model, stage.revision) == PUBLISHED
+    assert TextRoberta(revision="abc").revision == "abc"
     built = TypeAdapter(TextRoberta).validate_python({"init": "random", "hidden": 8})
     assert (built.model, built.fitted) == ("", True)
     assert TypeAdapter(TextRoberta).validate_python({}).model == PUBLISHED[0]

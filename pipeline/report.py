@@ -1,0 +1,181 @@
+"""`affectory report`: one HTML file on a corpus, its features and its models, and a short table on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import breakdown, figures, probes, scores
+from pipeline.charts import Chart, Mark, standings
+from pipeline.coverage import over_limit
+from pipeline.extracted import Extracted, costs, covered, failures, fit_curves, fits
+from pipeline.home import Home
+from pipeline.probes import HEADLINE, Line, Probe
+from pipeline.progress import console
+from pipeline.scores import Trained
+from pipeline.session import Options, Session
+from pipeline.sheet import Cell, Sheet
+
+TEMPLATE = "report.html"
+
+
+def write(home: Home, options: Options) -> dict[str, Any]:
+    """Writes `reports/<dataset>.html` from what the store and the runs hold, extracting and training nothing.
+
+    Prints the scores on standard error; returns the answer as JSON-able data. Raises InputError where the recipe or
+    the corpus can't be read.
+    """
+    session = Session.open(home, options)
+    with console.status("Reading the store"):
+        extracted = Extracted(session)
+    found = list(_watched(probes.probes(session)))
+    runs = scores.trained(session)
+    path = home.reports / f"{session.corpus.recipe.name}.html"
+    _publish(path, _render(session, extracted, found, runs))
+    lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
+    if lines:
+        console.print(_table(lines, session.corpus.target.task))
+    return {
+        "dataset": session.corpus.recipe.name,
+        "report": str(path),
+        "incomplete": extracted.incomplete(),
+        "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in found if probe.folds},
+        "models": {f"{run.answer['model']}-{run.answer['protocol']}": _model(run) for run in runs},
+        "bounds": dict(probes.bounds(session.corpus, [i for fold in session.corpus.folds for i in fold.test])),
+    }
+
+
+def _watched(found: Iterator[Probe]) -> Iterator[Probe]:
+    with console.status("Probing each modality") as status:
+        for probe in found:
+            status.update(f"Probed {escape(probe.name)}")
+            yield probe
+
+
+def _model(run: Trained) -> dict[str, Any]:
+    line = run.line
+    return {"metrics": dict(line.scores), "bound": line.bound, "missed": line.missed, "run": str(run.folder)}
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+
+def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs: Sequence[Trained]) -> str:
+    environment = Environment(
+        loader=PackageLoader("pipeline", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    corpus = session.corpus
+    labels, label_chart = figures.labels(corpus)
+    lengths, length_charts = figures.lengths(corpus)
+    lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
+    return environment.get_template(TEMPLATE).render(
+        dataset=corpus.recipe.name,
+        when=time.strftime("%Y-%m-%d %H:%M"),
+        root=str(corpus.manifest.root),
+        logs=str(session.home.runs / "logs"),
+        random=figures.random_weights(corpus.recipe),
+        incomplete=extracted.incomplete(),
+        notices=_notices(session, extracted, found, runs),
+        facts=figures.facts(corpus, session.options.protocol or corpus.recipe.protocol),
+        summary=_summary(lines, corpus.target.task) if lines else None,
+        standings=_standings(lines, corpus.target.task),
+        corpus=_present(figures.folds(corpus), label_chart, labels, figures.expected(corpus), lengths),
+        length_charts=length_charts,
+        stages=figures.stages(corpus.recipe),
+        fine_print=[figures.every_parameter(corpus.recipe), figures.versions(corpus.recipe)],
+        features=_present(covered(extracted), breakdown.cropped(runs), costs(extracted)),
+        failures=failures(extracted),
+        fits=fits(extracted),
+        fit_curves=fit_curves(extracted),
+        probes=probes.sheet(found, corpus.target.task),
+        models=[_section(run, found) for run in runs],
+    )
+
+
+def _present(*found: Sheet | Chart | None) -> list[Sheet | Chart]:
+    return [each for each in found if each is not None]
+
+
+def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "pooled": len(run.folds) > 1,
+        "folds": len(run.folds),
+        "bound": run.bound,
+        "missed": run.line.missed,
+        "facts": scores.facts(run),
+        "scores": scores.scores(run, found),
+        "details": breakdown.details(run),
+        "curves": breakdown.loss_curves(run),
+    }
+
+
+def _notices(session: Session, extracted: Extracted, found: Sequence[Probe], runs: Sequence[Trained]) -> list[str]:
+    recipe = session.corpus.recipe
+    shares = over_limit(session.corpus, extracted.reasons)
+    failed = [
+        f"{share:.1%} of {name} failed, more than max_failed = {recipe.max_failed:.0%}."
+        for name, share in shares.items()
+    ]
+    of_models = [sentence for run in runs for sentence in scores.notices(run, found)]
+    return [*failed, *probes.warnings(found, recipe.crossfit), *of_models]
+
+
+def _publish(path: Path, page: str) -> None:
+    """Names of files may hold what is no text; they are shown with backslashes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(page, encoding="utf-8", errors="backslashreplace")
+    partial.replace(path)
+
+
+# --- the scores in short ---------------------------------------------------------------------------------------
+
+
+def _columns(task: str) -> dict[str, Callable[[Line], float | None]]:
+    first, second = HEADLINE[task]
+    return {
+        _told(first): lambda line: line.scores.get(first),
+        _told(second): lambda line: line.scores.get(second),
+        "Majority": lambda line: line.majority.get(f"majority_{first}"),
+        "Known bound": lambda line: line.bound,
+        "Missed by": lambda line: line.missed,
+    }
+
+
+def _told(name: str) -> str:
+    return {"f1_weighted": "Weighted F1", "f1": "F1"}.get(name, name.replace("_", " ").capitalize())
+
+
+def _summary(lines: Sequence[Line], task: str) -> Sheet:
+    columns = _columns(task)
+    rows = [(Cell(line.name), *(get(line) for get in columns.values())) for line in lines]
+    note = (
+        "On the test rows. A probe is a linear classifier on one modality; the majority knows the train labels alone."
+    )
+    return Sheet.of("Scores in short", ("", *columns), rows, note)
+
+
+def _standings(lines: Sequence[Line], task: str) -> Chart | None:
+    first, _ = HEADLINE[task]
+    marks = [
+        Mark(line.name, score, line.majority.get(f"majority_{first}"), line.bound)
+        for line in lines
+        if (score := line.scores.get(first)) is not None
+    ]
+    return standings(f"{_told(first)} on test, probes first, then models", marks, _told(first)) if marks else None
+
+
+def _table(lines: Sequence[Line], task: str) -> Table:
+    columns = _columns(task)
+    table = Table("modality or model", *columns, title="Test")
+    for line in lines:
+        values = [get(line) for get in columns.values()]
+        table.add_row(escape(line.name), *("-" if value is None else f"{value:.4f}" for value in values))
+    return table
