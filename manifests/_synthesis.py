@@ -33,7 +33,6 @@ _PROCESSES = 8
 _SKINS = ((242, 208, 184), (226, 184, 150), (205, 160, 125), (180, 132, 98), (155, 110, 80))
 _HAIRS = ((40, 32, 30), (95, 60, 40), (150, 105, 60), (70, 45, 35), (120, 70, 45))
 _SHIRTS = ((60, 90, 140), (70, 120, 90), (130, 80, 120), (110, 110, 60), (80, 80, 90))
-_WALLS = ((150, 160, 165), (160, 155, 145), (140, 150, 140), (155, 150, 165), (165, 165, 160))
 
 log = logging.getLogger(__name__)
 
@@ -78,18 +77,17 @@ def cast(seed: int) -> Mapping[str, Actor]:
     """The ten actors by name; no two of one session, nor of one sex, look or sound alike."""
     rng = generator(seed, "cast")
     names = [(f"Ses{session:02d}_{sex}", sex) for sex in "FM" for session in SESSIONS]
-    orders = [np.concatenate([rng.permutation(5), rng.permutation(5)]) for _ in range(6)]
+    orders = [np.concatenate([rng.permutation(5), rng.permutation(5)]) for _ in range(5)]
     return {name: _actor(sex, *(int(order[i]) for order in orders)) for i, (name, sex) in enumerate(names)}
 
 
-def _actor(sex: str, skin: int, hair: int, shirt: int, wall: int, build: int, pitch: int) -> Actor:
+def _actor(sex: str, skin: int, hair: int, shirt: int, build: int, pitch: int) -> Actor:
     woman = sex == "F"
     f0 = (185.0 if woman else 95.0) * 1.06**pitch
     looks = face.Looks(
         skin=_SKINS[skin],
         hair=_HAIRS[hair],
         shirt=_SHIRTS[shirt],
-        wall=_WALLS[wall],
         wide=0.92 + 0.04 * build,
         tall=1.06 - 0.03 * build,
         long_hair=woman,

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,9 +49,9 @@ class Child:
         """`function(*args)`, which must finish within `deadline_s` of having started.
 
         Function, arguments and result must pickle. Raises Unreadable: the one the function raised; OUT_OF_MEMORY,
-        IO_ERROR or DECODE_ERROR for its MemoryError, OSError or any other exception; DECODER_CRASHED where the child
-        died, DECODER_HUNG past the deadline, WORKER_DIED where a child did not start. RuntimeError where `prepare`
-        failed.
+        IO_ERROR or STAGE_ERROR for its MemoryError, OSError or any other exception; DECODER_CRASHED where the child
+        died (OUT_OF_MEMORY by SIGKILL), DECODER_HUNG past the deadline, WORKER_DIED where a child did not start.
+        RuntimeError where `prepare` failed.
         """
         with self._turn:
             pipe = self._ready()
@@ -115,7 +116,9 @@ class Child:
             kind, value = _receive(self._pipe)
         except (EOFError, ConnectionResetError):
             self._process.join()
-            raise Unreadable(dead, f"the process ended with code {self._process.exitcode}") from None
+            code = self._process.exitcode
+            reason = Reason.OUT_OF_MEMORY if code == -signal.SIGKILL else dead  # the kernel's way, and nobody else's
+            raise Unreadable(reason, f"the process ended with code {code}") from None
         if kind == "broken":
             raise RuntimeError(f"the decoder process cannot be prepared: {value}")
         return kind, value
@@ -169,7 +172,7 @@ def _reason(error: Exception) -> tuple[Reason, str]:
         return error.reason, error.detail
     if isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY, _described(error)
-    return Reason.IO_ERROR if isinstance(error, OSError) else Reason.DECODE_ERROR, _described(error)
+    return Reason.IO_ERROR if isinstance(error, OSError) else Reason.STAGE_ERROR, _described(error)
 
 
 def _described(error: Exception) -> str:
@@ -206,4 +209,4 @@ def _send(pipe: Connection, message: Any) -> None:
 
 def _receive(pipe: Connection) -> Any:
     head, count = pipe.recv()
-    return pickle.loads(head, buffers=[pipe.recv_bytes() for _ in range(count)])  # noqa: S301 - written by ourselves
+    return ForkingPickler.loads(head, buffers=[pipe.recv_bytes() for _ in range(count)])

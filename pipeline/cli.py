@@ -193,3 +193,7 @@ def main() -> None:
             raise
         console.print(f"[red]no space left: {escape(str(error))}[/red]")
         sys.exit(SpaceError.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,6 @@ def decoded(
 
 def read(kind: str, source: Audio | Video, root: Path, stages: Sequence[Stage]) -> list[Any]:
     """Decodes one stretch for some stages, in this process. Raises Unreadable."""
-    import cv2
-
-    cv2.setNumThreads(1)
     found: list[Any] = import_module(f"stages._{kind}").decode(source, root / source.path, stages)
     return found
 
@@ -99,16 +97,22 @@ def _size(value: Waveform | Frames) -> int:
     return array.nbytes
 
 
+@cache
+def _child() -> Child:
+    """This process's decoding child, kept from job to job; it ends with this process."""
+    return Child(prepare=import_module("stages._video").prepare)
+
+
 def _feed(
     kind: str, rows: Sequence[Utterance], root: Path, wanted: Sequence[Sequence[tuple[str, Stage]]], ahead: _Ahead
 ) -> None:
     error = None
     try:
-        with Child() as child:
-            for row, stages in zip(rows, wanted, strict=True):
-                if ahead.closed.is_set():
-                    break
-                ahead.put(row, _decode(child, kind, row, root, stages))
+        child = _child()
+        for row, stages in zip(rows, wanted, strict=True):
+            if ahead.closed.is_set():
+                break
+            ahead.put(row, _decode(child, kind, row, root, stages))
     except BaseException as caught:
         error = caught
     ahead.finish(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,23 +33,34 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Corpus:
-    """A recipe's manifest with its labels, folds and the scopes of their fits."""
+    """A recipe's manifest with its labels, folds and the scopes of their fits.
+
+    Folds are made when something first needs them: a corpus without labels or splits can still be extracted.
+    """
 
     recipe: Recipe
     manifest: Manifest
-    target: Target
-    labels: Mapping[str, Label]
-    folds: tuple[Fold, ...]
-    scopes: Mapping[str, tuple[Scope, ...]]
+    protocol: str
 
-    @classmethod
-    def of(cls, recipe: Recipe, manifest: Manifest, protocol: str = "") -> Corpus:
-        """Folds are made only where something needs them: a corpus without labels can still be extracted."""
-        kept = labelled(manifest.rows, recipe.labels)
-        target = Target(recipe.labels.task, recipe.labels.classes)
-        made = folds(recipe.reader, manifest.rows, kept, protocol or recipe.protocol) if kept else []
-        by_fold = {fold.name: tuple(scopes(fold, manifest.rows, recipe.crossfit)) for fold in made}
-        return cls(recipe, manifest, target, kept, tuple(made), by_fold)
+    @cached_property
+    def target(self) -> Target:
+        """What fits and models learn to predict."""
+        return Target(self.recipe.labels.task, self.recipe.labels.classes)
+
+    @cached_property
+    def labels(self) -> Mapping[str, Label]:
+        """The label of each utterance that the label protocol keeps."""
+        return labelled(self.manifest.rows, self.recipe.labels)
+
+    @cached_property
+    def folds(self) -> tuple[Fold, ...]:
+        """The protocol's folds. Raises InputError where the corpus does not allow it."""
+        return tuple(folds(self.recipe.reader, self.manifest.rows, self.labels, self.protocol))
+
+    @cached_property
+    def scopes(self) -> Mapping[str, tuple[Scope, ...]]:
+        """The scopes of each fold's fits."""
+        return {fold.name: tuple(scopes(fold, self.manifest.rows, self.recipe.crossfit)) for fold in self.folds}
 
     def places(self, modality: str | None = None, features: Sequence[str] = ()) -> Iterator[Place]:
         """Every stage asked for, with each scope it is needed in."""

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class _Work:
     """One run in progress: its tracks so far by utterance, and items waiting for a full batch."""
 
     run: Run
+    device: str
     spec: Spec
     transform: Callable[[list[Item]], list[Track]]
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -96,14 +98,14 @@ def loaded(node: Node, device: str) -> tuple[Any, Spec]:
 def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, alone: Child | None) -> _Work:
     copied = dict(_copied(run, job, store))
     if len(copied) == len(job.rows):
-        return _Work(run, _stored_spec(run, store), _nothing, copied)
+        return _Work(run, knobs.device, _stored_spec(run, store), _nothing, copied)
     state = store.open(run.node.digest + FITS, run.state) if run.state else None
     if alone is not None:
         spec = alone.call(spec_of, run.node, knobs.device, deadline_s=ALONE_S)
-        return _Work(run, spec, partial(_each_alone, alone, run.node, knobs.device, state), copied)
+        return _Work(run, knobs.device, spec, partial(_each_alone, alone, run.node, knobs.device, state), copied)
     heavy, spec = loaded(run.node, knobs.device)
     learned = load_state(state) if state else None
-    return _Work(run, spec, partial(run.node.stage.transform, heavy, learned), copied)
+    return _Work(run, knobs.device, spec, partial(run.node.stage.transform, heavy, learned), copied)
 
 
 def _nothing(items: list[Item]) -> list[Track]:
@@ -257,7 +259,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     provisional = any(Reason(reason).transient for reason in reasons.values())
     copied = sum(key in run.copies for key in run.keys)
     computed = len(ids) - copied
-    about = {"rows": len(ids), "computed": computed, "host": socket.gethostname(), "process": os.getpid()}
+    about = {"rows": len(ids), "computed": computed, **made_by(work.device)}
     store.save(
         run.node.digest,
         run.shard,
@@ -273,6 +275,12 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     outcome.calls[name] += work.calls
     outcome.spend(name, work.seconds)
     outcome.reasons[name] = reasons
+
+
+def made_by(device: str) -> dict[str, Any]:
+    """Where and when something was computed: what stands in a record and in no key."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"backend": device, "host": socket.gethostname(), "process": os.getpid(), "at": at}
 
 
 def _recipe(run: Run) -> Mapping[str, Any]:

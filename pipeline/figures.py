@@ -257,7 +257,7 @@ def versions(recipe: Recipe) -> Sheet:
     names = sorted({*LIBRARIES, *decides})
     rows = [
         ("python", platform.python_version(), ""),
-        *((n, _version(n), ", ".join(decides.get(n, ()))) for n in names),
+        *((n, _version(n), ", ".join(dict.fromkeys(decides.get(n, ())))) for n in names),
     ]
     return Sheet.of("Versions", ("library", "version", "enters the key of"), rows)
 

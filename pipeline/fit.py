@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.decode import decoded
-from pipeline.extract import Knobs, stored_tracks
+from pipeline.extract import Knobs, made_by, stored_tracks
 from pipeline.jobs import FITS, FitJob
 from pipeline.keys import digest
 from pipeline.outcome import Outcome, Unreadable
@@ -38,11 +36,9 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     seconds = time.perf_counter() - began
     learned = {"train": [i.id for i in train.items], "valid": [i.id for i in valid.items]}
     about = {"stage": job.node.name, "scope": job.scope, "recipe": job.node.describe(), "log": dict(state.log)}
-    host = {"host": socket.gethostname(), "process": os.getpid()}
+    about |= learned | made_by(knobs.device)
     write = partial(save_state, state)
-    store.save(
-        job.node.digest + FITS, job.state, write, suffix=".safetensors", seconds=seconds, about=about | learned | host
-    )
+    store.save(job.node.digest + FITS, job.state, write, suffix=".safetensors", seconds=seconds, about=about)
     name = f"{job.node.name} (fit)"
     outcome = Outcome(job.modality)
     outcome.calls[name] += 1

@@ -37,7 +37,7 @@ class Home:
         """Sends this process's log, and what workers forward to it, to a new file in `runs/logs`."""
         folder = self.runs / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{dataset}-{os.getpid()}.log"
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{Path(dataset).stem}-{os.getpid()}.log"
         handler = logging.FileHandler(path)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         root = logging.getLogger()

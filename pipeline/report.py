@@ -82,7 +82,7 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         random=figures.random_weights(corpus.recipe),
         incomplete=extracted.incomplete(),
         notices=_notices(session, extracted, found, runs),
-        facts=figures.facts(corpus, session.options.protocol or corpus.recipe.protocol),
+        facts=figures.facts(corpus, _protocol(session)),
         summary=_summary(lines, corpus.target.task) if lines else None,
         standings=_standings(lines, corpus.target.task),
         corpus=_present(figures.folds(corpus), label_chart, labels, figures.expected(corpus), lengths),
@@ -94,12 +94,21 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes.sheet(found, corpus.target.task),
-        models=[_section(run, found) for run in runs],
+        models=[_section(run, _comparable(session, run, found)) for run in runs],
     )
 
 
 def _present(*found: Sheet | Chart | None) -> list[Sheet | Chart]:
     return [each for each in found if each is not None]
+
+
+def _comparable(session: Session, run: Trained, found: Sequence[Probe]) -> Sequence[Probe]:
+    """The probes, where they and the run have one protocol: figures of two are never held against each other (H2)."""
+    return found if run.answer["protocol"] == _protocol(session) else ()
+
+
+def _protocol(session: Session) -> str:
+    return session.options.protocol or session.corpus.recipe.protocol
 
 
 def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def _notices(session: Session, extracted: Extracted, found: Sequence[Probe], run
         f"{share:.1%} of {name} failed, more than max_failed = {recipe.max_failed:.0%}."
         for name, share in shares.items()
     ]
-    of_models = [sentence for run in runs for sentence in scores.notices(run, found)]
+    of_models = [sentence for run in runs for sentence in scores.notices(run, _comparable(session, run, found))]
     return [*failed, *probes.warnings(found, recipe.crossfit), *of_models]
 
 

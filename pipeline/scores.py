@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import metrics
+from pipeline import metrics, scope
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
 from pipeline.probes import HEADLINE, Line, Probe, bounds
@@ -82,8 +82,9 @@ def _trained(session: Session, path: Path) -> Trained | None:
     try:
         answer = json.loads(path.read_text())
         folder = path.parent / Path(answer["run"]).name
-        current = _is_current(answer, session.corpus)
-        bound = _bound(session.corpus) if current else None
+        folds = _folds(session.corpus, answer["protocol"])
+        current = _is_current(answer, session.corpus, folds)
+        bound = bounds(session.corpus, [i for fold in folds for i in fold.test]).get("all") if current else None
         return Trained(answer, folder, path.stat().st_mtime, _features(answer["model"]), bound, current)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         log.warning("%s is no run of a model, so it is not in the report: %r", path, error)
@@ -97,11 +98,19 @@ def _features(model: str) -> str:
         return ""  # the model's file is gone, its scores are not
 
 
-def _is_current(answer: Answer, corpus: Corpus) -> bool:
+def _folds(corpus: Corpus, protocol: str) -> list[Fold]:
+    """The folds of a run's own protocol, which need not be that of the report; none where it has none any more."""
+    try:
+        return scope.folds(corpus.recipe.reader, corpus.manifest.rows, corpus.labels, protocol)
+    except InputError:
+        return []
+
+
+def _is_current(answer: Answer, corpus: Corpus, folds: Sequence[Fold]) -> bool:
     """True where the run had the labels and the folds, by their sizes, that the recipe gives now."""
     target = {"task": corpus.target.task, "classes": list(corpus.target.classes)}
     same = all(fold["target"] == target for fold in answer["folds"])
-    return same and _sizes(answer["folds"]) == _sizes([_counts(fold) for fold in corpus.folds])
+    return same and _sizes(answer["folds"]) == _sizes([_counts(fold) for fold in folds])
 
 
 def _counts(fold: Fold) -> dict[str, Any]:
@@ -110,10 +119,6 @@ def _counts(fold: Fold) -> dict[str, Any]:
 
 def _sizes(folds: Sequence[Answer]) -> dict[str, list[int]]:
     return {fold["fold"]: [fold["counts"][part] for part in ("train", "valid", "test")] for fold in folds}
-
-
-def _bound(corpus: Corpus) -> float | None:
-    return bounds(corpus, [i for fold in corpus.folds for i in fold.test]).get("all")
 
 
 # --- scores ----------------------------------------------------------------------------------------------------

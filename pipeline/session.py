@@ -58,7 +58,7 @@ class Session:
         read = recipe.load(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
         _known(options, read)
         scanned = manifest.build(read.reader, read.root, home.memory)
-        corpus = Corpus.of(read, scanned, options.protocol)
+        corpus = Corpus(read, scanned, options.protocol or read.protocol)
         places = corpus.places(options.modality or None, options.features)
         planner = Planner(scanned, Store(home.cache), corpus.target, corpus.labels, places)
         return cls(home, options, corpus, planner)

@@ -58,7 +58,7 @@ def train(home: Home, options: Options, names: Sequence[str], seed: int, *, extr
     classes = {name: model_class(name) for name in names}
     features = tuple(options.features) or tuple(kind.features for kind in classes.values())
     session = Session.open(home, Options(**{**asdict(options), "features": features}))
-    if not session.corpus.folds:
+    if not session.corpus.labels:
         raise InputError("this corpus has no labels to train on")
     if extract:
         session.extract()
@@ -79,7 +79,7 @@ def _run(session: Session, name: str, kind: type[Any], seed: int) -> Run:
     config, training = split(kind, recipe.train.get(name, {}))
     made = [_request(session, name, kind, fold, config, training, seed) for fold in corpus.folds]
     digest = keys.digest("run", [digest for digest, _ in made])
-    protocol = session.options.protocol or recipe.protocol
+    protocol = session.corpus.protocol
     path = session.home.runs / recipe.name / f"{name}-{protocol}-seed{seed}-{digest[:8]}"
     jobs = [FoldJob(TrainRequest(**request, run=path / request["fold"].name)) for _, request in made]
     return Run(name, path, jobs)
@@ -141,12 +141,13 @@ def _answer(session: Session, run: Run) -> dict[str, Any]:
     """The JSON answer of one model, kept beside its folds and as the newest run of this model and protocol."""
     recipe = session.corpus.recipe
     folds = [run.results[fold.name] for fold in session.corpus.folds]
-    protocol = session.options.protocol or recipe.protocol
+    protocol = session.corpus.protocol
     answer = {
         "model": run.model,
         "dataset": recipe.name,
         "protocol": protocol,
         "seed": folds[0].seed,
+        "columns": [{m: path.name for m, path in job.request.columns.items()} for job in run.jobs],
         "folds": [asdict(fold) for fold in folds],
         "metrics": summarise(folds),
         "run": str(run.path),

@@ -122,4 +122,4 @@ def _padded(tracks: Sequence[Track]) -> tuple[Tensor, Tensor]:
 
 
 def _tensors(track: Track) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(np.asarray(track.values, np.float32)), torch.from_numpy(np.asarray(track.valid))
+    return torch.tensor(track.values, dtype=torch.float32), torch.tensor(track.valid)  # tracks may be read-only

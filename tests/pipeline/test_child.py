@@ -72,13 +72,18 @@ def test_calls_share_one_child_process(child: Child) -> None:
     assert first == child.call(number, deadline_s=30) != os.getpid()
 
 
-@pytest.mark.parametrize("crash", [(os.abort,), (segfault,), (os._exit, 0), (os.kill, 0, signal.SIGKILL)])
+@pytest.mark.parametrize("crash", [(os.abort,), (segfault,), (os._exit, 0)])
 def test_a_crash_costs_only_that_call(child: Child, crash: tuple[object, ...]) -> None:
     before = child.call(number, deadline_s=30)
-    call = (os.kill, before, signal.SIGKILL) if crash[0] is os.kill else crash
-    assert reason_of(child, *call) is Reason.DECODER_CRASHED
+    assert reason_of(child, *crash) is Reason.DECODER_CRASHED
     assert child.call(number, deadline_s=30) != before
     assert not psutil.pid_exists(before), "the dead child stays as a zombie"
+
+
+def test_a_child_that_the_system_kills_ran_out_of_memory_and_is_tried_again(child: Child) -> None:
+    before = child.call(number, deadline_s=30)
+    reason = reason_of(child, os.kill, before, signal.SIGKILL)
+    assert reason is Reason.OUT_OF_MEMORY and reason.transient
 
 
 @pytest.mark.parametrize("hang", [time.sleep, hold_the_lock])
@@ -102,7 +107,7 @@ def test_a_child_killed_between_calls_costs_no_call(child: Child) -> None:
         (Unreadable(Reason.TOO_SHORT, "one sample"), Reason.TOO_SHORT),
         (MemoryError(), Reason.OUT_OF_MEMORY),
         (OSError("disk"), Reason.IO_ERROR),
-        (ValueError("odd"), Reason.DECODE_ERROR),
+        (ValueError("odd"), Reason.STAGE_ERROR),
     ],
 )
 def test_an_exception_becomes_a_reason_and_leaves_the_child_alive(
@@ -119,7 +124,7 @@ def test_the_detail_of_an_exception_arrives(child: Child) -> None:
 
 
 def test_a_result_that_cannot_travel_is_a_reason_and_not_a_hang(child: Child) -> None:
-    assert reason_of(child, lambda_of_nothing) is Reason.DECODE_ERROR
+    assert reason_of(child, lambda_of_nothing) is Reason.STAGE_ERROR
     assert child.call(number, deadline_s=30)
 
 

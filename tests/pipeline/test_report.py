@@ -122,7 +122,7 @@ def run(small: Small, model: str, *, right: bool) -> None:
     folds = []
     for each in corpus.folds:
         truth = [corpus.labels[i] for i in each.test]
-        logits = np.eye(len(corpus.target.classes))[truth if right else [0] * len(truth)]
+        logits = np.eye(len(corpus.target.classes))[np.asarray(truth) * right]
         made = fold(each.name, corpus.target, logits, truth, [corpus.labels[i] for i in each.train])
         made["counts"]["valid"] = len(each.valid)
         folds.append(made)
@@ -172,6 +172,25 @@ def test_a_model_above_what_is_possible_is_suspected_of_a_leak(written: tuple[di
 def test_a_model_no_better_than_the_majority_is_said_so(written: tuple[dict[str, Any], Page]) -> None:
     assert "idle, official does not beat the majority" in written[1].words
     assert "perfect, official does not beat" not in written[1].words
+
+
+def test_a_run_of_another_protocol_is_held_against_its_own_folds(
+    known: Small, written: tuple[dict[str, Any], Page]
+) -> None:
+    made, page = write(known, protocol="cv")
+    assert made["models"]["perfect-official"]["bound"] == written[0]["bounds"]["all"]
+    assert "other folds" not in page.words
+    assert "best probe (" in written[1].words and "best probe (" not in page.words  # protocols are never mixed (H2)
+
+
+def test_a_run_of_other_folds_has_no_bound_and_is_to_be_trained_again(known: Small) -> None:
+    run(known, "early", right=True)
+    path = known.home / "runs" / "small" / "early-official.json"
+    path.write_text(re.sub(r'"valid": \d+', '"valid": 999', path.read_text()))
+    made, page = write(known)
+    path.unlink()
+    assert made["models"]["early-official"]["bound"] is None
+    assert "early, official was trained on other folds or labels" in page.words
 
 
 def test_a_damaged_run_is_left_out(written: tuple[dict[str, Any], Page]) -> None:
