@@ -183,11 +183,12 @@ def main() -> None:
     try:
         app()
     except AffectoryError as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.print("Interrupted. What was finished is kept: the same command goes on from there.")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:  # Typer makes one of KeyboardInterrupt
+        if end.code == INTERRUPTED:
+            console.print("Interrupted. What was finished is kept: the same command goes on from there.")
+        raise
     except OSError as error:
         if error.errno != 28:
             raise

@@ -125,9 +125,7 @@ def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs,
     return report
 
 
-def _round(
-    planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs, watch: Watch, report: Report
-) -> bool:
+def _round(planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs, watch: Watch, report: Report) -> bool:
     """Runs a plan and what its fits make possible; False where something upstream was corrupt, to be made again."""
     workers.preflight([planner.store.root, planner.manifest.root])
     queue = _Queue(planner, plan, watch)

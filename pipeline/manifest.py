@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ from pipeline import keys
 from pipeline.errors import InputError
 from pipeline.reader import Reader
 from pipeline.utterance import MISSING, Audio, Utterance, Video, in_order
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ def _media(row: Utterance) -> list[Audio | Video]:
 def _escapes(path: str, root: Path) -> bool:
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         return True
-    return not (root / path).resolve().is_relative_to(root.resolve())
+    try:
+        return not (root / path).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # links that go round in circles, a name no file can have
+        return True
 
 
 def _digested(rows: Sequence[Utterance], root: Path, memory: Path) -> Iterator[Utterance]:
@@ -75,7 +81,7 @@ def _digested(rows: Sequence[Utterance], root: Path, memory: Path) -> Iterator[U
 
 
 def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
-    """The digest of each file, `missing` for one that is not there, so that its arrival moves the key.
+    """The digest of each file; `missing` where there is none to read, so that its arrival moves the key.
 
     A file is hashed once for each (path, size, time of change); each is looked at (stat) once.
     """
@@ -86,16 +92,24 @@ def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
         stamps = {path: _stamp(path) for path in paths}
         stale = [path for path in paths if stamps[path] and known.get(str(path), ("", ""))[0] != stamps[path]]
         with ThreadPoolExecutor() as pool:
-            fresh = dict(zip(stale, pool.map(keys.file_digest, stale), strict=True))
-        new = [(str(path), stamps[path], digest) for path, digest in fresh.items()]
+            fresh = dict(zip(stale, pool.map(_digest, stale), strict=True))
+        new = [(str(path), stamps[path], digest) for path, digest in fresh.items() if digest != MISSING]
         base.executemany("insert or replace into digest values (?, ?, ?)", new)
     base.close()
     return {p: fresh.get(p) or known[str(p)][1] if stamps[p] else MISSING for p in paths}
 
 
+def _digest(path: Path) -> str:
+    try:
+        return keys.file_digest(path)
+    except OSError as error:
+        log.warning("%s counts as missing, it cannot be read: %s", path, error)
+        return MISSING
+
+
 def _stamp(path: Path) -> str | None:
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return f"{status.st_size}:{status.st_mtime_ns}"

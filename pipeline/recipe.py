@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from pipeline import keys, plugins
 from pipeline.errors import InputError, closest
 from pipeline.reader import Labels, Reader
+from pipeline.source import Source
 from pipeline.stage import RAW, Modality, Stage
 
 Modes = Literal["pad", "sample", "broadcast"]
@@ -27,7 +28,14 @@ class Alignment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     mode: Modes
-    length: int | Literal["auto"] = Field("auto")
+    length: int | Literal["auto"] = "auto"
+
+    @field_validator("length")
+    @classmethod
+    def _has_a_step(cls, length: int | str) -> int | str:
+        if length != "auto" and int(length) < 1:
+            raise ValueError(f"at least one step is needed, got {length}")
+        return length
 
 
 @dataclass(frozen=True)
@@ -105,35 +113,12 @@ class Dataset(BaseModel):
     max_failed: float = Field(0.05, ge=0, le=1)
     crossfit: int = Field(0, ge=0)
 
-
-class Source:
-    """The text of a recipe: finds the line of a table's key for error messages, and collects the errors."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines = path.read_text().splitlines()
-        self.errors: list[str] = []
-
-    def error(self, table: Sequence[str], message: str) -> None:
-        """Notes an error at the deepest part of `table` that has a line."""
-        self.errors.append(f"{self.path}:{self.line(table)}: {'.'.join(table)}: {message}")
-
-    def line(self, table: Sequence[str]) -> int:
-        """The line, from 1, of the longest prefix of `table` that stands in the file."""
-        number, head = 1, ""
-        for i, text in enumerate(self.lines, 1):
-            stripped = text.strip()
-            if stripped.startswith("["):
-                head = stripped.strip("[]")
-            name = head if stripped.startswith("[") else f"{head}.{stripped.partition('=')[0].strip()}"
-            if ".".join(table) == name or ".".join(table).startswith(name + "."):
-                number = i
-        return number
-
-    def finish(self) -> None:
-        """Raises InputError with all errors noted."""
-        if self.errors:
-            raise InputError("\n".join(self.errors))
+    @field_validator("crossfit")
+    @classmethod
+    def _leaves_rows_to_learn_from(cls, parts: int) -> int:
+        if parts == 1:
+            raise ValueError("one part leaves no rows to learn from: 0 for none, else at least 2")
+        return parts
 
 
 def load(path: Path, *, root: str = "", changes: Sequence[str] = (), memory: Path, home: Path) -> Recipe:
@@ -150,11 +135,9 @@ def load(path: Path, *, root: str = "", changes: Sequence[str] = (), memory: Pat
     for name in tree.keys() - {"dataset", "features", "train"}:
         source.error([name], closest(name, ["dataset", "features", "train"]))
     build = _Builder(source, memory)
-    features = {
-        name: {m: s for m in table if (s := build.selection(name, m, table[m])) is not None}
-        for name, table in tree.get("features", {}).items()
-    }
-    recipe = _dataset(source, path.stem, tree.get("dataset", {}), root, home, features, tree.get("train", {}))
+    data, sets, train = (source.table([name], tree.get(name, {})) for name in ("dataset", "features", "train"))
+    features = {name: build.features(name, table) for name, table in (sets or {}).items()}
+    recipe = _dataset(source, path.stem, data or {}, root, home, features, train or {})
     source.finish()
     assert recipe is not None
     return recipe
@@ -194,14 +177,12 @@ def _dataset(
     except ValidationError as error:
         _note(source, ["dataset"], error)
         return None
+    place = source.checked(["dataset", "root"], lambda: corpus_root(name, root, data.root, home))
     reader = _reader(source, data)
     if reader is None:
         return None
-    try:
-        labels = reader.protocol(data.labels)
-        place = corpus_root(name, root, data.root, home)
-    except InputError as error:
-        source.error(["dataset", "labels" if "protocol" in str(error) else "root"], str(error))
+    labels = source.checked(["dataset", "labels"], lambda: reader.protocol(data.labels))
+    if place is None or labels is None:
         return None
     return Recipe(
         name, reader, place, labels, data.labels, data.protocol, data.max_failed, data.crossfit, features, train
@@ -209,13 +190,13 @@ def _dataset(
 
 
 def _reader(source: Source, data: Dataset) -> Reader | None:
-    try:
-        kind = plugins.find("manifests", data.reader, Reader)  # type: ignore[type-abstract]
-    except InputError as error:
-        source.error(["dataset", "reader"], str(error))
-        return None
-    built: Reader | None = _build(source, ["dataset"], kind, data.model_extra or {})
+    kind = _plugin(source, ["dataset", "reader"], "manifests", data.reader, Reader)
+    built: Reader | None = kind and _build(source, ["dataset"], kind, data.model_extra or {}, Dataset.model_fields)
     return built
+
+
+def _plugin(source: Source, where: list[str], package: str, name: str, kind: type[Any]) -> Any:
+    return source.checked(where, lambda: plugins.find(package, name, kind))
 
 
 def corpus_root(name: str, argument: str, written: str, home: Path) -> Path:
@@ -225,7 +206,7 @@ def corpus_root(name: str, argument: str, written: str, home: Path) -> Path:
     )
     if "$" in place:
         raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus")
-    return Path(place).expanduser()
+    return Path(place).expanduser().absolute()
 
 
 @dataclass
@@ -233,39 +214,80 @@ class _Builder:
     source: Source
     memory: Path
 
-    def selection(self, features: str, modality: Modality, table: dict[str, Any]) -> Selection | None:
-        where = ["features", features, modality]
+    def features(self, name: str, table: Any) -> dict[Modality, Selection]:
+        """The selection of each modality of a feature set, but for those with errors."""
+        found: dict[Modality, Selection] = {}
+        tables: dict[Any, Any] = self.source.table(["features", name], table) or {}
+        for modality, each in tables.items():
+            selection = self.selection(["features", name, modality], modality, each)
+            if selection is not None:
+                found[modality] = selection
+        return found
+
+    def selection(self, where: list[str], modality: Modality, given: Any) -> Selection | None:
         if modality not in RAW.values():
             self.source.error(where, closest(modality, RAW.values()))
             return None
-        try:
-            align = Alignment.model_validate(table.get("align", {}))
-        except ValidationError as error:
-            _note(self.source, [*where, "align"], error)
+        table = self.source.table(where, given)
+        if table is None:
             return None
-        parts = table["concat"] if "concat" in table else [{k: v for k, v in table.items() if k != "align"}]
-        nodes = [self.node(where, part) for part in parts]
+        params = dict(table)
+        align = self.align([*where, "align"], params.pop("align", {}))
+        nodes = [self.node(where, part) for part in self.parts(where, params)]
         for node in nodes:
             if node and node.stage.modality != modality:
                 self.source.error(where, f"{node.name} is a stage of {node.stage.modality}")
-        return Selection(tuple(node for node in nodes if node), align)
+        return None if align is None else Selection(tuple(node for node in nodes if node), align)
 
-    def node(self, where: list[str], table: dict[str, Any]) -> Node | None:
-        params = dict(table)
-        name, given = params.pop("stage", None), params.pop("input", {})
-        params = {k: os.path.expandvars(v) if isinstance(v, str) else v for k, v in params.items()}
+    def align(self, where: list[str], table: Any) -> Alignment | None:
         try:
-            kind = plugins.find("stages", str(name), Stage)  # type: ignore[type-abstract]
-        except InputError as error:
-            self.source.error([*where, "stage"], str(error))
+            return Alignment.model_validate(table)
+        except ValidationError as error:
+            _note(self.source, where, error)
+            return None
+
+    def parts(self, where: list[str], params: dict[str, Any]) -> list[Any]:
+        """The stages of a modality: what `concat` lists, else the table itself."""
+        if "concat" not in params:
+            return [params]
+        parts = params.pop("concat")
+        for name in params:
+            self.source.error([*where, name], "beside concat only align can stand: parameters belong to its stages")
+        if not isinstance(parts, list) or not parts:
+            self.source.error([*where, "concat"], f"expected a list of stages, got {parts!r}")
+            return []
+        return parts
+
+    def node(self, where: list[str], given: Any) -> Node | None:
+        """The stage of a table, with those it stands on; None where something is wrong with it, which is noted."""
+        table = self.source.table(where, given)
+        if table is None:
+            return None
+        params = {k: os.path.expandvars(v) if isinstance(v, str) else v for k, v in table.items()}
+        name, below = str(params.pop("stage", "")), params.pop("input", {})
+        kind: type[Stage] | None = _plugin(self.source, [*where, "stage"], "stages", name, Stage)
+        if kind is None:
             return None
         stage = _build(self.source, where, kind, params)
-        for unknown in given.keys() - set(kind.inputs):
-            self.source.error([*where, "input", unknown], closest(unknown, kind.inputs))
-        inputs = [i if i in RAW else self.node(where, {"stage": i, **given.get(i, {})}) for i in kind.inputs]
+        inputs = self.inputs([*where, "input"], kind.inputs, below)
         if stage is None or any(i is None for i in inputs):
             return None
-        return self._node(str(name), stage, tuple(i for i in inputs if i is not None))
+        try:
+            return self._node(name, stage, tuple(i for i in inputs if i is not None))
+        except ValueError as error:  # not a number, or infinite: neither has a key
+            self.source.error(where, str(error))
+            return None
+
+    def inputs(self, where: list[str], names: Sequence[str], given: Any) -> list[Node | str | None]:
+        """What a stage stands on: raw kinds by name, stages with the parameters given for them."""
+        tables = self.source.table(where, given) or {}
+        for unknown in tables.keys() - set(names):
+            self.source.error([*where, unknown], closest(unknown, names))
+        return [name if name in RAW else self.upstream([*where, name], name, tables.get(name, {})) for name in names]
+
+    def upstream(self, where: list[str], name: str, given: Any) -> Node | None:
+        table = self.source.table(where, given)
+        return None if table is None else self.node(where, {**table, "stage": name})
 
     def _node(self, name: str, stage: Stage, inputs: tuple[Node | str, ...]) -> Node:
         params = keys.stage_params(stage, self._digest)
@@ -281,12 +303,17 @@ class _Builder:
         return keys.file_digest(path) if path.is_dir() else media_digests([path], self.memory)[path]
 
 
-def _build(source: Source, where: list[str], kind: type[Any], params: Mapping[str, Any]) -> Any:
-    """An instance of a plug-in's dataclass, its parameters checked; None where an error was noted."""
+def _build(
+    source: Source, where: list[str], kind: type[Any], params: Mapping[str, Any], others: Iterable[str] = ()
+) -> Any:
+    """An instance of a plug-in's dataclass, its parameters checked; None where an error was noted.
+
+    others: names known beside the parameters, for the messages.
+    """
     known = {f.name for f in fields(kind)}
     unknown = sorted(params.keys() - known)
     for name in unknown:
-        source.error([*where, name], f"no such parameter: {closest(name, known)}")
+        source.error([*where, name], f"no such parameter: {closest(name, {*known, *others})}")
     try:
         built = TypeAdapter(kind).validate_python({k: v for k, v in params.items() if k in known})
         if isinstance(built, Stage):

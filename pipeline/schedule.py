@@ -6,12 +6,15 @@ import importlib
 import importlib.util
 import logging
 import os
+import platform
 import subprocess
 import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError
+from multiprocessing import current_process
 from pathlib import Path
 from queue import Queue
 from typing import Any, Protocol, TypeVar
@@ -19,20 +22,24 @@ from typing import Any, Protocol, TypeVar
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster
 
-from pipeline import keys
+from pipeline import keys, plugins
 from pipeline.errors import InputError
 from pipeline.outcome import Died
+from pipeline.stage import Stage
 
 log = logging.getLogger(__name__)
 
 CPU, GPU = "CPU", "GPU"
 START_S = 120
-PACKAGES = ("pipeline", "stages")
+PACKAGES = ("pipeline", "stages", "models")
 
 _CONFIG = {
     "distributed.worker.daemon": False,  # decoders run in child processes of the worker
     "distributed.scheduler.allowed-failures": 1,  # a job that killed two workers is run again row by row
     "distributed.comm.timeouts.connect": "30s",
+    # Dask gives freed memory back at once; for the large arrays of convolutions that cost eight times the system time
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(2**30),
     "distributed.admin.log-length": 100,
 }
 
@@ -93,13 +100,8 @@ class Workers:
         """Compares code and visible `paths` of every worker with this driver's; raises InputError naming each
         difference, since a wrong worker would fail late or cache wrong values."""
         names = [str(path) for path in paths]
-        here, there = environment(names), self.client.run(environment, names)
-        wrong = [
-            f"{worker}: {name} is {found.get(name)!r}, here {value!r}"
-            for worker, found in there.items()
-            for name, value in here.items()
-            if found.get(name) != value
-        ]
+        here, there = environment(names), self.client.run(environment, names, on_error="return")
+        wrong = [f"{worker}: {line}" for worker, found in there.items() for line in _differences(found, here)]
         if wrong:
             raise InputError("the cluster does not match this driver:\n" + "\n".join(wrong))
         if self.scheduler and not {CPU, GPU} & self.offered:
@@ -150,7 +152,8 @@ class Workers:
             threads_per_worker=1,
             processes=True,
             resources={CPU: 1},
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine must not meet
+            scheduler_kwargs={"dashboard": False},
             memory_limit=0,
             silence_logs=logging.ERROR,
         )
@@ -172,6 +175,30 @@ class Workers:
 
 
 def environment(paths: Sequence[str]) -> dict[str, str]:
-    """What has to agree between driver and workers: the code, and that each path can be seen."""
+    """What has to agree between driver and workers: the code, the libraries that decide values, and that each path
+    can be seen; and that decoders may run in child processes."""
     code = {package: keys.file_digest(Path(importlib.import_module(package).__path__[0])) for package in PACKAGES}
-    return {**{name: digest[:12] for name, digest in code.items()}, **{p: str(Path(p).exists()) for p in paths}}
+    kinds: list[type[Stage]] = [plugins.find("stages", name, Stage) for name in plugins.names("stages")]  # type: ignore[type-abstract]
+    libraries = sorted({library for kind in kinds for library in kind.libraries})
+    return {
+        "python": platform.python_version(),
+        **{package: digest[:12] for package, digest in code.items()},
+        **{library: _version(library) for library in libraries},
+        **{path: "seen" if Path(path).exists() else "not there" for path in paths},
+        "DASK_DISTRIBUTED__WORKER__DAEMON": str(current_process().daemon),
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return keys.library_version(library)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _differences(found: dict[str, str] | Exception, here: dict[str, str]) -> list[str]:
+    if isinstance(found, Exception):
+        return [f"it cannot run this code: {found!r}"]
+    return [
+        f"{name} is {found.get(name)!r}, here {value!r}" for name, value in here.items() if found.get(name) != value
+    ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import coverage, manifest, plugins, recipe
+from pipeline import coverage, manifest, plugins, recipe, view
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
 from pipeline.extract import Knobs
@@ -107,6 +107,7 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
         "cached": report.cached,
         "failed": {modality: dict(found) for modality, found in failed.items() if found},
         "seconds": round(time.perf_counter() - began, 2),
+        "view": {} if options.modality else view.every(session.corpus, session.planner, options.features, home.root),
     }
     return answer, bool(over)
 

@@ -130,6 +130,7 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
     by_path = {job.request.run: run for run in runs for job in run.jobs}
     once = iter([jobs])
     with session.workers() as workers, TrainBars({run.model: len(run.jobs) for run in runs}) as bars:
+        workers.preflight([session.home.root])
         for job, result in workers.run(work, lambda: next(once, [])):
             if not isinstance(result, FoldResult):
                 raise InputError(f"training {job.request.model} on {job.request.fold.name} failed: {result}")

@@ -40,6 +40,22 @@ def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, 
     return {m: _column(corpus, planner, selection, fold, home) for m, selection in selections.items()}
 
 
+def every(corpus: Corpus, planner: Planner, only: Sequence[str], home: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Feature set -> fold -> modality -> directory of its column, for all feature sets or those in `only`.
+
+    A feature set that stands on no fit and has its lengths given is the same in every fold: its one fold is `all`.
+    """
+    found = {}
+    for name, selections in corpus.recipe.features.items():
+        if only and name not in only:
+            continue
+        needs_fold = any(s.align.length == "auto" or any(node.scoped for node in s.parts) for s in selections.values())
+        folds: Sequence[Fold | None] = corpus.folds if needs_fold else [None]
+        made = {fold.name if fold else "all": columns(corpus, planner, name, fold, home) for fold in folds}
+        found[name] = {fold: {m: str(path) for m, path in paths.items()} for fold, paths in made.items()}
+    return found
+
+
 def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold | None, home: Path) -> Path:
     parts = [_part(corpus, planner, node, fold) for node in selection.parts]
     rows = corpus.manifest.rows

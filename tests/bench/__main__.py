@@ -1,0 +1,107 @@
+"""Prints each measure as a ratio of two ways of doing the same work, medians of several turns taken in turn."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.align import Align
+from pipeline.columns import open_view, write_column
+from pipeline.dataset import Dataset
+from pipeline.stage import Frames, Item, Stage, Target, Track
+from stages.visual_cnn3d import VisualCnn3d
+from stages.visual_resnet50 import VisualResnet50
+from tests.small import Small
+
+TURNS = 5
+
+
+def pair(name: str, ours: Callable[[], object], plain: Callable[[], object]) -> None:
+    """Runs the two in turn after one warm-up of each and prints the median of the ratios plain / ours."""
+    ours(), plain()
+    times = [(_seconds(ours), _seconds(plain)) for _ in range(TURNS)]
+    ratio = statistics.median(b / a for a, b in times)
+    fast, slow = (statistics.median(t[i] for t in times) for i in (0, 1))
+    sys.stdout.write(f"{name:<58} {ratio:7.2f} x   ({fast:.3f} s against {slow:.3f} s)\n")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def batches(stage: Stage, steps: int, size: int) -> None:
+    """A stage over eight clips at once against one by one."""
+    loaded = stage.load("cpu")
+    rng = np.random.default_rng(0)
+    clips = [
+        Item(str(i), {"video": Frames(rng.integers(0, 255, (steps, size, size, 3), np.uint8), np.arange(steps) / 15)})
+        for i in range(8)
+    ]
+    name = f"{type(stage).__name__}: batches that span clips / clip by clip"
+    pair(
+        name, lambda: stage.transform(loaded, None, clips), lambda: [stage.transform(loaded, None, [c]) for c in clips]
+    )
+
+
+def shuffled_epoch(place: Path) -> None:
+    """A shuffled epoch over a view: one gather a batch against row by row."""
+    rng = np.random.default_rng(0)
+    tracks = [Track.of(rng.normal(size=(30, 512)).astype(np.float32)) for _ in range(1000)]
+    write_column(place / "column", enumerate(tracks), len(tracks), Align("pad", 30), 512)
+    ids = [str(i) for i in range(len(tracks))]
+    data = Dataset(
+        open_view(ids, {"visual": place / "column"}), dict.fromkeys(ids, 0), Target("multiclass", ("a", "b"))
+    )
+    rows = np.arange(len(tracks))
+    one_by_one = [torch.tensor([row]) for row in np.random.default_rng(0).permutation(rows)]
+    pair(
+        "View: one gather a batch / row by row and stacked",
+        lambda: list(data.batches(rows, 64, seed=0)),
+        lambda: [
+            torch.cat([data.gather(r).values["visual"] for r in one_by_one[i : i + 64]]) for i in range(0, 1000, 64)
+        ],
+    )
+
+
+def nothing_to_do(place: Path) -> None:
+    """`affectory extract` with nothing to do against a Python that only imports what it needs."""
+    from manifests.demo import Demo
+
+    Demo(per_cell=2).prepare(place / "corpus")
+    small = Small(place / "corpus", place / "home", place / "small.toml")
+    small.extract()
+    line = [sys.executable, "-m", "pipeline.cli", "extract", "--dataset", str(small.path), "--root", str(small.root)]
+    environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
+    floor = [sys.executable, "-c", "import pyarrow, pydantic"]
+    pair(
+        "No-op: import pyarrow, pydantic / affectory extract, 60 rows",
+        lambda: subprocess.run(line, env=environment, check=True, capture_output=True),
+        lambda: subprocess.run(floor, check=True, capture_output=True),
+    )
+
+
+def main() -> None:
+    """Runs all of it."""
+    torch.set_num_threads(1)
+    sys.stdout.write(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    batches(VisualResnet50(frames=8, size=96, weights="random"), 8, 96)
+    batches(VisualCnn3d(clips=1, size=64, weights="random"), 16, 64)
+    with tempfile.TemporaryDirectory() as place:
+        shuffled_epoch(Path(place))
+        nothing_to_do(Path(place))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""Jobs on Dask: a cluster that is already running, what is checked before it is used, and which worker gets what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+from pipeline import plugins, schedule
+from pipeline.driver import drive
+from pipeline.errors import InputError
+from pipeline.extract import Knobs
+from pipeline.schedule import Workers, environment
+from tests.pipeline.test_cache_rules import same
+
+ROOT = Path(plugins.__file__).parents[1]
+SOUND = """
+[dataset]
+reader = "iemocap"
+labels = "six"
+
+[features.sound]
+audio = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5, align = { mode = "pad", length = 32 } }
+"""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A job that adds two numbers."""
+
+    id: str
+    a: int = 1
+    b: int = 1
+    gpu: bool = False
+
+
+def add(job: Sum, more: int) -> tuple[int, int]:
+    return os.getpid(), job.a + job.b + more
+
+
+def once(jobs):
+    given = iter([jobs])
+    return lambda: next(given, [])
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """A scheduler without workers."""
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster.scheduler_address
+
+
+@contextmanager
+def workers(scheduler: str, *options: str, code: Path = ROOT, **environment: str) -> Iterator[None]:
+    """A worker of its own on a running scheduler, as `dask worker` starts one."""
+    with ExitStack() as stack:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nthreads", "1", "--no-dashboard"]
+        env = {**os.environ, **environment, "PYTHONPATH": str(code)}
+        process = subprocess.Popen(
+            [*command, *options], env=env, cwd=code, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        stack.callback(_end, process)
+        client = stack.enter_context(Client(scheduler, set_as_default=False))
+        client.wait_for_workers(1, timeout=60)
+        yield
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+OFFERS = ("--resources", "CPU=1")
+FORKS = {"DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+
+
+def refused(scheduler: str, *paths: Path) -> str:
+    """The message of a preflight that fails."""
+    with Workers(scheduler) as cluster, pytest.raises(InputError) as caught:
+        cluster.preflight(paths)
+    return str(caught.value)
+
+
+# --- a running cluster -----------------------------------------------------------------------------------------
+
+
+def test_a_running_cluster_gives_the_same_rows_and_is_left_running(small, extracted_home, scheduler):
+    with workers(scheduler, *OFFERS, **FORKS):
+        for _ in range(2):
+            session = small.session(modality="audio", workers=None, scheduler=scheduler)
+            drive(session.planner, session.workers, Knobs(), lambda plan, job: None)
+        with Client(scheduler, set_as_default=False) as client:
+            assert len(client.scheduler_info()["workers"]) == 1
+    expected = type(small)(small.root, extracted_home, small.path).rows()
+    found = {place: row for place, row in small.rows().items() if place[0].startswith("audio")}
+    assert len(found) == 120
+    assert same(found, {place: row for place, row in expected.items() if place in found})
+
+
+def test_workers_that_offer_no_resource_are_refused_and_not_waited_for(scheduler, tmp_path):
+    with workers(scheduler, **FORKS):
+        assert "--resources CPU=1" in refused(scheduler, tmp_path)
+
+
+def test_workers_with_other_code_are_refused(scheduler, tmp_path):
+    for package in ("pipeline", "stages", "models", "manifests"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "stages" / "audio_mfcc.py").open("a") as file:
+        file.write("# edited\n")
+    with workers(scheduler, *OFFERS, code=tmp_path, **FORKS):
+        said = refused(scheduler, tmp_path)
+    assert "stages is" in said and "pipeline is" not in said
+
+
+def test_workers_whose_decoders_cannot_have_a_process_of_their_own_are_refused(scheduler, tmp_path):
+    with workers(scheduler, *OFFERS):
+        assert "DASK_DISTRIBUTED__WORKER__DAEMON" in refused(scheduler, tmp_path)
+
+
+def test_a_scheduler_that_is_not_there_is_bad_input(monkeypatch):
+    monkeypatch.setattr(schedule, "START_S", 0.5)
+    with (
+        pytest.raises(InputError, match="no scheduler with workers at tcp://127.0.0.1:9"),
+        Workers("tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+def test_a_scheduler_without_workers_is_bad_input(scheduler, monkeypatch):
+    monkeypatch.setattr(schedule, "START_S", 0.5)
+    with pytest.raises(InputError, match="no scheduler with workers"), Workers(scheduler):
+        pass
+
+
+# --- the preflight's comparison --------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A client whose workers have another environment than this process."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def run(self, function, names, on_error):
+        return {"tcp://far:1": self.found(function(names))}
+
+
+def preflight(found, *paths, offered=("CPU",), at="tcp://far:0"):
+    cluster = Workers(at)
+    cluster.client, cluster.offered = Elsewhere(found), set(offered)
+    cluster.preflight(paths)
+
+
+def test_a_cluster_like_this_machine_is_accepted(tmp_path):
+    preflight(lambda here: here, tmp_path)
+    preflight(lambda here: here, tmp_path, offered=["GPU"])
+
+
+@pytest.mark.parametrize("name", ["pipeline", "stages", "models", "python", "opensmile", "torch"])
+def test_other_code_or_another_version_of_what_decides_values_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=f"tcp://far:1: {name} is 'other', here"):
+        preflight(lambda here: {**here, name: "other"}, tmp_path)
+
+
+def test_a_path_that_workers_do_not_see_is_refused(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path} is 'not there', here 'seen'"):
+        preflight(lambda here: {**here, str(tmp_path): "not there"}, tmp_path)
+
+
+def test_every_difference_is_named_at_once(tmp_path):
+    with pytest.raises(InputError) as caught:
+        preflight(lambda here: dict.fromkeys(here, "other"), tmp_path)
+    assert len(str(caught.value).splitlines()) == 1 + len(environment([str(tmp_path)]))
+
+
+def test_workers_that_cannot_run_the_code_are_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot run this code: ModuleNotFoundError"):
+        preflight(lambda here: ModuleNotFoundError("No module named 'pipeline'"), tmp_path)
+
+
+# --- which worker gets what ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "offered", "wanted"),
+    [
+        (True, {"CPU", "GPU"}, "GPU"),
+        (False, {"CPU", "GPU"}, "CPU"),
+        (True, {"CPU"}, "CPU"),
+        (False, {"CPU"}, "CPU"),
+        (True, {"GPU"}, "GPU"),
+        (False, {"GPU"}, "GPU"),
+    ],
+)
+def test_a_job_asks_for_a_resource_that_somebody_offers(gpu, offered, wanted):
+    asked = []
+
+    class Client:
+        def submit(self, function, *arguments, resources, **more):
+            asked.append(resources)
+
+    cluster = Workers("tcp://far:0")
+    cluster.client, cluster.offered = Client(), offered
+    cluster._submit(add, Sum("s", gpu=gpu), [1])
+    assert asked == [{wanted: 1}]
+
+
+def test_gpu_workers_without_their_library_are_bad_input(monkeypatch):
+    monkeypatch.setattr(schedule.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"affectory\[gpu\]"), Workers(count=1, gpus=1):
+        pass
+
+
+# --- a local cluster -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Workers]:
+    with Workers(count=2) as cluster:
+        yield cluster
+
+
+def test_every_job_is_run_once_in_a_worker_and_the_same_job_may_be_given_again(two):
+    jobs = [Sum(f"s{i}", a=i) for i in range(12)]
+    two.preflight([ROOT])
+    for _ in range(2):
+        found = list(two.run(add, once(jobs), 10))
+        assert {job.id: result for job, (_, result) in found} == {job.id: job.a + 11 for job in jobs}
+        assert os.getpid() not in {process for _, (process, _) in found}
+
+
+def test_jobs_that_become_possible_later_are_asked_for_after_each_result(two):
+    asked = []
+
+    def more():
+        asked.append(len(asked))
+        return [Sum(f"s{len(asked)}")] if len(asked) <= 4 else []
+
+    assert len(list(two.run(add, more, 0))) == 4 and len(asked) == 5
+
+
+def test_no_more_jobs_are_under_way_than_twice_the_workers(two, monkeypatch):
+    under_way, most = set(), []
+    submit = two._submit
+
+    def counted(function, job, arguments):
+        under_way.add(job.id)
+        most.append(len(under_way))
+        return submit(function, job, arguments)
+
+    monkeypatch.setattr(two, "_submit", counted)
+    for job, _ in two.run(add, once([Sum(f"s{i}") for i in range(30)]), 0):
+        under_way.discard(job.id)
+    assert max(most) == 2 * two.width == 4
+
+
+def test_an_error_of_a_job_is_raised_here(two):
+    with pytest.raises(TypeError):
+        list(two.run(add, once([Sum("s", a="text")]), 0))  # type: ignore[arg-type]
+
+
+def test_cores_are_shared_among_workers():
+    cores = Workers().count
+    assert Workers().threads == 1
+    assert Workers(count=1).threads == cores and Workers(count=10 * cores).threads == 1
+
+
+def test_one_worker_and_two_give_the_same_rows(small, tmp_path):
+    found = []
+    small.recipe = SOUND
+    for count in (1, 2):
+        small.home = tmp_path / f"home-{count}"
+        session = small.session(workers=count)
+        drive(session.planner, session.workers, Knobs(), lambda plan, job: None)
+        found.append({place: row for place, row in small.rows().items() if place[0] == "audio_mfcc"})
+    assert len(found[0]) == 60 and same(*found)
