@@ -53,7 +53,7 @@ report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
 
 .PHONY: test
 test: $(READY) ## the default suite, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 .PHONY: test-slow
 test-slow: $(READY) ## kill storms and other long tests

@@ -20,6 +20,7 @@ from typing import ClassVar
 from manifests import iemocap
 from manifests._quota import EMOTIONS, MODALITIES, Cue, vote_accuracy
 from pipeline.errors import InputError
+from pipeline.reader import Labels
 from pipeline.utterance import Utterance
 
 VERSION = 1
@@ -38,6 +39,7 @@ class Demo(iemocap.Iemocap):
     layout: ClassVar[str] = f"{_MARKER}\n{_CUES}\n{iemocap.Iemocap.layout}"
     obtain: ClassVar[str] = "The corpus is synthetic and is written when it is first asked for: `make demo`."
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    labels: ClassVar[Mapping[str, Labels]] = {"six": iemocap.Iemocap.labels["six"]}  # what the bounds are known for
 
     seed: int = 0
     per_cell: int = 20

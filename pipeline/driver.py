@@ -100,7 +100,7 @@ Watch = Callable[[Plan | None, Job | None], None]
 
 def run(job: Job, root: Path, knobs: Knobs) -> Outcome | str:
     """One job on a worker; a corrupt upstream object, set aside by now, comes back as a message."""
-    store = Store(root)
+    store, knobs = Store(root), knobs.on_worker(job.gpu)
     try:
         return extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
     except CorruptError as error:

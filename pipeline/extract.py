@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -43,12 +43,19 @@ _loaded: OrderedDict[str, tuple[Any, Spec]] = OrderedDict()
 class Knobs:
     """How a run is done. None of this is in a key: the values must not depend on it.
 
+    device: "cpu", "cuda", or "auto": a GPU for stages that want one, where the worker sees one.
     isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
     """
 
-    device: str = "cpu"
+    device: str = "auto"
     batch: int | None = None
     isolated: bool = False
+
+    def on_worker(self, gpu: bool) -> Knobs:
+        """The same with the device decided; `gpu` is whether the job wants one."""
+        if self.device != "auto":
+            return self
+        return replace(self, device=_best_device() if gpu else "cpu")
 
 
 @dataclass
@@ -275,6 +282,12 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     outcome.calls[name] += work.calls
     outcome.spend(name, work.seconds)
     outcome.reasons[name] = reasons
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def made_by(device: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Home:
         """The dataset extracted last; raises InputError where there is none."""
         try:
             return str(json.loads((self.root / "last.json").read_text())["dataset"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
 
     def log_to_file(self, command: str, dataset: str) -> Path:

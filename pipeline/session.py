@@ -65,9 +65,8 @@ class Session:
 
     def extract(self) -> Report:
         """Extracts what is missing, with live bars; see `drive`."""
-        knobs = Knobs(device="cuda" if self.options.gpus else "cpu")
         with Bars() as bars:
-            report = drive(self.planner, self.workers, knobs, bars)
+            report = drive(self.planner, self.workers, Knobs(), bars)
         self.home.remember(self.options.dataset)
         return report
 

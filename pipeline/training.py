@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
@@ -100,7 +100,6 @@ def _request(
     named = {modality: path.name for modality, path in found.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}
-    device: Literal["auto", "cpu"] = "auto" if session.options.gpus else "cpu"
     decides = [name, _code(), config, training, named, labels, speakers, asdict(fold), seed]
     digest = keys.digest("fold", decides)
     request = {
@@ -114,7 +113,7 @@ def _request(
         "fold": fold,
         "speakers": speakers,
         "seed": seed,
-        "device": device,
+        "device": "auto",
         "digest": digest,
     }
     return digest, request

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -40,7 +41,7 @@ def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, 
     return {m: _column(corpus, planner, selection, fold, home) for m, selection in selections.items()}
 
 
-def every(corpus: Corpus, planner: Planner, only: Sequence[str], home: Path) -> dict[str, dict[str, dict[str, str]]]:
+def every(corpus: Corpus, planner: Planner, only: Sequence[str], home: Path) -> dict[str, Any]:
     """Feature set -> fold -> modality -> directory of its column, for all feature sets or those in `only`.
 
     A feature set that stands on no fit and has its lengths given is the same in every fold: its one fold is `all`.

@@ -36,9 +36,7 @@ def frozen(rows):
 
 def shapes(rows):
     """Ids, lengths, masks and reasons."""
-    return {
-        place: (t.reason, None if t.valid is None else t.valid.tolist()) for place, (_, t) in sorted(rows.items())
-    }
+    return {place: (t.reason, None if t.valid is None else t.valid.tolist()) for place, (_, t) in sorted(rows.items())}
 
 
 def uninterrupted(small, extracted_home):

@@ -1,0 +1,229 @@
+"""What `extract` and `plan` answer, and what a session refuses before it starts to work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pipeline import session, training
+from pipeline.errors import InputError
+from pipeline.home import Home
+from pipeline.inline import Inline
+from pipeline.session import Options
+
+STAGES = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
+TABLE = """
+[dataset]
+reader = "table"
+labels = "label"
+
+[features.sound]
+audio = { stage = "audio_mfcc", n_mfcc = 5, align = { mode = "pad", length = 4 } }
+[features.hjcag]
+audio = { stage = "audio_mfcc", n_mfcc = 5, align = { mode = "pad", length = 4 } }
+[features.words.text]
+stage = "text_word2vec"
+min_count = 1
+align = { mode = "pad", length = 4 }
+"""
+
+
+def answers(small, **options):
+    """(home, options) of a call on the small corpus."""
+    small.path.write_text(small.recipe)
+    given = {"root": str(small.root), "workers": 0, **options}
+    return Home(small.home), Options(dataset=str(small.path), **given)
+
+
+def extract(small, **options):
+    return session.extract(*answers(small, **options))
+
+
+def plan(small, **options):
+    return session.plan(*answers(small, **options))
+
+
+# --- extract ---------------------------------------------------------------------------------------------------
+
+
+def test_extract_answers_with_rows_by_stage(small):
+    answer, failed = extract(small, modality="audio")
+    assert json.loads(json.dumps(answer)) == answer and not failed
+    assert answer["dataset"] == "small" and answer["seconds"] > 0
+    assert answer["computed"] == {"audio_mfcc": 60, "audio_opensmile": 60}
+    assert (answer["copied"], answer["cached"], answer["failed"]) == ({}, {}, {})
+
+
+def test_extract_again_answers_that_everything_is_cached_and_nothing_was_called(extracted):
+    answer, failed = extract(extracted)
+    assert (answer["jobs"], answer["computed"], answer["calls"], failed) == (0, {}, {}, False)
+    assert answer["cached"] == dict.fromkeys(STAGES, 60)
+
+
+def test_extract_tells_what_was_copied_from_other_shards(extracted):
+    small = extracted
+    row = small.session().corpus.manifest.rows[-1]
+    small.edit(row.id, "]: ", "]: well ")
+    answer, _ = extract(small, features=("words",))
+    assert answer["computed"]["text_cnn"] == 1 and answer["copied"]["text_cnn"] >= 1
+
+
+@pytest.mark.parametrize(("limit", "over"), [(0.04, True), (0.05, False)])
+def test_failed_clips_are_counted_by_reason_and_too_many_are_told(extracted, limit, over):
+    small = extracted
+    small.recipe = small.recipe.replace('labels   = "six"', f'labels = "six"\nmax_failed = {limit}')
+    for row in small.session().corpus.manifest.rows[:3]:
+        (small.root / row.audio.path).unlink()
+    answer, failed = extract(small, modality="audio")
+    assert answer["failed"] == {"audio": {"missing_file": 3}} and failed == over
+
+
+def test_a_failure_is_told_again_when_nothing_is_computed(extracted):
+    small = extracted
+    (small.root / small.session().corpus.manifest.rows[0].audio.path).unlink()
+    first, _ = extract(small)
+    again, _ = extract(small)
+    assert again["jobs"] == 0 and again["failed"] == first["failed"] == {"audio": {"missing_file": 1}}
+
+
+def test_extract_remembers_the_dataset_for_a_train_that_names_none(small):
+    with pytest.raises(InputError, match="nothing was extracted yet"):
+        Home(small.home).last()
+    extract(small, features=("sound",))
+    assert Home(small.home).last() == str(small.path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"dataset"'])
+def test_a_damaged_note_of_the_last_dataset_is_as_none(tmp_path, text):
+    (tmp_path / "last.json").write_text(text)
+    with pytest.raises(InputError, match="nothing was extracted yet"):
+        Home(tmp_path).last()
+
+
+# --- plan ------------------------------------------------------------------------------------------------------
+
+
+def test_plan_answers_with_what_extract_would_do(small):
+    answer = plan(small)
+    assert json.loads(json.dumps(answer)) == answer
+    assert answer["dataset"] == "small"
+    assert answer["compute"] == {"audio_mfcc": 60, "audio_opensmile": 60}
+    assert answer["pending"] == {"text_word2vec": 60, "text_cnn": 60}
+    assert answer["fits"] == ["text_word2vec on official"]
+    assert (answer["copy"].get("audio_mfcc", 0), answer["cached"]) == (0, {})
+    assert answer["estimate"].keys() == STAGES
+    assert all(cost == {"core_seconds": None, "megabytes": None} for cost in answer["estimate"].values())
+
+
+def test_plan_computes_nothing_and_starts_no_worker(small, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a plan has nothing to run")
+
+    monkeypatch.setattr(session, "drive", refuse)
+    monkeypatch.setattr(session.Session, "workers", refuse)
+    assert plan(small)["compute"]
+    assert not (small.home / "cache" / "actions").exists() and not (small.home / "last.json").exists()
+
+
+def test_plan_says_what_is_cached_and_what_would_be_copied(extracted):
+    small = extracted
+    assert plan(small) | {"dataset": ""} == {
+        "dataset": "",
+        "compute": {},
+        "copy": {},
+        "fits": [],
+        "pending": {},
+        "cached": dict.fromkeys(STAGES, 60),
+        "estimate": {},
+    }
+    small.edit(small.session().corpus.manifest.rows[-1].id, "]: ", "]: well ")
+    answer = plan(small, modality="text", changes=("features.words.text.input.text_word2vec.size=8",))
+    assert answer["compute"]["text_word2vec"] == 1 and answer["copy"]["text_word2vec"] >= 1
+
+
+def test_plan_estimates_by_what_a_row_of_that_stage_has_cost_here(extracted):
+    small = extracted
+    whole = plan(small, changes=("features.pitch.audio.feature_set=GeMAPSv01b",))["estimate"]
+    assert whole.keys() == {"audio_opensmile"}
+    assert whole["audio_opensmile"]["core_seconds"] > 0 and whole["audio_opensmile"]["megabytes"] > 0
+
+
+def test_plan_and_extract_agree(extracted):
+    small = extracted
+    changes = ("features.pitch.audio.feature_set=GeMAPSv01b",)
+    planned = plan(small, changes=changes)
+    answer, _ = extract(small, changes=changes)
+    assert answer["computed"] == planned["compute"] and answer["cached"] == planned["cached"]
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"modality": "adio"}, "no modality 'adio' in this recipe: did you mean audio?"),
+        ({"modality": "visual"}, "no modality 'visual' in this recipe"),
+        ({"features": ("sounds",)}, "no feature set 'sounds' in this recipe: did you mean sound"),
+        ({"protocol": "oficial"}, "no protocol 'oficial': did you mean official?"),
+        ({"changes": ("features.sound.audio.n_mffc=3",)}, "did you mean n_mfcc"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_closest(small, options, said):
+    with pytest.raises(InputError) as caught:
+        plan(small, **options)
+    assert said in str(caught.value)
+
+
+def test_an_absent_root_names_where_it_looked_the_layout_and_how_to_get_the_corpus(small, tmp_path):
+    with pytest.raises(InputError) as caught:
+        extract(small, root=str(tmp_path / "nowhere"))
+    for part in (str(tmp_path / "nowhere"), "EmoEvaluation", "https://sail.usc.edu/iemocap"):
+        assert part in str(caught.value)
+
+
+def test_train_refuses_features_that_the_recipe_does_not_have(small):
+    with pytest.raises(InputError, match="no feature set 'hjcag'"):
+        training.train(*answers(small), ["hjcag"], 0, extract=False)
+
+
+def test_training_checks_the_workers_before_it_uses_them(extracted, monkeypatch):
+    class Wrong(Inline):
+        def preflight(self, paths):
+            raise InputError("these workers offer nothing")
+
+    small = extracted
+    small.recipe = small.recipe.replace("[features.sound]", "[features.hjcag]")
+    home, given = answers(small)
+    session.extract(home, replace(given, features=("hjcag",)))
+    monkeypatch.setattr(session.Session, "workers", lambda self: Wrong())
+    with pytest.raises(InputError, match="these workers offer nothing"):
+        training.train(home, given, ["hjcag"], 0, extract=False)
+
+
+# --- a corpus without labels -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unlabelled(small):
+    """A table of twenty clips and nothing else: no labels, no splits, no transcripts."""
+    clips = sorted(small.root.glob("Session*/sentences/wav/*/*.wav"))[:20]
+    lines = [f"{path.stem},{path.relative_to(small.root)}" for path in clips]
+    (small.root / "utterances.csv").write_text("\n".join(["utterance,audio", *lines]))
+    small.recipe = TABLE
+    return small
+
+
+def test_a_corpus_without_labels_can_be_planned_and_extracted(unlabelled):
+    assert plan(unlabelled, features=("sound",))["compute"] == {"audio_mfcc": 20}
+    answer, failed = extract(unlabelled, features=("sound",))
+    assert (answer["computed"], answer["failed"], failed) == ({"audio_mfcc": 20}, {}, False)
+
+
+def test_a_corpus_without_labels_has_nothing_to_fit_or_to_train_on(unlabelled):
+    with pytest.raises(InputError, match="split"):
+        extract(unlabelled)
+    with pytest.raises(InputError, match="no labels to train on"):
+        training.train(*answers(unlabelled), ["hjcag"], 0, extract=False)
