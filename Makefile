@@ -7,6 +7,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+CPU_PINS := "torch>=2.14,<2.15" "torchvision>=0.29,<0.30"
 AFFECTORY := $(BIN)/affectory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +26,7 @@ setup: $(READY) ## make the virtual environment (TORCH=cpu: without 5 GB of CUDA
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(if $(filter cpu,$(TORCH)),$(BIN)/python -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu 'torch>=2.14,<2.15' 'torchvision>=0.29,<0.30')
+	@if [ "$(TORCH)" = cpu ]; then $(BIN)/python -m pip install --quiet --index-url $(CPU_INDEX) $(CPU_PINS); fi
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(READY)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.stage import State
 from pipeline.state import load_state, save_state
+
+ROOT = Path(__file__).parents[2]
 
 
 def state(order: int = 1) -> State:
@@ -51,7 +54,7 @@ def test_the_same_state_is_the_same_bytes_in_every_process(tmp_path):
     for seed in ("1", "2"):
         path = tmp_path / seed
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", program, str(path)], check=True, env=environment)
+        subprocess.run([sys.executable, "-c", program, str(path)], check=True, env=environment, cwd=ROOT)
         found.add(path.read_bytes())
     assert len(found) == 1
 
