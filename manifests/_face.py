@@ -59,7 +59,7 @@ class Expression:
 
 
 _MOUTHS = {
-    "hap": Expression(smile=1.0, open=0.6, width=1.0, teeth=1.0),
+    "hap": Expression(smile=1.0, open=0.35, width=1.0, teeth=1.0),
     "sad": Expression(smile=-1.0, width=0.45),
     "neu": Expression(),
     "ang": Expression(smile=-0.3, open=0.55, width=0.85, teeth=1.0),
@@ -128,7 +128,7 @@ class _Drawing:
         self.line([(0, -0.05), (-0.1, 0.2), (0.06, 0.23)], dark, 4)
 
     def _eye(self, side: int) -> None:
-        height = 0.02 + 0.22 * self.face.eye
+        height = 0.02 + 0.19 * self.face.eye
         self.ellipse((0.4 * side, -0.17), (0.23, height), _WHITE)
         self.ellipse((0.4 * side, -0.17), (0.09, min(0.1, height)), _INK)
         self.line([(0.4 * side - 0.23, -0.17 - height / 3), (0.4 * side + 0.23, -0.17 - height / 3)], _INK, 2)
@@ -136,16 +136,16 @@ class _Drawing:
     def _brow(self, side: int) -> None:
         inner = -0.42 - 0.14 * self.face.brow + 0.16 * self.face.frown
         outer = -0.42 - 0.14 * self.face.brow - 0.12 * self.face.frown
-        self.line([(0.16 * side, inner), (0.4 * side, (inner + outer) / 2 - 0.04), (0.66 * side, outer)], _INK, 11)
+        self.line([(0.16 * side, inner), (0.4 * side, (inner + outer) / 2 - 0.04), (0.66 * side, outer)], _INK, 9)
 
     def _mouth(self, talk: float) -> None:
         face = self.face
         x = np.linspace(-1, 1, 15)
         bow = 1 - x**2
-        middle = 0.52 + 0.26 * face.smile * (bow - 0.5) - 0.12 * face.skew * np.sin(np.pi * x * 0.75)
-        gap = (0.42 * face.open + 0.1 * talk) * np.sqrt(bow)
-        upper = list(zip(0.62 * (0.4 + 0.6 * face.width) * x, middle - gap / 2, strict=True))
-        lower = list(zip(0.62 * (0.4 + 0.6 * face.width) * x, middle + gap / 2, strict=True))
+        middle = 0.52 + 0.22 * face.smile * (bow - 0.5) - 0.12 * face.skew * np.sin(np.pi * x * 0.75)
+        gap = (0.36 * face.open + 0.1 * talk) * np.sqrt(bow)
+        upper = list(zip(0.55 * (0.4 + 0.6 * face.width) * x, middle - gap / 2, strict=True))
+        lower = list(zip(0.55 * (0.4 + 0.6 * face.width) * x, middle + gap / 2, strict=True))
         self.polygon([*upper, *lower[::-1]], _MOUTH)
         if face.teeth > 0:
             edge = [(px, py + 0.5 * face.teeth * (qy - py)) for (px, py), (_, qy) in zip(upper, lower, strict=True)]

@@ -30,9 +30,9 @@ WIDTH, HEIGHT = 2 * face.WIDTH, 2 * face.HEIGHT
 _ONSET_S = 0.15
 _DIALOGUES_WORTH_A_POOL = 15
 _PROCESSES = 8
-_SKINS = ((242, 208, 184), (226, 184, 150), (205, 160, 125), (180, 132, 98), (155, 110, 80))
-_HAIRS = ((40, 32, 30), (95, 60, 40), (150, 105, 60), (70, 45, 35), (120, 70, 45))
-_SHIRTS = ((60, 90, 140), (70, 120, 90), (130, 80, 120), (110, 110, 60), (80, 80, 90))
+_SKINS = ((224, 185, 156), (216, 173, 139), (205, 161, 126), (192, 147, 113), (180, 136, 104))
+_HAIRS = ((62, 45, 36), (90, 59, 41), (118, 82, 51), (78, 52, 38), (102, 64, 44))
+_SHIRTS = ((75, 92, 122), (80, 108, 98), (110, 88, 112), (100, 102, 82), (85, 88, 98))
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ def _actor(sex: str, skin: int, hair: int, shirt: int, build: int, pitch: int) -
         skin=_SKINS[skin],
         hair=_HAIRS[hair],
         shirt=_SHIRTS[shirt],
-        wide=0.92 + 0.04 * build,
-        tall=1.06 - 0.03 * build,
+        wide=0.96 + 0.02 * build,
+        tall=1.03 - 0.015 * build,
         long_hair=woman,
     )
     return Actor(voice=speech.Voice(f0_hz=f0, formants=(1.15 if woman else 0.98) + 0.015 * build), looks=looks)

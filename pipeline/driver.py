@@ -94,8 +94,8 @@ class Report:
         return total
 
 
-Watch = Callable[[Plan | None, Job | None], None]
-"""Told of every new plan, and of every job that ended."""
+Watch = Callable[[Sequence[Job], Job | None], None]
+"""Told of new jobs, and of every job that ended."""
 
 
 def run(job: Job, root: Path, knobs: Knobs) -> Outcome | str:
@@ -113,7 +113,6 @@ def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs,
     report = Report()
     plan = planner.plan()
     report.cached = dict(plan.cached)
-    watch(plan, None)
     for _ in range(ROUNDS):
         if not plan.jobs:
             break
@@ -135,7 +134,7 @@ def _round(planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs
             queue.died(job, result)
         elif isinstance(result, Outcome):
             report.add(result)
-            watch(None, job)
+            watch((), job)
         else:
             sound = False
         queue.ended(job)
@@ -153,7 +152,7 @@ def _isolated(
     for job, result in workers.run(run, lambda: next(once, []), planner.store.root, alone):
         if isinstance(result, Outcome):
             report.add(result)
-            watch(None, job)
+            watch((), job)
 
 
 class _Queue:
@@ -163,21 +162,34 @@ class _Queue:
         self.planner, self.watch = planner, watch
         self.isolated: list[ExtractJob] = []
         self._fresh: list[Job] = list(plan.jobs)
-        self._given: set[str] = set()
+        self._given: set[tuple[str, str]] = set()
         self._open: set[str] = set()
         self._stale = False
 
     def more(self) -> list[Job]:
+        """Jobs not given before, fits first."""
         if self._stale or not (self._fresh or self._open):
-            plan = self.planner.plan()
-            self._fresh, self._stale = plan.jobs, False
-            if any(job.id not in self._given for job in plan.jobs):
-                self.watch(plan, None)
-        new = sorted((job for job in self._fresh if job.id not in self._given), key=lambda j: not isinstance(j, FitJob))
+            self._fresh, self._stale = self.planner.plan().jobs, False
+        left = [job for job in map(self._left, self._fresh) if job is not None]
+        new = sorted(left, key=lambda job: not isinstance(job, FitJob))
         self._fresh = []
-        self._given.update(job.id for job in new)
+        self._given.update(key for job in new for key in job.keys)
         self._open.update(job.id for job in new)
+        self.watch(new, None)
         return new
+
+    def _left(self, job: Job) -> Job | None:
+        """What of a job was not given before: a shard that is under way, or partly saved, is not asked for again.
+
+        None where nothing is left, or where what is left stands on something under way: it comes with a later plan.
+        """
+        if isinstance(job, FitJob):
+            return None if self._given.issuperset(job.keys) else job
+        left = [run for run in job.runs if run.key not in self._given]
+        under_way = {run.node for run in job.runs if run.key in self._given}
+        if not left or any(up in under_way for run in left for up in run.node.upstream):
+            return None
+        return replace(job, runs=tuple(left))
 
     def died(self, job: Job, death: Died) -> None:
         """Keeps a job that killed its workers for another run, row by row. A fit cannot be cut: that is an error."""

@@ -42,6 +42,11 @@ class Run:
     copies: Mapping[str, str]
     stored: Mapping[str, Stored]
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """The action it saves."""
+        return self.node.digest, self.shard
+
 
 @dataclass(frozen=True)
 class ExtractJob:
@@ -55,7 +60,12 @@ class ExtractJob:
     @property
     def id(self) -> str:
         """The same for the same work."""
-        return digest("extract", [(run.node.digest, run.shard) for run in self.runs])
+        return digest("extract", self.keys)
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The actions it saves."""
+        return [run.key for run in self.runs]
 
     @property
     def gpu(self) -> bool:
@@ -85,7 +95,12 @@ class FitJob:
     @property
     def id(self) -> str:
         """The same for the same work."""
-        return digest("fit", self.node.digest, self.state)
+        return digest("fit", self.keys)
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The action it saves."""
+        return [(self.node.digest + FITS, self.state)]
 
     @property
     def gpu(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +21,6 @@ from rich.table import Table
 from pipeline.driver import Report
 from pipeline.jobs import FitJob, Job
 from pipeline.outcome import Reason
-from pipeline.plan import Plan
 
 console = Console(stderr=True)
 
@@ -40,7 +39,6 @@ class Bars:
             console=console,
         )
         self._bars: dict[str, TaskID] = {}
-        self._seen: set[str] = set()
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -49,13 +47,11 @@ class Bars:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def __call__(self, plan: Plan | None, job: Job | None) -> None:  # noqa: D102 - see the class
-        for new in plan.jobs if plan else ():
-            if new.id not in self._seen:
-                self._seen.add(new.id)
-                self._grow(_bar(new), new.size)
-        if job is not None:
-            self._advance(_bar(job), job.size)
+    def __call__(self, new: Sequence[Job], ended: Job | None) -> None:  # noqa: D102 - see the class
+        for job in new:
+            self._grow(_bar(job), job.size)
+        if ended is not None:
+            self._advance(_bar(ended), ended.size)
 
     def _grow(self, name: str, size: int) -> None:
         if name not in self._bars:

@@ -207,7 +207,8 @@ def test_valid_steps_change_something(name: str) -> None:
 @pytest.mark.parametrize("missing", MODALITIES)
 def test_a_wholly_missing_modality_gives_a_finite_loss_and_no_gradient(name: str, missing: str) -> None:
     model, steps = build(name).train(), masks(missing=missing)
-    values = {m: x.requires_grad_() for m, x in features().items()}
+    junk = {m: x.masked_fill(~steps[m].unsqueeze(-1), torch.nan) for m, x in features().items()}
+    values = {m: x.requires_grad_() for m, x in junk.items()}
     model(values, steps).logits.square().sum().backward()
     for modality, x in values.items():
         assert x.grad is not None and x.grad.isfinite().all()

@@ -225,6 +225,32 @@ def test_the_record_of_a_fit_names_the_rows_it_learned_from(extracted):
         assert (tuple(about["train"]), tuple(about["valid"])) == (fold.train, fold.valid)
 
 
+VECTORS = """
+[features.vectors.text]
+stage = "text_word2vec"
+size = 8
+epochs = 1
+min_count = 1
+align = { mode = "pad", length = 12 }
+"""
+
+
+def test_with_crossfit_a_train_row_has_no_vectors_of_a_fit_that_saw_it_though_another_stage_stands_on_those(small):
+    small.recipe = small.recipe.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
+    small.recipe = small.recipe.partition("[features.sound]")[0] + VECTORS
+    small.extract()
+    session = small.session()
+    found = Column.open(
+        columns(session.corpus, session.planner, "vectors", session.corpus.folds[0], small.home)["text"]
+    )
+    rows = small.rows()
+    for index, name in enumerate(ids(small)):
+        [scope] = [scope for scope in session.corpus.scopes["official"] if name in scope.apply]
+        track = rows[f"text_word2vec@{scope.name}", name][1]
+        values, _ = align(track.values, track.valid, "pad", 12)
+        np.testing.assert_array_equal(found.values[index], values)
+
+
 def test_with_crossfit_a_train_row_has_the_features_of_a_fit_that_did_not_see_it(small):
     small.recipe = small.recipe.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
     small.extract(features=("words",))
