@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The call's own settings: make train MODEL=hjcag DATASET=iemocap
 OPTIONS := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
-           $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(SET),--set "$(SET)")
+           $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(SET),--set "$(SET)") $(if $(GPUS),--gpus $(GPUS))
 
 .PHONY: help
 help: ## print this list

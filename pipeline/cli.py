@@ -112,13 +112,11 @@ def train(
     from pipeline import training
 
     home = Home()
-    if not dataset:
-        dataset = home.last()
-        console.print(f"Dataset: {dataset}, the one extracted last.")
+    dataset, root, change = _or_last(home, dataset, root, change)
     log = home.log_to_file("train", dataset)
     options = _options(dataset, root, "", None, protocol, workers, scheduler, gpus, change)
     answer = training.train(home, options, model, seed, extract=not no_extract)
-    _answer(answer if len(model) > 1 else answer[0], as_json, f"Log: {log}")
+    _answer({"models": answer} if len(model) > 1 else answer[0], as_json, f"Log: {log}")
 
 
 @app.command()
@@ -136,9 +134,19 @@ def report(
     from pipeline import report as reports
 
     home = Home()
-    options = _options(dataset or home.last(), root, "", None, protocol, None, "", 0, change)
+    dataset, root, change = _or_last(home, dataset, root, change)
+    options = _options(dataset, root, "", None, protocol, None, "", 0, change)
     answer = reports.write(home, options)
     _answer(answer, as_json, f"Report: {answer['report']}")
+
+
+def _or_last(home: Home, dataset: str, root: str, change: list[str] | None) -> tuple[str, str, list[str]]:
+    """What was asked for, or what was extracted last, with its root and changes."""
+    if dataset:
+        return dataset, root, change or []
+    dataset, last_root, last_changes = home.last()
+    console.print(f"Dataset: {dataset}, the one extracted last.")
+    return dataset, root or last_root, [*last_changes, *(change or [])]
 
 
 def _options(

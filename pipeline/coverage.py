@@ -10,7 +10,7 @@ from pipeline.outcome import Reason, failed_share
 from pipeline.plan import Planner
 
 
-def reasons(corpus: Corpus, planner: Planner) -> dict[str, dict[str, str]]:
+def reasons(planner: Planner) -> dict[str, dict[str, str]]:
     """By modality, the reason of each utterance that some stage of it gave no features, cached rows included."""
     found: dict[str, dict[str, str]] = {}
     for node, scope in planner.wanted:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import InputError
 from pipeline.extract import Knobs, extract
-from pipeline.fit import fit
+from pipeline.fit import NotYetError, fit
 from pipeline.inline import Inline
 from pipeline.jobs import ExtractJob, FitJob, Job
 from pipeline.manifest import Manifest
@@ -54,7 +55,9 @@ class Corpus:
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
-        """The protocol's folds. Raises InputError where the corpus does not allow it."""
+        """The protocol's folds; none without labels. Raises InputError where the corpus does not allow it."""
+        if not self.labels:
+            return ()
         return tuple(folds(self.recipe.reader, self.manifest.rows, self.labels, self.protocol))
 
     @cached_property
@@ -70,6 +73,8 @@ class Corpus:
 
     def scopes_of(self, node: Node) -> Sequence[Scope | None]:
         """The scopes a stage is needed in: all rows at once for a stage that stands on no fit."""
+        if node.scoped and not self.folds:
+            raise InputError(f"{node.name} stands on a fit, and this corpus has no labels to fit on")
         return [scope for fold in self.folds for scope in self.scopes[fold.name]] if node.scoped else [None]
 
 
@@ -99,13 +104,19 @@ Watch = Callable[[Sequence[Job], Job | None], None]
 
 
 def run(job: Job, root: Path, knobs: Knobs) -> Outcome | str:
-    """One job on a worker; a corrupt upstream object, set aside by now, comes back as a message."""
-    store, knobs = Store(root), knobs.on_worker(job.gpu)
+    """One job on a worker. What has to wait for something upstream, corrupt or failed for now, gives a message."""
+    store, knobs = _store(root), knobs.on_worker(job.gpu)
     try:
         return extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
-    except CorruptError as error:
+    except (CorruptError, NotYetError) as error:
         log.warning("%s", error)
         return str(error)
+
+
+@cache
+def _store(root: Path) -> Store:
+    """This process's store: it verifies each object once."""
+    return Store(root)
 
 
 def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs, watch: Watch) -> Report:
@@ -139,7 +150,7 @@ def _round(planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs
             sound = False
         queue.ended(job)
     _isolated(queue, workers, planner, knobs, watch, report)
-    return sound
+    return sound and not queue.isolated
 
 
 def _isolated(
@@ -150,6 +161,8 @@ def _isolated(
     once = iter([queue.isolated])
     alone = replace(knobs, isolated=True)
     for job, result in workers.run(run, lambda: next(once, []), planner.store.root, alone):
+        if isinstance(result, Died):
+            raise RuntimeError(f"a job of {job.modality} kills its workers even row by row: {result.reason}")
         if isinstance(result, Outcome):
             report.add(result)
             watch((), job)
@@ -187,7 +200,7 @@ class _Queue:
             return None if self._given.issuperset(job.keys) else job
         left = [run for run in job.runs if run.key not in self._given]
         under_way = {run.node for run in job.runs if run.key in self._given}
-        if not left or any(up in under_way for run in left for up in run.node.upstream):
+        if not left or any(up in under_way and up.name not in run.stored for run in left for up in run.node.upstream):
             return None
         return replace(job, runs=tuple(left))
 

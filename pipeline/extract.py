@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipeline.decode import Decoded, decoded
 from pipeline.jobs import FITS, ExtractJob, Run, Stored
 from pipeline.outcome import Outcome, Reason, Unreadable
 from pipeline.recipe import Node
-from pipeline.stage import RAW, Item, Spec, Track
+from pipeline.stage import RAW, Item, Spec, State, Track
 from pipeline.state import load_state
 from pipeline.store import Store
 from pipeline.utterance import Utterance
@@ -111,8 +111,14 @@ def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, alone: Child |
         spec = alone.call(spec_of, run.node, knobs.device, deadline_s=ALONE_S)
         return _Work(run, knobs.device, spec, partial(_each_alone, alone, run.node, knobs.device, state), copied)
     heavy, spec = loaded(run.node, knobs.device)
-    learned = load_state(state) if state else None
+    learned = _learned(state) if state else None
     return _Work(run, knobs.device, spec, partial(run.node.stage.transform, heavy, learned), copied)
+
+
+@lru_cache(maxsize=2)
+def _learned(path: Path) -> State:
+    """A state, kept while jobs use it: stages set their networks up once for each state they are handed."""
+    return load_state(path)
 
 
 def _nothing(items: list[Item]) -> list[Track]:
@@ -126,7 +132,7 @@ def spec_of(node: Node, device: str) -> Spec:
 
 def transform_one(node: Node, device: str, state: Path | None, item: Item) -> Track:
     """One utterance through a stage, with everything it needs loaded here."""
-    learned = load_state(state) if state else None
+    learned = _learned(state) if state else None
     return node.stage.transform(loaded(node, device)[0], learned, [item])[0]
 
 
@@ -188,7 +194,7 @@ def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store
     if not todo:
         return
     here = {other.run.node.name: other.tracks for other in works if other.run.node in work.run.node.upstream}
-    sources = here | {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items()}
+    sources = {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items() if name not in here} | here
     for name in todo:
         tracks = {source: found[name] for source, found in sources.items()}
         bad = next((track.reason for track in tracks.values() if track.reason is not None), None)

@@ -56,7 +56,7 @@ class Extracted:
         self.session = session
         self.held = [_held(session.planner, node, scope) for node, scope in session.planner.wanted]
         self.names = names(held.node for held in self.held)
-        self.reasons = coverage.reasons(session.corpus, session.planner)
+        self.reasons = coverage.reasons(session.planner)
         self.fits = [
             (node, scope, session.planner.state_record(node, scope))
             for node, scope in session.planner.wanted

@@ -12,26 +12,32 @@ from typing import Any
 import numpy as np
 
 from pipeline.decode import decoded
+from pipeline.errors import InputError
 from pipeline.extract import Knobs, made_by, stored_tracks
 from pipeline.jobs import FITS, FitJob
 from pipeline.keys import digest
-from pipeline.outcome import Outcome, Unreadable
+from pipeline.outcome import Outcome, Reason, Unreadable
 from pipeline.stage import RAW, Frames, Item, Rows, Waveform
 from pipeline.state import save_state
 from pipeline.store import Store
 from pipeline.utterance import Utterance
 
 
+class NotYetError(Exception):
+    """A row of the fit failed for a reason that may pass; the fit has to wait for it."""
+
+
 def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     """Fits a stage on its scope's train and validation rows and saves the state; the first one saved wins.
 
-    A row without this modality takes no part. Raises ValueError where none is left to learn from.
+    A row without this modality takes no part. Raises InputError where none is left to learn from, and
+    NotYetError where a row is missing for a reason that may pass.
     """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="affectory-fit-") as scratch:
         train, valid = (_rows(job, part, store, Path(scratch)) for part in (job.train, job.valid))
         if not train.items:
-            raise ValueError(f"{job.node.name} has nothing to learn from in {job.scope}")
+            raise InputError(f"{job.node.name} has nothing to learn from in {job.scope}")
         state = job.node.stage.fit(train, valid, job.target, knobs.device)
     seconds = time.perf_counter() - began
     learned = {"train": [i.id for i in train.items], "valid": [i.id for i in valid.items]}
@@ -59,14 +65,24 @@ def _items(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) 
     sources = {name: dict(stored_tracks(stored, store)) for name, stored in job.stored.items()}
     for row in rows:
         tracks = {name: found[row.id] for name, found in sources.items()}
+        for track in tracks.values():
+            _refuse_transient(row, track.reason)
         if all(track.values is not None for track in tracks.values()):
             yield Item(row.id, tracks)
+
+
+def _refuse_transient(row: Utterance, reason: Reason | None) -> None:
+    """A state's key names its rows: one that is missing for a reason that may pass cannot be left out of it."""
+    if reason is not None and reason.transient:
+        raise NotYetError(f"a fit waits for {row.id}: {reason}")
 
 
 def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], scratch: Path) -> Iterator[Item]:
     stages = [[("fit", job.node.stage)]] * len(rows)
     for row, found in decoded(raw, rows, job.root, stages):
-        if not isinstance(found, Unreadable):
+        if isinstance(found, Unreadable):
+            _refuse_transient(row, found.reason)
+        else:
             yield Item(row.id, {raw: _spilled(found["fit"], scratch / f"{digest(row.id)}.npy")})
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -21,15 +22,17 @@ class Home:
         self.runs = self.root / "runs"
         self.reports = self.root / "reports"
 
-    def remember(self, dataset: str) -> None:
-        """Notes the dataset extracted last, for a `train` that names none."""
+    def remember(self, dataset: str, root: str, changes: Sequence[str]) -> None:
+        """Notes what was extracted last, for a `train` that names no dataset."""
         self.root.mkdir(parents=True, exist_ok=True)
-        (self.root / "last.json").write_text(json.dumps({"dataset": dataset}))
+        found = {"dataset": dataset, "root": root, "changes": list(changes)}
+        (self.root / "last.json").write_text(json.dumps(found))
 
-    def last(self) -> str:
-        """The dataset extracted last; raises InputError where there is none."""
+    def last(self) -> tuple[str, str, list[str]]:
+        """Dataset, root and changes of what was extracted last; raises InputError where there is nothing."""
         try:
-            return str(json.loads((self.root / "last.json").read_text())["dataset"])
+            found = json.loads((self.root / "last.json").read_text())
+            return str(found["dataset"]), str(found["root"]), [str(change) for change in found["changes"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,12 +119,3 @@ class FitJob:
 
 
 Job = ExtractJob | FitJob
-
-
-def stages_of(jobs: Sequence[Job]) -> dict[str, int]:
-    """Rows to compute by stage, copies not counted."""
-    counts: dict[str, int] = {}
-    for job in jobs:
-        for run in job.runs if isinstance(job, ExtractJob) else ():
-            counts[run.node.name] = counts.get(run.node.name, 0) + len(run.keys) - len(run.copies)
-    return counts

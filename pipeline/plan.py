@@ -20,7 +20,7 @@ from pipeline.recipe import Node
 from pipeline.scope import Scope
 from pipeline.shards import cut
 from pipeline.stage import Target
-from pipeline.store import Record, Store
+from pipeline.store import CorruptError, Record, Store
 from pipeline.utterance import Utterance
 
 Place = tuple[Node, Scope | None]
@@ -140,8 +140,8 @@ class Planner:
 
     def _run(self, node: Node, scope: Scope | None, shard: Shard, here: Mapping[Node, Run]) -> Run | None:
         ids = [row.id for row in shard.rows]
-        stored = {up.name: self._stored(up, scope, ids) for up in node.upstream if up not in here}
-        if any(s is None for s in stored.values()):
+        stored = {up.name: self._stored(up, scope, ids) for up in node.upstream}
+        if any(stored[up.name] is None and up not in here for up in node.upstream):
             return None
         index = self._index(node.digest)
         copies = {key: index[key] for key in shard.keys if key in index}
@@ -237,10 +237,10 @@ class Planner:
         return self._indexes[stage]
 
     def _good_rows(self, stage: str, shard: str) -> list[str]:
-        record = self.store.find(stage, shard)
-        if record is None:
+        try:
+            table = pq.read_table(self.store.open(stage, shard), columns=["row_key", "reason"])
+        except CorruptError:
             return []
-        table = pq.read_table(self.store.path(record), columns=["row_key", "reason"])
         pairs = zip(table["row_key"].to_pylist(), table["reason"].to_pylist(), strict=True)
         return [key.hex() for key, reason in pairs if reason is None or not Reason(reason).transient]
 

@@ -120,7 +120,7 @@ class Workers:
         running: dict[Future, J] = {}
         ended: Queue[Future] = Queue()
         while waiting or running:
-            while waiting and len(running) < 2 * self.width:
+            while waiting and len(running) < 2 * max(1, self.width):
                 job = waiting.popleft()
                 future = self._submit(function, job, arguments)
                 running[future] = job
@@ -146,6 +146,7 @@ class Workers:
             f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads)
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
+        environment["distributed.nanny.pre-spawn-environ.CUDA_VISIBLE_DEVICES"] = ""  # GPUs are for GPU workers
         self._stack.enter_context(dask.config.set({**_CONFIG, **environment}))
         cluster = LocalCluster(
             n_workers=self.count,
@@ -165,7 +166,8 @@ class Workers:
         if importlib.util.find_spec("dask_cuda") is None:
             raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
         command = [sys.executable, "-m", "dask_cuda.cli", "worker", address, "--resources", f"{GPU}=1"]
-        process = subprocess.Popen(command)  # noqa: S603 - our own interpreter
+        environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
         self._stack.callback(process.terminate)
         self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
 

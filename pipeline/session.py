@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline import coverage, manifest, plugins, recipe, view
 from pipeline.driver import Corpus, Report, drive
@@ -16,11 +17,12 @@ from pipeline.home import Home
 from pipeline.inline import Inline
 from pipeline.plan import Planner
 from pipeline.progress import Bars, console, outcome_table, reason_table
-from pipeline.store import Store
+from pipeline.store import CorruptError, Store
 
 if TYPE_CHECKING:
     from pipeline.schedule import Workers
 
+T = TypeVar("T")
 RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 
 
@@ -67,8 +69,20 @@ class Session:
         """Extracts what is missing, with live bars; see `drive`."""
         with Bars() as bars:
             report = drive(self.planner, self.workers, Knobs(), bars)
-        self.home.remember(self.options.dataset)
+        self.home.remember(self.options.dataset, self.options.root, self.options.changes)
         return report
+
+    def views(self) -> dict[str, Any]:
+        """Every view the options ask for; see `pipeline.view.every`."""
+        return view.every(self.corpus, self.planner, self.options.features, self.home.root)
+
+    def repaired(self, work: Callable[[], T]) -> T:
+        """`work()`, once more after another extraction where it met a corrupt object, which is set aside by then."""
+        try:
+            return work()
+        except CorruptError:
+            self.extract()
+            return work()
 
     def workers(self) -> Workers | Inline:
         """The workers of this call, not started yet."""
@@ -92,7 +106,7 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
     began = time.perf_counter()
     session = Session.open(home, options)
     report = session.extract()
-    by_utterance = coverage.reasons(session.corpus, session.planner)
+    by_utterance = coverage.reasons(session.planner)
     failed = coverage.counts(by_utterance)
     over = coverage.over_limit(session.corpus, by_utterance)
     _show(report, failed, over, session.corpus.recipe.max_failed)
@@ -106,7 +120,7 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
         "cached": report.cached,
         "failed": {modality: dict(found) for modality, found in failed.items() if found},
         "seconds": round(time.perf_counter() - began, 2),
-        "view": {} if options.modality else view.every(session.corpus, session.planner, options.features, home.root),
+        "view": {} if options.modality else session.repaired(session.views),
     }
     return answer, bool(over)
 
@@ -130,8 +144,9 @@ def plan(home: Home, options: Options) -> dict[str, Any]:
     copied = Counter[str]()
     for job in found.jobs:
         for run in getattr(job, "runs", ()):
-            todo[run.node.name] += len(run.keys) - len(run.copies)
-            copied[run.node.name] += len(run.copies)
+            there = sum(key in run.copies for key in run.keys)
+            todo[run.node.name] += len(run.keys) - there
+            copied[run.node.name] += there
     fits = [f"{job.node.name} on {job.scope}" for job in found.jobs if not hasattr(job, "runs")]
     return {
         "dataset": session.corpus.recipe.name,

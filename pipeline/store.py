@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class Store:
             record = self._read(stage, name)
             if record is not None and self.path(record).exists():
                 return record
+            if record is not None:  # its object is lost: whoever makes it again must be able to say so
+                self._action(stage, name).unlink(missing_ok=True)
         return None
 
     def open(self, stage: str, key: str) -> Path:
@@ -152,7 +154,8 @@ class Store:
         aside.mkdir(parents=True, exist_ok=True)
         path = self.path(record)
         log.warning("%s is corrupt; it is set aside and made again", path)
-        path.replace(aside / f"{record.object}{record.suffix}")
+        with suppress(FileNotFoundError):  # another worker met it too
+            path.replace(aside / f"{record.object}{record.suffix}")
         for name in (record.key, record.key + PROVISIONAL):
             self._action(stage, name).unlink(missing_ok=True)
 

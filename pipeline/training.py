@@ -18,7 +18,7 @@ from pipeline.progress import TrainBars, console
 from pipeline.reader import Fold
 from pipeline.result import FoldResult, summarise
 from pipeline.session import Options, Session
-from pipeline.settings import model_class, split
+from pipeline.settings import model_class, resolve, split
 from pipeline.train import TrainRequest, train_fold
 from pipeline.view import columns
 
@@ -60,9 +60,11 @@ def train(home: Home, options: Options, names: Sequence[str], seed: int, *, extr
     session = Session.open(home, Options(**{**asdict(options), "features": features}))
     if not session.corpus.labels:
         raise InputError("this corpus has no labels to train on")
+    for name, kind in classes.items():
+        resolve(kind, *split(kind, session.corpus.recipe.train.get(name, {})))  # before hours of extraction
     if extract:
         session.extract()
-    runs = [_run(session, name, kind, seed) for name, kind in classes.items()]
+    runs = session.repaired(lambda: [_run(session, name, kind, seed) for name, kind in classes.items()])
     _train(session, runs)
     answers = [_answer(session, run) for run in runs]
     console.print(_table(answers))
@@ -100,7 +102,7 @@ def _request(
     named = {modality: path.name for modality, path in found.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}
-    decides = [name, _code(), config, training, named, labels, speakers, asdict(fold), seed]
+    decides = [name, _code(), config, training, named, labels, asdict(corpus.target), speakers, asdict(fold), seed]
     digest = keys.digest("fold", decides)
     request = {
         "model": name,
@@ -132,7 +134,7 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
         workers.preflight([session.home.root])
         for job, result in workers.run(work, lambda: next(once, [])):
             if not isinstance(result, FoldResult):
-                raise InputError(f"training {job.request.model} on {job.request.fold.name} failed: {result}")
+                raise RuntimeError(f"training {job.request.model} on {job.request.fold.name} failed: {result}")
             by_path[job.request.run].results[result.fold] = result
             bars.done(job.request.model)
 
@@ -151,7 +153,7 @@ def _answer(session: Session, run: Run) -> dict[str, Any]:
         "folds": [asdict(fold) for fold in folds],
         "metrics": summarise(folds),
         "run": str(run.path),
-        "failed": {m: dict(c) for m, c in coverage.counts(coverage.reasons(session.corpus, session.planner)).items()},
+        "failed": {m: dict(c) for m, c in coverage.counts(coverage.reasons(session.planner)).items()},
     }
     for path in (run.path / "run.json", session.home.runs / recipe.name / f"{run.model}-{protocol}.json"):
         path.write_text(json.dumps(answer, indent=1))

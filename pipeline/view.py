@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,21 +15,29 @@ from pipeline.align import Align, auto_length
 from pipeline.columns import write_column
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
+from pipeline.outcome import Reason
 from pipeline.plan import Planner, Shard
 from pipeline.reader import Fold
 from pipeline.recipe import Node, Selection
 from pipeline.scope import Scope
 from pipeline.stage import Modality, Track
+from pipeline.store import Record
 from pipeline.utterance import Utterance
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one stage in one fold: where each utterance's row stands."""
+    """The rows of one stage in one fold: where each utterance's row stands, and which failed for now."""
 
     node: Node
     keys: Mapping[str, str]
     shards: tuple[Shard, ...]
+    gone: frozenset[str]
+
+    def name(self, utterance: str) -> str:
+        """What enters the view's key: the row's key, marked where the row is missing for a reason that may pass, so
+        that a later repair makes another view."""
+        return self.keys[utterance] + ("~" if utterance in self.gone else "")
 
 
 def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, home: Path) -> dict[Modality, Path]:
@@ -66,7 +74,7 @@ def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold |
             raise InputError('align.length = "auto" needs labelled train rows')
         length = auto_length(_steps(planner, parts[0], set(fold.train)))
     to = Align(selection.align.mode, length)
-    key = keys.view_key([[part.keys[row.id] for row in rows] for part in parts], to.mode, to.length)
+    key = keys.view_key([[part.name(row.id) for row in rows] for part in parts], to.mode, to.length)
     path = home / "views" / key
     if not (path / "column.json").exists():
         dims, names, dtype = _about(planner, parts)
@@ -77,19 +85,28 @@ def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold |
 def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Part:
     places: Sequence[Scope | None] = corpus.scopes[fold.name] if node.scoped and fold else [None]
     by_id: dict[str, str] = {}
+    gone: set[str] = set()
     found: list[Shard] = []
     for scope in places:
-        made = planner.shards(node, scope)
-        if made is None or not all(planner.store.find(node.digest, shard.key) for shard in made):
-            raise InputError(f"{node.name} is not extracted for all rows: run `affectory extract` first")
         if scope is not None and fold is not None:
             _refuse_leaks(planner, node, scope, fold)
         applied = None if scope is None else set(scope.apply)
-        for shard in made:
-            pairs = zip(shard.rows, shard.keys, strict=True)
-            by_id.update((row.id, key) for row, key in pairs if applied is None or row.id in applied)
-        found += made
-    return Part(node, by_id, tuple(found))
+        for shard in planner.shards(node, scope) or _not_extracted(node):
+            reasons = _record(planner, node, shard).reasons
+            mine = {row.id: key for row, key in zip(shard.rows, shard.keys, strict=True)}
+            mine = mine if applied is None else {i: key for i, key in mine.items() if i in applied}
+            by_id |= mine
+            gone |= {i for i, reason in reasons.items() if i in mine and Reason(reason).transient}
+            found.append(shard)
+    return Part(node, by_id, tuple(found), frozenset(gone))
+
+
+def _record(planner: Planner, node: Node, shard: Shard) -> Record:
+    return planner.store.find(node.digest, shard.key) or _not_extracted(node)
+
+
+def _not_extracted(node: Node) -> NoReturn:
+    raise InputError(f"{node.name} is not extracted for all rows: run `affectory extract` first")
 
 
 def _refuse_leaks(planner: Planner, node: Node, scope: Scope, fold: Fold) -> None:

@@ -47,7 +47,7 @@ def build(name: str, weights: str, seed: int) -> nn.Module:
 
 def _read(name: str, weights: str) -> Mapping[str, Tensor]:
     if Path(weights).suffix in _FILES:
-        return _read_file(Path(weights))
+        return _read_file(Path(weights).expanduser())
     known = {entry.name: entry for entry in get_model_weights(name)}
     if weights not in known:
         raise InputError(f"{name} has no weights {weights!r}: {closest(weights, [*known, 'random'])}")

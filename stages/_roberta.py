@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, RobertaConfig
 
 from pipeline.errors import InputError
+from pipeline.keys import digest
 from pipeline.stage import State
 
 Precision = Literal["float32", "bf16"]
@@ -149,10 +150,16 @@ def learn_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> T
     return _cutting(tokenizer, max_tokens)
 
 
-def make_model(vocab_size: int, hidden: int, layers: int, heads: int, max_tokens: int) -> PreTrainedModel:
-    """A RoBERTa of random weights, drawn from torch's generator."""
+def make_model(
+    tokenizer: Tokenizer, hidden: int, layers: int, heads: int, max_tokens: int, seed: int
+) -> PreTrainedModel:
+    """A RoBERTa of random weights, drawn from torch's generator.
+
+    But for the tokens' embeddings: each is a function of `seed` and of the token's own text, so that fits on different
+    rows, whose tokenizers number their tokens differently, start from the same axes (X9 puts their features together).
+    """
     config = RobertaConfig(
-        vocab_size=vocab_size,
+        vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -160,7 +167,13 @@ def make_model(vocab_size: int, hidden: int, layers: int, heads: int, max_tokens
         max_position_embeddings=max_tokens + 2,  # RoBERTa's positions start behind its padding id, 1
         type_vocab_size=1,
     )
-    return _bare(AutoModel.from_config(config))
+    model = _bare(AutoModel.from_config(config))
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for token, number in tokenizer.get_vocab().items():
+            generator = torch.Generator().manual_seed(int(digest(seed, token)[:15], 16))
+            table[number] = torch.randn(hidden, generator=generator) * config.initializer_range
+    return model
 
 
 def from_state(state: State) -> Encoder:

@@ -35,7 +35,7 @@ class AudioMfcc(Stage):
     version: ClassVar[int] = 1
     modality: ClassVar[Modality] = "audio"
     inputs: ClassVar[tuple[str, ...]] = ("audio",)
-    libraries: ClassVar[tuple[str, ...]] = ("librosa", "soxr")
+    libraries: ClassVar[tuple[str, ...]] = ("librosa", "soxr", "soundfile", "av")
 
     n_mfcc: int = 13
     deltas: int = 2

@@ -87,7 +87,7 @@ class AudioOpensmile(Stage):
     version: ClassVar[int] = 1
     modality: ClassVar[Modality] = "audio"
     inputs: ClassVar[tuple[str, ...]] = ("audio",)
-    libraries: ClassVar[tuple[str, ...]] = ("opensmile", "soxr")
+    libraries: ClassVar[tuple[str, ...]] = ("opensmile", "soxr", "soundfile", "av")
 
     feature_set: str = "IS10"
     level: Literal["functionals", "lld", "lld_de"] = "functionals"

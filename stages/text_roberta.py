@@ -188,7 +188,7 @@ class TextRoberta(Stage):
         from stages._roberta import make_model, read_model
 
         if self.init == "random":
-            return make_model(tokenizer.get_vocab_size(), self.hidden, self.layers, self.heads, self.max_tokens)
+            return make_model(tokenizer, self.hidden, self.layers, self.heads, self.max_tokens, self.seed)
         return read_model(self._source, self.max_tokens)
 
     def _text(self, item: Item) -> str:

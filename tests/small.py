@@ -76,7 +76,7 @@ class Small:
     def failed(self) -> dict[str, dict[str, str]]:
         """Reasons by modality and utterance."""
         session = self.session()
-        return coverage.reasons(session.corpus, session.planner)
+        return coverage.reasons(session.planner)
 
     def edit(self, utterance: str, old: str, new: str, kind: str = "transcriptions") -> None:
         """Replaces text in an utterance's line of its dialogue's transcription or evaluation."""

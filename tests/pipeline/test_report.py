@@ -212,7 +212,7 @@ def test_other_labels_are_probed_anew(known: Small, monkeypatch: pytest.MonkeyPa
 
     write(known)
     monkeypatch.setattr(probes, "probe", counted)
-    write(Small(known.root, known.home, known.path, KNOWN.replace('"six"', '"four"')))
+    write(Small(known.root, known.home, known.path, RECIPE.replace('"six"', '"four"')))
     assert asked == ["audio", "audio"]  # the text's fit is of the other labels
 
 

@@ -92,7 +92,7 @@ def test_extract_remembers_the_dataset_for_a_train_that_names_none(small):
     with pytest.raises(InputError, match="nothing was extracted yet"):
         Home(small.home).last()
     extract(small, features=("sound",))
-    assert Home(small.home).last() == str(small.path)
+    assert Home(small.home).last() == (str(small.path), str(small.root), [])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"dataset"'])
