@@ -223,7 +223,7 @@ def test_a_corpus_without_labels_can_be_planned_and_extracted(unlabelled):
 
 
 def test_a_corpus_without_labels_has_nothing_to_fit_or_to_train_on(unlabelled):
-    with pytest.raises(InputError, match="split"):
+    with pytest.raises(InputError, match="no labels to fit on"):
         extract(unlabelled)
-    with pytest.raises(InputError, match="no labels to train on"):
+    with pytest.raises(InputError, match="no labels"):
         training.train(*answers(unlabelled), ["hjcag"], 0, extract=False)

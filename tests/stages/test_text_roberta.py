@@ -285,8 +285,18 @@ def test_transforming_without_the_state_of_the_fit_is_an_error() -> None:
 
 
 def test_random_weights_are_drawn_from_the_seed() -> None:
+    tokenizer = learn_tokenizer(["so it goes"], 300, 16)
     torch.manual_seed(0)
-    first = make_model(300, 8, 1, 2, 16).state_dict()
+    first = make_model(tokenizer, 8, 1, 2, 16, 0).state_dict()
     torch.manual_seed(0)
-    second = make_model(300, 8, 1, 2, 16).state_dict()
+    second = make_model(tokenizer, 8, 1, 2, 16, 0).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_token_starts_from_the_same_vector_whatever_its_number() -> None:
+    one, two = (learn_tokenizer([text] * 3, 300, 16) for text in ("so it goes", "and so on it goes so"))
+    vectors = [make_model(t, 8, 1, 2, 16, 0).get_input_embeddings().weight for t in (one, two)]
+    shared = [token for token in one.get_vocab() if two.token_to_id(token) not in (None, one.token_to_id(token))]
+    assert shared, "the two tokenizers must number some token differently"
+    for token in shared:
+        assert torch.equal(vectors[0][one.token_to_id(token)], vectors[1][two.token_to_id(token)])
