@@ -9,8 +9,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.call import Knobs
 from pipeline.errors import InputError
-from pipeline.extract import Knobs, extract
+from pipeline.extract import extract
 from pipeline.fit import NotYetError, fit
 from pipeline.inline import Inline
 from pipeline.jobs import ExtractJob, FitJob, Job

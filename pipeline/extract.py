@@ -6,56 +6,27 @@ import logging
 import os
 import socket
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline import keys, shards
+from pipeline.call import Call, Knobs, by_halves, here, in_child
 from pipeline.child import Child
 from pipeline.decode import Decoded, decoded
 from pipeline.jobs import FITS, ExtractJob, Run, Stored
 from pipeline.outcome import Outcome, Reason, Unreadable
-from pipeline.recipe import Node
-from pipeline.stage import RAW, Item, Spec, State, Track
-from pipeline.state import load_state
+from pipeline.stage import RAW, Item, Spec, Track
 from pipeline.store import Store
 from pipeline.utterance import Utterance
 
 log = logging.getLogger(__name__)
-
-ALONE_S = 600.0
-"""How long one utterance may take in a child process, weights included."""
-
-LOADED = 4
-"""How many stages a worker keeps loaded."""
-_loaded: OrderedDict[str, tuple[Any, Spec]] = OrderedDict()
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """How a run is done. None of this is in a key: the values must not depend on it.
-
-    device: "cpu", "cuda", or "auto": a GPU for stages that want one, where the worker sees one.
-    isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
-    """
-
-    device: str = "auto"
-    batch: int | None = None
-    isolated: bool = False
-
-    def on_worker(self, gpu: bool) -> Knobs:
-        """The same with the device decided; `gpu` is whether the job wants one."""
-        if self.device != "auto":
-            return self
-        return replace(self, device=_best_device() if gpu else "cpu")
 
 
 @dataclass
@@ -64,8 +35,7 @@ class _Work:
 
     run: Run
     device: str
-    spec: Spec
-    transform: Callable[[list[Item]], list[Track]]
+    call: Call
     tracks: dict[str, Track] = field(default_factory=dict)
     waiting: list[Item] = field(default_factory=list)
     calls: int = 0
@@ -79,8 +49,8 @@ def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     damaged. Everything that is the fault of a clip becomes that row's reason.
     """
     with ExitStack() as stack:
-        alone = stack.enter_context(Child()) if knobs.isolated else None
-        works = [_begin(run, job, store, knobs, alone) for run in job.runs]
+        child = stack.enter_context(Child()) if knobs.isolated else None
+        works = [_begin(run, job, store, knobs, child) for run in job.runs]
         for kind in RAW:
             _run_raw(kind, job, works, knobs)
         outcome = Outcome(job.modality)
@@ -90,62 +60,17 @@ def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     return outcome
 
 
-def loaded(node: Node, device: str) -> tuple[Any, Spec]:
-    """What the stage loads, kept for the life of the worker process, and its Spec."""
-    key = f"{node.digest}@{device}"
-    if key not in _loaded:
-        heavy = node.stage.load(device)
-        _loaded[key] = (heavy, node.stage.spec(heavy))
-        while len(_loaded) > LOADED:
-            _loaded.popitem(last=False)
-    _loaded.move_to_end(key)
-    return _loaded[key]
-
-
-def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, alone: Child | None) -> _Work:
+def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, child: Child | None) -> _Work:
     copied = dict(_copied(run, job, store))
     if len(copied) == len(job.rows):
-        return _Work(run, knobs.device, _stored_spec(run, store), _nothing, copied)
+        return _Work(run, knobs.device, Call(_stored_spec(run, store), _nothing), copied)
     state = store.open(run.node.digest + FITS, run.state) if run.state else None
-    if alone is not None:
-        spec = alone.call(spec_of, run.node, knobs.device, deadline_s=ALONE_S)
-        return _Work(run, knobs.device, spec, partial(_each_alone, alone, run.node, knobs.device, state), copied)
-    heavy, spec = loaded(run.node, knobs.device)
-    learned = _learned(state) if state else None
-    return _Work(run, knobs.device, spec, partial(run.node.stage.transform, heavy, learned), copied)
-
-
-@lru_cache(maxsize=2)
-def _learned(path: Path) -> State:
-    """A state, kept while jobs use it: stages set their networks up once for each state they are handed."""
-    return load_state(path)
+    call = in_child(child, run.node, knobs.device, state) if child else here(run.node, knobs.device, state)
+    return _Work(run, knobs.device, call, copied)
 
 
 def _nothing(items: list[Item]) -> list[Track]:
     raise AssertionError("every row of this run is a copy")
-
-
-def spec_of(node: Node, device: str) -> Spec:
-    """The Spec of a stage as loaded here."""
-    return loaded(node, device)[1]
-
-
-def transform_one(node: Node, device: str, state: Path | None, item: Item) -> Track:
-    """One utterance through a stage, with everything it needs loaded here."""
-    learned = _learned(state) if state else None
-    return node.stage.transform(loaded(node, device)[0], learned, [item])[0]
-
-
-def _each_alone(alone: Child, node: Node, device: str, state: Path | None, items: list[Item]) -> list[Track]:
-    """Each utterance in a child process: one that kills it becomes `worker_died` and the others go on."""
-    tracks = []
-    for item in items:
-        try:
-            tracks.append(alone.call(transform_one, node, device, state, item, deadline_s=ALONE_S))
-        except Unreadable as why:
-            died = why.reason in (Reason.DECODER_CRASHED, Reason.DECODER_HUNG)
-            tracks.append(Track.failed(Reason.WORKER_DIED if died else why.reason))
-    return tracks
 
 
 def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track]]:
@@ -223,36 +148,18 @@ def _flush(work: _Work) -> None:
     if not items:
         return
     began = time.perf_counter()
-    for item, track in zip(items, _transform(work, items), strict=True):
+    tracks, calls = by_halves(work.call.transform, items, work.run.node.name)
+    work.calls += calls
+    for item, track in zip(items, tracks, strict=True):
         work.tracks[item.id] = _checked(work, item, track)
     work.seconds += time.perf_counter() - began
-
-
-def _transform(work: _Work, items: list[Item]) -> list[Track]:
-    """Calls the stage; on trouble halves the batch, until the trouble has a row of its own."""
-    work.calls += 1
-    try:
-        return work.transform(items)
-    except Unreadable as why:
-        reason = why.reason
-    except Exception as error:
-        reason = Reason.OUT_OF_MEMORY if _out_of_memory(error) else Reason.STAGE_ERROR
-        log.exception("%s failed on %d utterances, first %s", work.run.node.name, len(items), items[0].id)
-    if len(items) == 1:
-        return [Track.failed(reason)]
-    half = len(items) // 2
-    return _transform(work, items[:half]) + _transform(work, items[half:])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _checked(work: _Work, item: Item, track: Track) -> Track:
     """The track as promised; non-finite values become a reason, a wrong shape raises ValueError."""
     if track.values is None or track.valid is None:
         return track
-    steps, dim = track.values.shape[0], work.spec.dim
+    steps, dim = track.values.shape[0], work.call.spec.dim
     times = steps if track.time_s is None else len(track.time_s)
     got = (*track.values.shape, len(track.valid), times)
     if got != (steps, dim, steps, steps):
@@ -267,7 +174,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     run, name = work.run, work.run.node.name
     ids = [row.id for row in job.rows]
     tracks = [work.tracks[i] for i in ids]
-    table = shards.to_table(ids, run.keys, tracks, work.spec, _recipe(run))
+    table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
     reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
     provisional = any(Reason(reason).transient for reason in reasons.values())
     copied = sum(key in run.copies for key in run.keys)
@@ -288,12 +195,6 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     outcome.calls[name] += work.calls
     outcome.spend(name, work.seconds)
     outcome.reasons[name] = reasons
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def made_by(device: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.call import Knobs
 from pipeline.decode import decoded
 from pipeline.errors import InputError
-from pipeline.extract import Knobs, made_by, stored_tracks
+from pipeline.extract import made_by, stored_tracks
 from pipeline.jobs import FITS, FitJob
 from pipeline.keys import digest
 from pipeline.outcome import Outcome, Reason, Unreadable

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import coverage, manifest, plugins, recipe, view
+from pipeline import coverage, manifest, plugins, view
+from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
-from pipeline.extract import Knobs
 from pipeline.home import Home
 from pipeline.inline import Inline
+from pipeline.load import read_recipe
 from pipeline.plan import Planner
 from pipeline.progress import Bars, console, outcome_table, reason_table
+from pipeline.recipe import Recipe
 from pipeline.store import CorruptError, Store
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Session:
         `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
         """
         path = Path(options.dataset) if options.dataset.endswith(".toml") else RECIPES / f"{options.dataset}.toml"
-        read = recipe.load(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
+        read = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
         _known(options, read)
         scanned = manifest.build(read.reader, read.root, home.memory)
         corpus = Corpus(read, scanned, options.protocol or read.protocol)
@@ -93,7 +95,7 @@ class Session:
         return Workers(self.options.scheduler, self.options.workers, self.options.gpus)
 
 
-def _known(options: Options, read: recipe.Recipe) -> None:
+def _known(options: Options, read: Recipe) -> None:
     modalities = {m for selections in read.features.values() for m in selections}
     if options.modality and options.modality not in modalities:
         raise InputError(f"no modality {options.modality!r} in this recipe: {closest(options.modality, modalities)}")

@@ -142,6 +142,11 @@ class Stage(ABC):
         """True where `fit` has to run before `transform`; may depend on the parameters."""
         return False
 
+    @property
+    def steps(self) -> int | None:
+        """The most steps of a track, where the parameters alone decide it; no view may ask for more."""
+        return None
+
     def check(self) -> None:  # noqa: B027 - optional
         """Raises ValueError where parameters contradict each other; called when the recipe is read."""
 

@@ -54,16 +54,17 @@ def learn(
 ) -> Learned[M]:
     """Builds a module and trains it with AdamW on `loss_for(target)`, keeping the weights of the best epoch.
 
-    `build` makes the module, on its device, under the seed. `logits` maps it and B inputs to [B, K]; it is called with
-    the module in training mode for train rows and in evaluation mode, without gradients, for validation rows.
+    `build` makes the module, on its device, under the seed; repeats differ in the order of the rows and in dropout
+    alone, so that fits on different rows keep the axes they start from (X9). `logits` maps it and B inputs to [B, K];
+    it is called with the module in training mode for train rows and in evaluation mode, without gradients, for
+    validation rows.
     Without validation rows it trains once, for all epochs, and keeps the last. The caller's random state, threads
     and determinism are as before afterwards. Raises InputError where there is no train row or the loss diverges.
     """
     if not train.labels:
         raise InputError("nothing to fit on: no train row has usable input")
     repeats = training.repeats if valid.labels else 1
-    seeds = range(training.seed, training.seed + repeats)
-    runs = (_run(build, logits, train, valid, target, replace(training, seed=seed)) for seed in seeds)
+    runs = (_run(build, logits, train, valid, target, training, training.seed + repeat) for repeat in range(repeats))
     return min(runs, key=lambda run: run.valid_loss or 0.0)
 
 
@@ -145,20 +146,22 @@ def _run(
     valid: Examples[T],
     target: Target,
     training: Training,
+    seed: int,
 ) -> Learned[M]:
     started = time.monotonic()
     with reproducible(training.seed):
         module = build()
+        torch.manual_seed(seed)
         device = next(module.parameters()).device
         weights = class_weights(train.labels, target).to(device) if training.balanced else None
-        epochs = _Epochs(module, logits, loss_for(target, weights), target, training)
+        epochs = _Epochs(module, logits, loss_for(target, weights), target, replace(training, seed=seed))
         train_losses, valid_losses = epochs.run(train, valid)
     best = valid_losses.index(min(valid_losses)) if valid_losses else len(train_losses) - 1
     log = {
         "train_loss": train_losses,
         "valid_loss": valid_losses,
         "best_epoch": best,
-        "seed": training.seed,
+        "seed": seed,
         "seconds": time.monotonic() - started,
     }
     return Learned(module.eval(), valid_losses[best] if valid_losses else None, log)

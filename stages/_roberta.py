@@ -151,15 +151,16 @@ def learn_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> T
 
 
 def make_model(
-    tokenizer: Tokenizer, hidden: int, layers: int, heads: int, max_tokens: int, seed: int
+    tokenizer: Tokenizer, vocab_size: int, hidden: int, layers: int, heads: int, max_tokens: int, seed: int
 ) -> PreTrainedModel:
     """A RoBERTa of random weights, drawn from torch's generator.
 
-    But for the tokens' embeddings: each is a function of `seed` and of the token's own text, so that fits on different
-    rows, whose tokenizers number their tokens differently, start from the same axes (X9 puts their features together).
+    Fits on different rows, whose tokenizers number and count their tokens differently, start from the same axes (X9
+    puts their features together): there is room for `vocab_size` tokens however many were learned, and each token's
+    embedding is a function of `seed` and of its own text.
     """
     config = RobertaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=vocab_size,
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,

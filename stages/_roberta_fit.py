@@ -15,13 +15,17 @@ from stages._training import Training
 
 
 class Classifier(nn.Module):
-    """The encoder, dropout on the state of its first token, one linear layer."""
+    """The encoder, dropout on the state of its first token, one linear layer.
 
-    def __init__(self, model: PreTrainedModel, outputs: int, dropout: float = 0.1) -> None:
+    fixed: the layer stays as it was drawn, so that encoders which start alike on different rows learn to tell the
+    classes along the same axes (X9).
+    """
+
+    def __init__(self, model: PreTrainedModel, outputs: int, fixed: bool = False, dropout: float = 0.1) -> None:
         super().__init__()
         self.model = model
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(model.config.hidden_size, outputs)
+        self.head = nn.Linear(model.config.hidden_size, outputs).requires_grad_(not fixed)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[B, T] ids and mask of 1 where a token stands, to logits [B, K]."""

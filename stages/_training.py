@@ -11,7 +11,8 @@ class Training:
 
     patience: epochs without a better validation loss before it stops. warmup: None keeps the rate constant, a share
     of all steps raises it linearly over that share, then lowers it linearly to 0. balanced: weighs each class by
-    the inverse of its count in train. repeats: runs with seeds `seed`, `seed + 1`, ...; the best by validation loss.
+    the inverse of its count in train. repeats: runs from one start with the orders and dropout of `seed`, `seed + 1`
+    and so on; the one with the lowest validation loss is kept.
     """
 
     epochs: int

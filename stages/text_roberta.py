@@ -138,7 +138,7 @@ class TextRoberta(Stage):
         tokenizer = self._tokenizer(seen.inputs)
 
         def build() -> Classifier:
-            return Classifier(self._model(tokenizer), target.outputs).to(device)
+            return Classifier(self._model(tokenizer), target.outputs, fixed=self.init == "random").to(device)
 
         return fit(tokenizer, build, seen, held, target, self._training)
 
@@ -188,7 +188,9 @@ class TextRoberta(Stage):
         from stages._roberta import make_model, read_model
 
         if self.init == "random":
-            return make_model(tokenizer, self.hidden, self.layers, self.heads, self.max_tokens, self.seed)
+            return make_model(
+                tokenizer, self.vocab_size, self.hidden, self.layers, self.heads, self.max_tokens, self.seed
+            )
         return read_model(self._source, self.max_tokens)
 
     def _text(self, item: Item) -> str:

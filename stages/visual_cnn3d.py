@@ -56,6 +56,11 @@ class VisualCnn3d(VideoStage):
         """True with `fine_tune`."""
         return self.fine_tune
 
+    @property
+    def steps(self) -> int | None:
+        """One for each of `clips`, where their number is given."""
+        return self.clips
+
     def check(self) -> None:
         """Raises ValueError for numbers that make no clip or no training."""
         if not self.frame_rate_hz > 0:

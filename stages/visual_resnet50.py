@@ -36,6 +36,11 @@ class VisualResnet50(VideoStage):
     size: int = 224
     precision: Literal["float32", "bf16"] = "float32"
 
+    @property
+    def steps(self) -> int:
+        """One for each of `frames`."""
+        return self.frames
+
     def check(self) -> None:
         """Raises ValueError for numbers that make no frame."""
         if self.frames < 1 or self.size < 32:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline import decode, shards
+from pipeline.call import Knobs
 from pipeline.driver import drive
-from pipeline.extract import Knobs
 from pipeline.inline import Inline
 from pipeline.plan import Planner
 from pipeline.schedule import Workers

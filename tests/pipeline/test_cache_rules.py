@@ -145,7 +145,7 @@ def test_an_object_with_flipped_bits_is_made_again(extracted):
 
 def test_a_row_is_the_same_whatever_the_batch(small, tmp_path):
     from pipeline import session as module
-    from pipeline.extract import Knobs
+    from pipeline.call import Knobs
 
     found = []
     for batch in (1, 64):

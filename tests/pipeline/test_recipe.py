@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import keys, plugins, recipe
 from pipeline.errors import InputError
+from pipeline.load import read_recipe
 from pipeline.recipe import Node, Recipe
 from pipeline.session import RECIPES
 from pipeline.stage import Stage
@@ -44,7 +45,7 @@ def load(tmp_path, monkeypatch):
     def read(text: str, *changes: str, root: str = "") -> Recipe:
         path = tmp_path / "corpus.toml"
         path.write_text(text)
-        return recipe.load(path, root=root, changes=changes, memory=tmp_path / "memory", home=tmp_path / "home")
+        return read_recipe(path, root=root, changes=changes, memory=tmp_path / "memory", home=tmp_path / "home")
 
     return read
 
@@ -153,7 +154,7 @@ def test_a_file_that_is_no_toml_is_named_with_the_line(load, tmp_path):
 
 def test_a_recipe_that_is_not_there_says_which_there_are(tmp_path):
     with pytest.raises(InputError, match="did you mean demo"):
-        recipe.load(RECIPES / "demoo.toml", memory=tmp_path / "memory", home=tmp_path)
+        read_recipe(RECIPES / "demoo.toml", memory=tmp_path / "memory", home=tmp_path)
 
 
 # --- overrides -------------------------------------------------------------------------------------------------
@@ -331,9 +332,24 @@ def digest(stage: Any) -> str:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_is_sound_and_feeds_both_papers_models(path, tmp_path, monkeypatch):
     monkeypatch.setenv("WORD2VEC", str(tmp_path / "vectors.bin"))
-    read = recipe.load(path, root=str(tmp_path), memory=tmp_path / "memory", home=tmp_path / "home")
+    read = read_recipe(path, root=str(tmp_path), memory=tmp_path / "memory", home=tmp_path / "home")
     assert {"hjcag", "mulg"} <= read.features.keys()
     assert all(read.features[name].keys() == {"text", "audio", "visual"} for name in ("hjcag", "mulg"))
+
+
+def test_a_section_for_a_model_that_is_not_there_is_an_error_with_its_line(errors):
+    (line, message) = errors(SOUND + "[train.hjcga]\nepochs = 1\n")[0]
+    assert (line, "hjcag" in message) == (8, True)
+
+
+@pytest.mark.parametrize("stage", ['stage = "visual_resnet50", frames = 8', 'stage = "visual_cnn3d", clips = 8'])
+def test_no_view_may_ask_for_more_steps_than_a_stage_takes_of_a_video(stage, load, errors):
+    def seen(length: int) -> str:
+        align = f'{{ mode = "sample", length = {length} }}'
+        return f"{DATASET}[features.seen]\nvisual = {{ {stage}, align = {align} }}\n"
+
+    assert load(seen(8)).features["seen"]["visual"].align.length == 8
+    assert "gives 8" in errors(seen(9))[0][1]
 
 
 def test_each_stage_is_asked_for_once_however_many_sets_want_it(load):

@@ -15,9 +15,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import plugins, schedule
+from pipeline.call import Knobs
 from pipeline.driver import drive
 from pipeline.errors import InputError
-from pipeline.extract import Knobs
 from pipeline.schedule import Workers, environment
 from tests.pipeline.test_cache_rules import same
 

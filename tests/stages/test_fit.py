@@ -101,11 +101,23 @@ def test_without_validation_rows_all_epochs_run_once_and_the_last_weights_are_ke
 
 
 def test_of_several_repeats_the_one_with_the_lowest_validation_loss_is_kept() -> None:
-    alone = [fitted(seed=seed) for seed in range(3)]
-    best = min(alone, key=lambda run: run.valid_loss or 0.0)
-    kept = fitted(repeats=3)
-    assert kept.log["seed"] == best.log["seed"]
-    assert torch.equal(kept.module.weight, best.module.weight)
+    losses = [fitted(repeats=repeats).valid_loss or 0.0 for repeats in range(1, 6)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    assert fitted(repeats=5).log["seed"] == losses.index(losses[-1])
+
+
+def test_repeats_start_from_the_same_weights_and_end_elsewhere() -> None:
+    starts: list[Tensor] = []
+
+    def build() -> nn.Linear:
+        module = nn.Linear(3, 3)
+        starts.append(module.weight.detach().clone())
+        return module
+
+    learn(build, logits, rows(16), rows(8, seed=1), THREE, training(repeats=2))
+    assert torch.equal(*starts)
+    assert not torch.equal(fitted().module.weight, fitted(repeats=5).module.weight)
 
 
 class Recorded(Sequence[Tensor]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -287,16 +287,30 @@ def test_transforming_without_the_state_of_the_fit_is_an_error() -> None:
 def test_random_weights_are_drawn_from_the_seed() -> None:
     tokenizer = learn_tokenizer(["so it goes"], 300, 16)
     torch.manual_seed(0)
-    first = make_model(tokenizer, 8, 1, 2, 16, 0).state_dict()
+    first = make_model(tokenizer, 300, 8, 1, 2, 16, 0).state_dict()
     torch.manual_seed(0)
-    second = make_model(tokenizer, 8, 1, 2, 16, 0).state_dict()
+    second = make_model(tokenizer, 300, 8, 1, 2, 16, 0).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_token_starts_from_the_same_vector_whatever_its_number() -> None:
     one, two = (learn_tokenizer([text] * 3, 300, 16) for text in ("so it goes", "and so on it goes so"))
-    vectors = [make_model(t, 8, 1, 2, 16, 0).get_input_embeddings().weight for t in (one, two)]
+    vectors = [make_model(t, 300, 8, 1, 2, 16, 0).get_input_embeddings().weight for t in (one, two)]
     shared = [token for token in one.get_vocab() if two.token_to_id(token) not in (None, one.token_to_id(token))]
     assert shared, "the two tokenizers must number some token differently"
     for token in shared:
         assert torch.equal(vectors[0][one.token_to_id(token)], vectors[1][two.token_to_id(token)])
+
+
+def test_fits_on_different_words_start_alike_and_tell_the_classes_along_the_same_axes() -> None:
+    """X9: fits on parts of the train rows, of which each has its own words, give features that stand together."""
+
+    def learned(texts: Sequence[str], **changes: Any) -> Mapping[str, NDArray[Any]]:
+        stage = made(epochs=1, vocab_size=320, **changes)
+        return stage.fit(rows(texts, LABELS), rows([], []), TWO, "cpu").tensors
+
+    one = learned(TEXTS, learning_rate=1e-9)
+    other = learned(["it goes on", "so long"] * 8, learning_rate=1e-9)
+    for name in ("head.weight", "model.encoder.layer.0.attention.self.query.weight"):
+        np.testing.assert_allclose(one[name], other[name], atol=1e-6)
+    assert np.array_equal(learned(TEXTS, learning_rate=1e-2)["head.weight"], one["head.weight"])

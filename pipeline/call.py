@@ -1,0 +1,138 @@
+"""Calls a stage: loaded once a process, in this process or with each utterance in a child, by halves on trouble."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.child import Child
+from pipeline.errors import InputError
+from pipeline.outcome import Reason, Unreadable
+from pipeline.recipe import Node
+from pipeline.stage import Item, Spec, State, Track
+from pipeline.state import load_state
+
+log = logging.getLogger(__name__)
+
+ALONE_S = 600.0
+"""How long one utterance may take in a child process, weights included."""
+
+LOADED = 4
+"""How many stages a worker keeps loaded."""
+_loaded: OrderedDict[str, tuple[Any, Spec]] = OrderedDict()
+
+_DEATHS = (Reason.DECODER_CRASHED, Reason.DECODER_HUNG)
+
+Transform = Callable[[list[Item]], list[Track]]
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How a run is done. None of this is in a key: the values must not depend on it.
+
+    device: "cpu", "cuda", or "auto": a GPU for stages that want one, where the worker sees one.
+    isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
+    """
+
+    device: str = "auto"
+    batch: int | None = None
+    isolated: bool = False
+
+    def on_worker(self, gpu: bool) -> Knobs:
+        """The same with the device decided; `gpu` is whether the job wants one."""
+        if self.device != "auto":
+            return self
+        return replace(self, device=_best_device() if gpu else "cpu")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A stage that is ready: what it returns, and the function that runs a batch."""
+
+    spec: Spec
+    transform: Transform
+
+
+def here(node: Node, device: str, state: Path | None) -> Call:
+    """The stage as this process loaded it."""
+    heavy, spec = loaded(node, device)
+    learned = _learned(state) if state else None
+    return Call(spec, lambda items: node.stage.transform(heavy, learned, items))
+
+
+def in_child(child: Child, node: Node, device: str, state: Path | None) -> Call:
+    """The stage in a child process, one utterance at a time: one that kills it is `worker_died`, the others go on.
+
+    Raises InputError where the stage kills the child before it saw an utterance.
+    """
+    try:
+        spec: Spec = child.call(_spec, node, device, deadline_s=ALONE_S)
+    except Unreadable as why:
+        raise InputError(f"{node.name} cannot be loaded, its process ends with {why}: check its weights") from why
+    return Call(spec, lambda items: [_alone(child, node, device, state, item) for item in items])
+
+
+def loaded(node: Node, device: str) -> tuple[Any, Spec]:
+    """What the stage loads, kept for the life of the worker process, and its Spec."""
+    key = f"{node.digest}@{device}"
+    if key not in _loaded:
+        heavy = node.stage.load(device)
+        _loaded[key] = (heavy, node.stage.spec(heavy))
+        while len(_loaded) > LOADED:
+            _loaded.popitem(last=False)
+    _loaded.move_to_end(key)
+    return _loaded[key]
+
+
+def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[Track], int]:
+    """The tracks of all items, and how often the stage was called: on trouble the batch is halved, until the trouble
+    has a row of its own, whose reason it becomes. name: the stage's, for the log."""
+    try:
+        return transform(items), 1
+    except Unreadable as why:
+        reason = why.reason
+    except Exception as error:
+        reason = Reason.OUT_OF_MEMORY if _out_of_memory(error) else Reason.STAGE_ERROR
+        log.exception("%s failed on %d utterances, first %s", name, len(items), items[0].id)
+    if len(items) == 1:
+        return [Track.failed(reason)], 1
+    half = len(items) // 2
+    (first, before), (second, after) = (by_halves(transform, part, name) for part in (items[:half], items[half:]))
+    return first + second, 1 + before + after
+
+
+@lru_cache(maxsize=2)
+def _learned(path: Path) -> State:
+    """A state, kept while jobs use it: stages set their networks up once for each state they are handed."""
+    return load_state(path)
+
+
+def _spec(node: Node, device: str) -> Spec:
+    return loaded(node, device)[1]
+
+
+def _transform_one(node: Node, device: str, state: Path | None, item: Item) -> Track:
+    return here(node, device, state).transform([item])[0]
+
+
+def _alone(child: Child, node: Node, device: str, state: Path | None, item: Item) -> Track:
+    try:
+        track: Track = child.call(_transform_one, node, device, state, item, deadline_s=ALONE_S)
+    except Unreadable as why:
+        return Track.failed(Reason.WORKER_DIED if why.reason in _DEATHS else why.reason)
+    return track
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,126 @@
+"""Reads a recipe, a TOML file.
+
+All its errors are reported at once, each with its file and line, unknown names with the closest known one.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline import plugins
+from pipeline.build import Builder, build, note, plugin
+from pipeline.errors import InputError, closest
+from pipeline.reader import Reader
+from pipeline.recipe import Recipe
+from pipeline.source import Source
+
+
+class Dataset(BaseModel):
+    """The `[dataset]` table; what it does not know goes to the reader."""
+
+    model_config = ConfigDict(extra="allow")
+    reader: str
+    root: str = ""
+    labels: str
+    protocol: str = "official"
+    max_failed: float = Field(0.05, ge=0, le=1)
+    crossfit: int = Field(0, ge=0)
+
+    @field_validator("crossfit")
+    @classmethod
+    def _leaves_rows_to_learn_from(cls, parts: int) -> int:
+        if parts == 1:
+            raise ValueError("one part leaves no rows to learn from: 0 for none, else at least 2")
+        return parts
+
+
+def read_recipe(path: Path, *, root: str = "", changes: Sequence[str] = (), memory: Path, home: Path) -> Recipe:
+    """Reads and checks a recipe.
+
+    `root` overrides the corpus root; `changes` are `table.key=value` with a TOML value. `memory` remembers digests
+    of local weights. Raises InputError with every error of the recipe.
+    """
+    if not path.exists():
+        known = [p.stem for p in path.parent.glob("*.toml")]
+        raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
+    source = Source(path)
+    tree = _tree(path, changes)
+    for name in tree.keys() - {"dataset", "features", "train"}:
+        source.error([name], closest(name, ["dataset", "features", "train"]))
+    builder = Builder(source, memory)
+    data, sets, train = (source.table([name], tree.get(name, {})) for name in ("dataset", "features", "train"))
+    features = {name: builder.features(name, table) for name, table in (sets or {}).items()}
+    for name in (train or {}).keys() - set(plugins.names("models")):
+        source.error(["train", name], f"no such model: {closest(name, plugins.names('models'))}")
+    recipe = _dataset(source, path.stem, data or {}, root, home, features, train or {})
+    source.finish()
+    assert recipe is not None
+    return recipe
+
+
+def _tree(path: Path, changes: Sequence[str]) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: {error}") from error
+    for change in changes:
+        _apply(tree, change)
+    return tree
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    name, found, text = change.partition("=")
+    *tables, key = name.strip().split(".")
+    if not found:
+        raise InputError(f"--set {change}: expected table.key=value")
+    place = tree
+    for table in tables:
+        if not isinstance(place.get(table), dict):
+            raise InputError(f"--set {change}: no table {table!r}; {closest(table, place)}")
+        place = place[table]
+    try:
+        place[key] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        place[key] = text
+
+
+def _dataset(
+    source: Source, name: str, table: dict[str, Any], root: str, home: Path, features: Any, train: Any
+) -> Recipe | None:
+    try:
+        data = Dataset.model_validate(table)
+    except ValidationError as error:
+        note(source, ["dataset"], error)
+        return None
+    place = source.checked(["dataset", "root"], lambda: corpus_root(name, root, data.root, home))
+    reader = _reader(source, data)
+    if reader is None:
+        return None
+    labels = source.checked(["dataset", "labels"], lambda: reader.protocol(data.labels))
+    if place is None or labels is None:
+        return None
+    return Recipe(
+        name, reader, place, labels, data.labels, data.protocol, data.max_failed, data.crossfit, features, train
+    )
+
+
+def _reader(source: Source, data: Dataset) -> Reader | None:
+    kind = plugin(source, ["dataset", "reader"], "manifests", data.reader, Reader)
+    built: Reader | None = kind and build(source, ["dataset"], kind, data.model_extra or {}, Dataset.model_fields)
+    return built
+
+
+def corpus_root(name: str, argument: str, written: str, home: Path) -> Path:
+    """Where the corpus lies: the argument, else `<NAME>_ROOT`, else what the recipe says, else `raw/<name>` at home."""
+    place = (
+        argument or os.environ.get(f"{name.upper()}_ROOT") or os.path.expandvars(written) or str(home / "raw" / name)
+    )
+    if "$" in place:
+        raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus")
+    return Path(place).expanduser().absolute()
