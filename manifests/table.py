@@ -19,8 +19,7 @@ the transcript `NA` is a transcript.
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,8 @@ from typing import ClassVar
 
 from manifests._cells import COLUMNS, MODALITIES, Row, inside, is_number, read
 from pipeline.errors import InputError, closest
-from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
+from pipeline.reader import Fold, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
-
-FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +79,7 @@ class Table(Reader):
         `cv`: five folds (fewer for fewer groups) by session, else by speaker, else by dialogue, whichever all have.
         """
         if protocol == "cv":
-            assigned = _assign(rows)
-            return leave_one_out(rows, lambda row: assigned[row.id])
+            return in_parts(rows, _group_names(rows))
         if protocol != "official":
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
         train, valid, test = ([row for row in rows if row.split == part] for part in ("train", "valid", "test"))
@@ -144,20 +140,6 @@ def _turns(rows: Iterable[Row]) -> list[int]:
         turns.append(seen[dialogue] if turn is None else turn)
         seen[dialogue] += 1
     return turns
-
-
-def _assign(rows: Sequence[Utterance]) -> dict[str, str]:
-    """The fold of each utterance: groups in an order of no meaning, the largest first, each to the smallest fold."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for row, name in zip(rows, _group_names(rows), strict=True):
-        groups[name].append(row.id)
-    if len(groups) < 2:
-        raise InputError("protocol cv needs at least two sessions, speakers or dialogues")
-    folds: list[list[str]] = [[] for _ in range(min(FOLDS, len(groups)))]
-    shuffled = random.Random("cv").sample(sorted(groups), len(groups))
-    for name in sorted(shuffled, key=lambda name: -len(groups[name])):
-        min(folds, key=len).extend(groups[name])
-    return {name: str(number) for number, ids in enumerate(folds, start=1) for name in ids}
 
 
 def _group_names(rows: Sequence[Utterance]) -> list[str]:

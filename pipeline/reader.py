@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,25 @@ def leave_one_out(rows: Sequence[Utterance], key: Callable[[Utterance], str | No
         train, held = held_out([row for row in rows if key(row) != group], valid, f"valid-{group}")
         folds.append(fold(f"test-{group}", train, held, test))
     return folds
+
+
+def in_parts(rows: Sequence[Utterance], groups: Sequence[str], parts: int = 5) -> list[Fold]:
+    """Cross-validation in `parts` folds of about equal size, fewer where there are fewer groups (X16).
+
+    groups: the group of each row, which stays on one side: a video, a dialogue, a speaker. Raises InputError for a
+    single group.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for row, name in zip(rows, groups, strict=True):
+        members[name].append(row.id)
+    if len(members) < 2:
+        raise InputError("protocol cv needs at least two groups, such as sessions, speakers, videos or dialogues")
+    folds: list[list[str]] = [[] for _ in range(min(parts, len(members)))]
+    shuffled = random.Random("cv").sample(sorted(members), len(members))  # an order of no meaning among equal sizes
+    for name in sorted(shuffled, key=lambda name: -len(members[name])):
+        min(folds, key=len).extend(members[name])
+    place = {name: str(number) for number, ids in enumerate(folds, start=1) for name in ids}
+    return leave_one_out(rows, lambda row: place[row.id])
 
 
 def fold(name: str, train: Sequence[Utterance], valid: Sequence[Utterance], test: Sequence[Utterance]) -> Fold:
