@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,8 +34,8 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     NotYetError where a row is missing for a reason that may pass.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="affectory-fit-") as scratch:
-        train, valid = (_rows(job, part, store, Path(scratch)) for part in (job.train, job.valid))
+    with store.scratch() as scratch:
+        train, valid = (_rows(job, part, store, scratch) for part in (job.train, job.valid))
         if not train.items:
             raise InputError(f"{job.node.name} has nothing to learn from in {job.scope}")
         state = job.node.stage.fit(train, valid, job.target, knobs.device)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import InputError
+
+LEFTOVER_S = 7 * 86_400.0
+"""How old a half-written file must be before it is taken for what a killed run left."""
 
 
 class Home:
@@ -35,6 +40,14 @@ class Home:
             return str(found["dataset"]), str(found["root"]), [str(change) for change in found["changes"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
+
+    def sweep(self) -> None:
+        """Removes what killed runs left half written; nothing that a live one may still be writing."""
+        before = time.time() - LEFTOVER_S
+        for path in [*(self.cache / "partial").glob("*"), *(self.root / "views").glob(".*")]:
+            with suppress(FileNotFoundError):
+                if path.lstat().st_mtime < before:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def log_to_file(self, command: str, dataset: str) -> Path:
         """Sends this process's log, and what workers forward to it, to a new file in `runs/logs`."""

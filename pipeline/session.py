@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import coverage, manifest, plugins, view
+from pipeline import coverage, estimate, manifest, plugins, view
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
@@ -68,11 +68,16 @@ class Session:
         return cls(home, options, corpus, planner)
 
     def extract(self) -> Report:
-        """Extracts what is missing, with live bars; see `drive`."""
+        """Extracts what is missing, with live bars; see `drive`. Raises SpaceError where the plan needs more disk."""
         with Bars() as bars:
-            report = drive(self.planner, self.workers, Knobs(), bars)
+            report = drive(self.planner, self._start, Knobs(), bars)
+        self.home.sweep()
         self.home.remember(self.options.dataset, self.options.root, self.options.changes)
         return report
+
+    def _start(self) -> Workers | Inline:
+        estimate.check_space(self.planner.store, self.planner.plan())
+        return self.workers()
 
     def views(self) -> dict[str, Any]:
         """Every view the options ask for; see `pipeline.view.every`."""
@@ -142,13 +147,7 @@ def plan(home: Home, options: Options) -> dict[str, Any]:
     """`affectory plan`: what `extract` would compute, by stage, with what a row has cost here before."""
     session = Session.open(home, options)
     found = session.planner.plan()
-    todo = Counter[str]()
-    copied = Counter[str]()
-    for job in found.jobs:
-        for run in getattr(job, "runs", ()):
-            there = sum(key in run.copies for key in run.keys)
-            todo[run.node.name] += len(run.keys) - there
-            copied[run.node.name] += there
+    todo, copied = estimate.rows(found)
     fits = [f"{job.node.name} on {job.scope}" for job in found.jobs if not hasattr(job, "runs")]
     return {
         "dataset": session.corpus.recipe.name,
@@ -157,18 +156,5 @@ def plan(home: Home, options: Options) -> dict[str, Any]:
         "fits": fits,
         "pending": dict(found.pending),
         "cached": dict(found.cached),
-        "estimate": _estimate(session, todo + found.pending),
+        "estimate": estimate.cost(session.planner.store, todo + found.pending),
     }
-
-
-def _estimate(session: Session, rows: Counter[str]) -> dict[str, dict[str, float | None]]:
-    """Seconds of one core and bytes for each stage, from earlier shards of that stage; None where there is none."""
-    rates = session.planner.store.rates()
-    found: dict[str, dict[str, float | None]] = {}
-    for name, count in rows.items():
-        seconds, size = rates.get(name, (None, None))
-        found[name] = {
-            "core_seconds": None if seconds is None else round(seconds * count, 1),
-            "megabytes": None if size is None else round(size * count / 1e6, 2),
-        }
-    return found

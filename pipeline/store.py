@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,6 +111,14 @@ class Store:
     def path(self, record: Record) -> Path:
         """Where a record's object lies."""
         return self.root / "objects" / record.object[:2] / f"{record.object[2:]}{record.suffix}"
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of the caller's own on the cache's disk, gone at the end; one that a kill leaves is swept later."""
+        folder = self.root / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            yield Path(name)
 
     def rates(self) -> dict[str, tuple[float, float]]:
         """Seconds and bytes a row by stage name, over every shard here that was computed and not copied."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,12 @@ class Training:
     warmup: float | None = None
     balanced: bool = False
     repeats: int = 1
+
+    @classmethod
+    def of(cls, stage: object, **others: Any) -> Training:
+        """The parameters of a stage that have the same names here, and `others`, which come first."""
+        named = {f.name: getattr(stage, f.name) for f in fields(cls) if hasattr(stage, f.name)}
+        return cls(**(named | others))
 
     def check(self) -> None:
         """Raises ValueError where a number makes no training."""

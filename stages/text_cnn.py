@@ -51,18 +51,7 @@ class TextCnn(Stage):
             raise ValueError(f"widths are different counts of tokens, at least one, are {self.widths}")
         if self.channels < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"channels must be at least 1, dropout in [0, 1); are {self.channels}, {self.dropout}")
-        self._training.check()
-
-    @property
-    def _training(self) -> Training:
-        return Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            patience=self.patience,
-            seed=self.seed,
-            balanced=self.balanced,
-        )
+        Training.of(self).check()
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
         """Trains the classifier on the task's loss; rows without a single word vector are left out.
@@ -77,7 +66,7 @@ class TextCnn(Stage):
         def build(dim: int) -> Classifier:
             return Classifier(Filters(dim, self.widths, self.channels), self.dropout, target.outputs)
 
-        return fit(build, train, valid, target, self._training, device)
+        return fit(build, train, valid, target, Training.of(self), device)
 
     def spec(self, loaded: None) -> Spec:
         """Named `w<width>_<channel>`."""

@@ -165,15 +165,12 @@ class TextRoberta(Stage):
     def _training(self) -> Training:
         published = self.init == "pretrained"
         rate, epochs, repeats = (2e-5, 10, 3) if published else (5e-4, 20, 1)
-        return Training(
+        return Training.of(
+            self,
             epochs=epochs if self.epochs is None else self.epochs,
-            batch_size=self.batch_size,
             learning_rate=rate if self.learning_rate is None else self.learning_rate,
-            patience=self.patience,
-            seed=self.seed,
             weight_decay=0.01,
             warmup=0.1 if published else None,
-            balanced=self.balanced,
             repeats=repeats if self.repeats is None else self.repeats,
         )
 

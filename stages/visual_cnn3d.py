@@ -69,17 +69,7 @@ class VisualCnn3d(VideoStage):
             raise ValueError(f"clip, hop and clips must be at least 1; are {self.clip}, {self.hop}, {self.clips}")
         if self.size < 32:
             raise ValueError(f"size must be at least 32, is {self.size}")
-        self._training.check()
-
-    @property
-    def _training(self) -> Training:
-        return Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            patience=self.patience,
-            seed=self.seed,
-        )
+        Training.of(self).check()
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
         """`clip` frames for each clip, one clip after another: overlapping clips repeat frames."""
@@ -122,7 +112,7 @@ class VisualCnn3d(VideoStage):
         def build() -> Any:
             return network(self.name, self.weights, self.seed, self.pool)
 
-        return fit(build, self._clips_of, train, valid, target, self._training, device)
+        return fit(build, self._clips_of, train, valid, target, Training.of(self), device)
 
     def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
         """Clips of several utterances go through the network together. Raises ValueError where a fit is missing."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import typer
@@ -190,7 +191,10 @@ def test_a_bug_keeps_its_traceback(affectory, small, monkeypatch):
 def test_a_stopped_run_ends_with_130_and_says_that_what_is_finished_is_kept(small, number):
     line = [sys.executable, "-m", "pipeline.cli", "extract", *options(small, "--workers", "0", "--json")]
     environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
-    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores SIGINT, and so would its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(line, env=environment, text=True, preexec_fn=heard, **pipes)
     while not list((small.home / "cache" / "actions").glob("*/*.json")):
         assert process.poll() is None, "it ended before it was stopped"
         time.sleep(0.01)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline import session, training
-from pipeline.errors import InputError
+from pipeline import estimate, session, training
+from pipeline.errors import InputError, SpaceError
 from pipeline.home import Home
 from pipeline.inline import Inline
 from pipeline.session import Options
@@ -100,6 +102,31 @@ def test_a_damaged_note_of_the_last_dataset_is_as_none(tmp_path, text):
     (tmp_path / "last.json").write_text(text)
     with pytest.raises(InputError, match="nothing was extracted yet"):
         Home(tmp_path).last()
+
+
+def test_what_killed_runs_left_half_written_is_swept_after_a_week_and_nothing_else(extracted):
+    home, options = answers(extracted)
+    old, young = home.cache / "partial" / "old", home.cache / "partial" / "young"
+    view = home.root / "views" / ".half"
+    view.mkdir(parents=True)
+    (view / "values.npy").touch()
+    for path in (old, young):
+        path.touch()
+    kept = sorted(home.cache.glob("objects/*/*"))
+    for path in (old, view):
+        os.utime(path, times=(0, 0))
+    session.extract(home, options)
+    assert (old.exists(), view.exists(), young.exists()) == (False, False, True)
+    assert sorted(home.cache.glob("objects/*/*")) == kept
+
+
+def test_a_plan_that_needs_more_disk_than_there_is_is_refused_before_work(extracted, monkeypatch):
+    disk = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10))
+    monkeypatch.setattr(estimate, "shutil", disk)
+    monkeypatch.setattr(session.Session, "workers", lambda self: pytest.fail("no worker may start"))
+    with pytest.raises(SpaceError, match="audio_opensmile"):
+        extract(extracted, changes=("features.pitch.audio.feature_set=GeMAPSv01b",))
+    assert extract(extracted)[0]["jobs"] == 0
 
 
 # --- plan ------------------------------------------------------------------------------------------------------
