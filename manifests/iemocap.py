@@ -34,6 +34,7 @@ _TURN = re.compile(
     re.MULTILINE,
 )
 _VOTE = re.compile(r"(C-\w+):\t([^\t]*)")
+_RATING = re.compile(r"(A-\w+):\tval *(\d*); *act *(\d*); *(?:dom *(\d*);)?")
 _LINE = re.compile(r"(\w+) \[\d+\.\d+-\d+\.\d+\]:(.*)")
 
 
@@ -63,6 +64,22 @@ def _happiness_wins(votes: str) -> bool:
 
 def _reports_happiness(votes: str) -> bool:
     return any(rater.startswith(("C-F", "C-M")) and names == ["Happiness"] for rater, names in _ballots(votes))
+
+
+# MulG's four emotions as raters name them.
+_NAMED = {"Happiness": "hap", "Sadness": "sad", "Anger": "ang", "Neutral": "neu", "Neutral state": "neu"}
+
+
+def mulg4_votes(votes: str) -> tuple[int, ...] | None:
+    """Which of hap, sad, ang, neu at least two of the other raters name, for a speaker may feel two at once (X15).
+
+    None where no two agree on one of the four. The speaker's own report does not count. `votes` is the annotation of
+    that name.
+    """
+    others = [names for rater, names in _ballots(votes) if rater.startswith("C-E")]
+    named = Counter(code for names in others for code in {_NAMED.get(name) for name in names})
+    found = tuple(int(named[code] >= 2) for code in MULG_FOUR)
+    return found if any(found) else None
 
 
 def _emotion(row: Utterance) -> str:
@@ -98,17 +115,20 @@ def _attribute(name: str) -> Labels:
 class Iemocap(Reader):
     """IEMOCAP_full_release.
 
-    `video` is the half of the picture that shows the speaker, or `both` halves. The actor who wears markers, named
-    by the letter after the session's number in the dialogue's name, is on the left.
+    `video` is the half of the picture that shows the speaker, or `both` halves. `audio` is the utterance's own file
+    (`sentence`), or the `speaker`'s channel of the dialogue's stereo file, cut by the annotation's times. The actor who
+    wears markers, named by the letter after the session's number in the dialogue's name, is on the left of both.
 
     Annotations: `emotion` (the consensus code, `xxx` where there is none); `valence`, `arousal`, `dominance` (means
-    over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`).
+    over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`); `ratings` (each rater's
+    valence, arousal, dominance, `A-E3=3,2,2`, empty where one gave none).
     """
 
     layout: ClassVar[str] = (
         "Session{1..5}/dialog/EmoEvaluation/<dialogue>.txt\n"
         "Session{1..5}/dialog/transcriptions/<dialogue>.txt\n"
         "Session{1..5}/dialog/avi/DivX/<dialogue>.avi\n"
+        "Session{1..5}/dialog/wav/<dialogue>.wav (for audio = speaker)\n"
         "Session{1..5}/sentences/wav/<dialogue>/<utterance>.wav"
     )
     obtain: ClassVar[str] = (
@@ -120,22 +140,29 @@ class Iemocap(Reader):
         "six_7433": Labels("multiclass", SIX, _published),
         "four": _classes("multiclass", FOUR, {"exc": "hap"}),
         "mulg4": _classes("multilabel", MULG_FOUR, {}),
+        "mulg4_votes": Labels("multilabel", MULG_FOUR, lambda row: mulg4_votes(str(row.labels["votes"]))),
         "valence": _attribute("valence"),
         "arousal": _attribute("arousal"),
         "dominance": _attribute("dominance"),
     }
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "six": {"hap": 595, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849},
-        "six_7433": {"hap": 648, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849},
+        "six": {"hap": 595, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849, "test": 1622},
+        "six_7433": {
+            **{"hap": 648, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849},
+            **{"train": 5163, "valid": 647, "test": 1623},
+            **{"test/hap": 144, "test/sad": 245, "test/neu": 384, "test/ang": 170, "test/exc": 299, "test/fru": 381},
+        },
         "four": {"neu": 1708, "hap": 1636, "sad": 1084, "ang": 1103},
         "mulg4": {"hap": 595, "sad": 1084, "ang": 1103, "neu": 1708},
     }
 
     video: Literal["speaker", "both"] = "speaker"
+    audio: Literal["sentence", "speaker"] = "sentence"
 
     def __post_init__(self) -> None:
-        if self.video not in ("speaker", "both"):
-            raise InputError(f"video = {self.video!r}: {closest(self.video, ('speaker', 'both'))}")
+        for name, known in (("video", ("speaker", "both")), ("audio", ("sentence", "speaker"))):
+            if (given := getattr(self, name)) not in known:
+                raise InputError(f"{name} = {given!r}: {closest(given, known)}")
 
     def scan(self, root: Path) -> list[Utterance]:
         """Every utterance that has an evaluation, wherever its media are; InputError lists the malformed turns."""
@@ -166,7 +193,7 @@ class Iemocap(Reader):
 
     def _utterance(self, file: Path, turn: _Turn, texts: Mapping[str, str]) -> Utterance:
         dialogue, session = file.stem, file.parents[2].name
-        crop = self._crop(on_left=dialogue[5] == turn.actor)
+        on_left = dialogue[5] == turn.actor
         path = f"{session}/dialog/avi/DivX/{dialogue}.avi"
         return Utterance(
             id=turn.name,
@@ -174,13 +201,19 @@ class Iemocap(Reader):
             turn=0,
             speaker=f"{dialogue[:5]}_{turn.actor}",
             text=texts.get(turn.name),
-            audio=Audio(path=f"{session}/sentences/wav/{dialogue}/{turn.name}.wav"),
-            video=Video(path=path, start_s=turn.start_s, end_s=turn.end_s, crop=crop),
+            audio=self._audio(session, dialogue, turn, on_left),
+            video=Video(path=path, start_s=turn.start_s, end_s=turn.end_s, crop=self._crop(on_left)),
             start_s=turn.start_s,
             end_s=turn.end_s,
             session=session,
             labels=turn.labels,
         )
+
+    def _audio(self, session: str, dialogue: str, turn: _Turn, on_left: bool) -> Audio:
+        if self.audio == "sentence":
+            return Audio(path=f"{session}/sentences/wav/{dialogue}/{turn.name}.wav")
+        path = f"{session}/dialog/wav/{dialogue}.wav"
+        return Audio(path=path, start_s=turn.start_s, end_s=turn.end_s, channel=0 if on_left else 1)
 
     def _crop(self, on_left: bool) -> tuple[float, float, float, float]:
         """The picture is letterboxed: its middle half holds both actors, side by side."""
@@ -220,13 +253,18 @@ def _turns(file: Path) -> list[_Turn]:
 def _turn(found: re.Match[str], block: str) -> _Turn:
     start, end, name, actor, emotion, valence, arousal, dominance = found.groups()
     means = {"valence": float(valence), "arousal": float(arousal), "dominance": float(dominance)}
-    labels = {"emotion": emotion, "votes": _votes(block), **means}
+    labels = {"emotion": emotion, "votes": _votes(block), "ratings": _ratings(block), **means}
     return _Turn(name=name, actor=actor, start_s=float(start), end_s=float(end), labels=labels)
 
 
 def _votes(block: str) -> str:
     """`C-E2:<TAB>Neutral; Anger;<TAB>()` becomes `C-E2=Neutral,Anger`."""
     return ";".join(f"{rater}={re.sub(r' *; *', ',', names.strip(' ;'))}" for rater, names in _VOTE.findall(block))
+
+
+def _ratings(block: str) -> str:
+    """`A-E3:<TAB>val 3; act 2; dom  2;<TAB>()` becomes `A-E3=3,2,2`."""
+    return ";".join(f"{rater}={','.join(values)}" for rater, *values in _RATING.findall(block))
 
 
 def _transcript(file: Path) -> dict[str, str]:

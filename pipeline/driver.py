@@ -59,7 +59,11 @@ class Corpus:
         """The protocol's folds; none without labels. Raises InputError where the corpus does not allow it."""
         if not self.labels:
             return ()
-        return tuple(folds(self.recipe.reader, self.manifest.rows, self.labels, self.protocol))
+        return tuple(self.folds_of(self.protocol))
+
+    def folds_of(self, protocol: str) -> list[Fold]:
+        """The folds of any protocol; see `pipeline.scope.folds`."""
+        return folds(self.recipe.reader, self.manifest.rows, self.labels, protocol, self.recipe.own_folds)
 
     @cached_property
     def scopes(self) -> Mapping[str, tuple[Scope, ...]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.charts import Chart, grouped, histogram
+from pipeline.counts import Count, compared
 from pipeline.driver import Corpus
 from pipeline.reader import Label
 from pipeline.recipe import Alignment, Node, Recipe
@@ -114,27 +115,16 @@ def _spread(counted: Mapping[str, Sequence[Any]]) -> Sheet:
 
 def expected(corpus: Corpus) -> Sheet | None:
     """Counts that the reader knows of the published corpus beside what was found; None where it knows none."""
-    known = corpus.recipe.reader.expected.get(corpus.recipe.label_protocol, {})
-    if not known:
+    found = compared(corpus)
+    if not found:
         return None
-    found = _found(corpus)
-    rows = [_compared(name, count, found.get(name, 0)) for name, count in known.items()]
+    rows = [(each.name, each.expected, each.found, _difference(each)) for each in found]
     note = "The published corpus has the expected numbers; another count says that this copy is not all of it."
     return Sheet.of("Against the published counts", ("", "expected", "found", "difference"), rows, note)
 
 
-def _compared(name: str, count: int, here: int) -> tuple[str, int, int, Cell]:
-    return name, count, here, Cell(f"{here - count:+,}" if here != count else "0", loud=here != count, number=True)
-
-
-def _found(corpus: Corpus) -> Counter[str]:
-    """Rows by class, and labelled rows by the corpus's own split."""
-    classes = corpus.target.classes
-    counts = _counts(list(corpus.labels.values()), len(classes)) if classes and corpus.labels else []
-    found = Counter(row.split for row in corpus.manifest.rows if row.split and row.id in corpus.labels)
-    return Counter({str(name): count for name, count in found.items()}) + Counter(
-        dict(zip(classes, counts, strict=False))
-    )
+def _difference(count: Count) -> Cell:
+    return Cell(f"{count.difference:+,}" if count.difference else "0", loud=bool(count.difference), number=True)
 
 
 # --- lengths ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pipeline.build import Builder, build, note, plugin
 from pipeline.errors import InputError, closest
 from pipeline.reader import Reader
 from pipeline.recipe import Recipe
+from pipeline.scope import OWN
 from pipeline.source import Source
 
 
@@ -28,7 +29,8 @@ class Dataset(BaseModel):
     reader: str
     root: str = ""
     labels: str
-    protocol: str = "official"
+    protocol: str = ""
+    folds: str = ""
     max_failed: float = Field(0.05, ge=0, le=1)
     crossfit: int = Field(0, ge=0)
 
@@ -103,11 +105,32 @@ def _dataset(
     if reader is None:
         return None
     labels = source.checked(["dataset", "labels"], lambda: reader.protocol(data.labels))
+    listed = _listed(source, data.folds)
     if place is None or labels is None:
         return None
     return Recipe(
-        name, reader, place, labels, data.labels, data.protocol, data.max_failed, data.crossfit, features, train
+        name=name,
+        reader=reader,
+        root=place,
+        labels=labels,
+        label_protocol=data.labels,
+        protocol=data.protocol or (OWN if listed else "official"),
+        own_folds=listed,
+        max_failed=data.max_failed,
+        crossfit=data.crossfit,
+        features=features,
+        train=train,
     )
+
+
+def _listed(source: Source, written: str) -> Path | None:
+    """The team's own list of folds, relative to the recipe."""
+    if not written:
+        return None
+    path = source.path.parent / Path(os.path.expandvars(written)).expanduser()
+    if not path.is_file():
+        source.error(["dataset", "folds"], f"no file {path}")
+    return path
 
 
 def _reader(source: Source, data: Dataset) -> Reader | None:

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipeline.counts import Count
 from pipeline.driver import Report
 from pipeline.jobs import FitJob, Job
 from pipeline.outcome import Reason
@@ -90,6 +91,14 @@ def reason_table(failed: dict[str, Counter[str]]) -> Table | None:
         for reason, count in reasons.most_common():
             note = "will be tried again" if Reason(reason).transient else ""
             table.add_row(modality, reason, str(count), note)
+    return table
+
+
+def count_table(differing: Sequence[Count]) -> Table:
+    """Counts that are not as published."""
+    table = Table("", "published", "here", "difference", title="This copy differs from the published corpus")
+    for each in differing:
+        table.add_row(each.name, f"{each.expected:,}", f"{each.found:,}", f"{each.difference:+,}")
     return table
 
 

@@ -80,7 +80,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe."""
+    """A checked recipe. `own_folds` is a team's list of folds, which the protocol `own` reads."""
 
     name: str
     reader: Reader
@@ -88,6 +88,7 @@ class Recipe:
     labels: Labels
     label_protocol: str
     protocol: str
+    own_folds: Path | None
     max_failed: float
     crossfit: int
     features: Mapping[str, Mapping[Modality, Selection]]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from pipeline import own_folds
 from pipeline.errors import InputError
 from pipeline.keys import digest
 from pipeline.reader import Fold, Label, Labels, Reader
 from pipeline.utterance import Utterance
+
+OWN = "own"
+"""The protocol of the folds that a recipe names by `[dataset] folds`."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,18 @@ def labelled(rows: Sequence[Utterance], labels: Labels) -> dict[str, Label]:
     return {name: label for name, label in found.items() if label is not None}
 
 
-def folds(reader: Reader, rows: Sequence[Utterance], kept: Mapping[str, Label], protocol: str) -> list[Fold]:
+def folds(
+    reader: Reader, rows: Sequence[Utterance], kept: Mapping[str, Label], protocol: str, listed: Path | None = None
+) -> list[Fold]:
     """The protocol's folds over the labelled rows, each checked for groups shared by train and test.
 
-    Raises InputError where there are none, or where a dialogue stands on both sides.
+    protocol: `own` takes those of the file `listed`, any other is the reader's. Raises InputError where there are
+    none, or where a dialogue stands on both sides.
     """
-    found = reader.folds([row for row in rows if row.id in kept], protocol)
+    if protocol == OWN and listed is not None:
+        found = own_folds.read(listed, rows, kept)
+    else:
+        found = reader.folds([row for row in rows if row.id in kept], protocol)
     if not found:
         raise InputError(f"protocol {protocol!r} gives no folds on this corpus")
     dialogue = {row.id: row.dialogue for row in rows}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import metrics, scope
+from pipeline import metrics
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
 from pipeline.probes import HEADLINE, Line, Probe, bounds
@@ -101,7 +101,7 @@ def _features(model: str) -> str:
 def _folds(corpus: Corpus, protocol: str) -> list[Fold]:
     """The folds of a run's own protocol, which need not be that of the report; none where it has none any more."""
     try:
-        return scope.folds(corpus.recipe.reader, corpus.manifest.rows, corpus.labels, protocol)
+        return corpus.folds_of(protocol)
     except InputError:
         return []
 

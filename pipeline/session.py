@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import coverage, estimate, manifest, plugins, view
+from pipeline import counts, coverage, estimate, manifest, plugins, view
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
@@ -17,7 +17,7 @@ from pipeline.home import Home
 from pipeline.inline import Inline
 from pipeline.load import read_recipe
 from pipeline.plan import Planner
-from pipeline.progress import Bars, console, outcome_table, reason_table
+from pipeline.progress import Bars, console, count_table, outcome_table, reason_table
 from pipeline.recipe import Recipe
 from pipeline.store import CorruptError, Store
 
@@ -117,6 +117,9 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
     failed = coverage.counts(by_utterance)
     over = coverage.over_limit(session.corpus, by_utterance)
     _show(report, failed, over, session.corpus.recipe.max_failed)
+    missing = counts.differing(session.corpus)
+    if missing:
+        console.print(count_table(missing))
     total = report.total()
     answer = {
         "dataset": session.corpus.recipe.name,
@@ -126,6 +129,7 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
         "calls": dict(total.calls),
         "cached": report.cached,
         "failed": {modality: dict(found) for modality, found in failed.items() if found},
+        "differing": {each.name: each.difference for each in missing},
         "seconds": round(time.perf_counter() - began, 2),
         "view": {} if options.modality else session.repaired(session.views),
     }

@@ -51,9 +51,30 @@ def _table(root: Path, demo: Path) -> Path:
     return root
 
 
+def _meld(root: Path, demo: Path) -> Path:
+    parts = {
+        "train": ("train_splits", 15),
+        "dev": ("dev_splits_complete", 4),
+        "test": ("output_repeated_splits_test", 6),
+    }
+    names = ("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
+    said = ("oh", "Joey", "joy", "positive")
+    for part, (folder, dialogues) in parts.items():
+        (root / folder).mkdir(parents=True)
+        with (root / f"{part}_sent_emo.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow([*names, "Season", "Episode", "StartTime", "EndTime"])
+            for i in range(3 * dialogues):
+                d, u = divmod(i, 3)
+                (root / folder / f"dia{d}_utt{u}.mp4").touch()
+                rows.writerow([i, *said, d, u, 1, d, f"0:00:0{u},000", f"00:00:0{u},5"])
+    return root
+
+
 CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path, Path], Path]]] = {
     "demo": ({"per_cell": 2}, _as_it_is),
     "iemocap": ({}, _as_it_is),
+    "meld": ({}, _meld),
     "table": ({"label": "mood", "classes": ("low", "high")}, _table),
 }
 """The options of each reader, and what writes a small corpus to a root (beside a demo corpus of 60 utterances)."""
@@ -103,7 +124,11 @@ def test_a_reader_says_what_it_expects_and_how_to_get_it(name: str) -> None:
     assert reader.layout.strip() and reader.obtain.strip() and reader.labels
     assert reader.__doc__ and not reader.__doc__.startswith(f"{type(reader).__name__}(")
     for protocol, counts in reader.expected.items():
-        assert set(counts) == set(reader.labels[protocol].classes)
+        classes, parts = reader.labels[protocol].classes, {"train", "valid", "test"}
+        assert set(counts) <= {*classes, *parts, *(f"{part}/{name}" for part in parts for name in classes)}
+        for part in parts & set(counts):
+            inside = [count for name, count in counts.items() if name.startswith(f"{part}/")]
+            assert not inside or sum(inside) == counts[part]
 
 
 @EACH

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from manifests.iemocap import COSMIC_VALID, SIX, Iemocap, six_7433
+from manifests.iemocap import COSMIC_VALID, SIX, Iemocap, mulg4_votes, six_7433
 from pipeline.errors import InputError
-from pipeline.utterance import Utterance, in_order
+from pipeline.utterance import Audio, Utterance, in_order
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 Turn = tuple[str, float, float, str]
@@ -66,6 +66,7 @@ def test_annotations_hold_the_code_the_means_and_every_vote(root: Path) -> None:
     assert row.labels == {
         "emotion": "neu",
         "votes": "C-E2=Neutral;C-F1=Neutral,Anger",
+        "ratings": "A-E3=3,2,2",
         "valence": 2.5,
         "arousal": 3.0,
         "dominance": 3.5,
@@ -105,9 +106,24 @@ def test_both_halves_are_kept_on_request(root: Path) -> None:
     assert {row.video.crop for row in rows if row.video} == {(0.0, 0.25, 1.0, 0.5)}
 
 
-def test_an_unknown_option_is_refused() -> None:
+def test_the_speakers_channel_of_the_dialogues_sound_is_cut_out_on_request(root: Path) -> None:
+    female, male, _ = Iemocap(audio="speaker").scan(root)
+    path = "Session1/dialog/wav/Ses01F_impro01.wav"
+    assert female.audio == Audio(path=path, start_s=6.2901, end_s=8.2357, channel=0)
+    assert male.audio == Audio(path=path, start_s=7.5, end_s=9.75, channel=1)
+
+
+def test_a_rating_without_dominance_is_kept_with_a_gap(tmp_path: Path) -> None:
+    folder = write_dialogue(tmp_path, "Ses01F_impro01", [("Ses01F_impro01_F000", 1.0, 2.0, "neu")])
+    file = folder / "EmoEvaluation" / "Ses01F_impro01.txt"
+    file.write_text(file.read_text().replace("dom  2;", "dom  ;") + "A-F1:\tval 4; act 5; \t()\n")
+    assert Iemocap().scan(tmp_path)[0].labels["ratings"] == "A-E3=3,2,;A-F1=4,5,"
+
+
+@pytest.mark.parametrize("option", ["video", "audio"])
+def test_an_unknown_option_is_refused(option: str) -> None:
     with pytest.raises(InputError, match="did you mean speaker"):
-        Iemocap(video="speakers")  # type: ignore[arg-type]
+        Iemocap(**{option: "speakers"})  # type: ignore[arg-type]
 
 
 def test_dialogue_names_are_matched_whole(tmp_path: Path) -> None:
@@ -219,10 +235,29 @@ def test_protocols_are_filters_over_the_codes(protocol: str, emotion: str, label
     assert Iemocap().protocol(protocol).of(row(emotion, votes)) == label
 
 
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        ("C-E2=Happiness;C-E3=Happiness;C-E4=Neutral;C-F1=Sadness", (1, 0, 0, 0)),
+        ("C-E2=Happiness,Neutral;C-E3=Happiness;C-E4=Neutral state", (1, 0, 0, 1)),
+        ("C-E2=Anger;C-E3=Anger;C-E4=Sadness,Anger;C-M1=Anger", (0, 0, 1, 0)),
+        ("C-E2=Anger;C-E3=Sadness;C-E4=Excited;C-M1=Anger", None),
+        ("C-E2=Excited;C-E3=Excited;C-E4=Excited", None),
+        ("C-E2=Sadness,Sadness;C-E3=Neutral", None),
+        ("", None),
+    ],
+)
+def test_votes_of_two_other_raters_name_each_of_the_four_emotions(votes: str, label: tuple[int, ...] | None) -> None:
+    assert mulg4_votes(votes) == label
+    assert Iemocap().protocol("mulg4_votes").of(row("xxx", votes)) == label
+
+
 def test_expected_counts_add_up_to_the_published_totals() -> None:
-    totals = {name: sum(counts.values()) for name, counts in Iemocap.expected.items()}
+    classes = {name: Iemocap().protocol(name).classes for name in Iemocap.expected}
+    totals = {name: sum(counts[c] for c in classes[name]) for name, counts in Iemocap.expected.items()}
     assert totals == {"six": 7380, "six_7433": 7433, "four": 5531, "mulg4": 4490}
-    assert all(tuple(counts) == Iemocap().protocol(name).classes for name, counts in Iemocap.expected.items())
+    published = Iemocap.expected["six_7433"]
+    assert sum(published[part] for part in ("train", "valid", "test")) == totals["six_7433"]
     assert Iemocap().protocol("six").classes == SIX
 
 

@@ -1,0 +1,93 @@
+"""A team's own folds: a CSV that lists utterances, named in the recipe as `[dataset] folds`.
+
+| column | what it holds |
+|---|---|
+| `utterance` | id in the scan, required |
+| `split` | `train`, `valid` (also `validation`, `dev`, `val`) or `test` |
+| `fold` | the fold's name |
+
+With `split` alone there is one fold; with both columns, one for each name; with `fold` alone, each name tests once and
+the others train. Where no row is said to validate, about a tenth of the train dialogues does (X16). An utterance that
+isn't listed is in no fold.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InputError, closest
+from pipeline.reader import Fold, fold, held_out, leave_one_out
+from pipeline.utterance import Utterance
+
+SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    line: int
+    utterance: str
+    fold: str
+    split: str
+
+
+def read(path: Path, rows: Sequence[Utterance], kept: Iterable[str]) -> list[Fold]:
+    """The folds of the list over the rows in `kept`, those the label protocol keeps.
+
+    rows are the whole scan. One InputError lists every line that is wrong: an id that the scan does not have, an
+    unknown split, an utterance twice in one fold.
+    """
+    columns, entries = _entries(path)
+    if wrong := [*_unknown(entries, rows, "split" in columns), *_twice(entries, "split" in columns)]:
+        raise InputError("\n".join(f"{path}:{message}" for message in wrong))
+    labelled = set(kept)
+    by_id = {row.id: row for row in rows}
+    used = [entry for entry in entries if entry.utterance in labelled]
+    if "split" not in columns:
+        place = {entry.utterance: entry.fold for entry in used}
+        return leave_one_out([by_id[entry.utterance] for entry in used], lambda row: place[row.id])
+    names = dict.fromkeys(entry.fold for entry in used)
+    return [_fold(name or path.stem, [entry for entry in used if entry.fold == name], by_id) for name in names]
+
+
+def _entries(path: Path) -> tuple[set[str], list[_Entry]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.DictReader(file)
+        columns = set(table.fieldnames or ())
+        if "utterance" not in columns or not columns & {"split", "fold"}:
+            raise InputError(
+                f"{path}:1: expected the column utterance, and split or fold or both, got {sorted(columns)}"
+            )
+        cells = [{name: (cell or "").strip() for name, cell in row.items() if name} for row in table]
+    entries = [_Entry(n, row["utterance"], row.get("fold", ""), row.get("split", "")) for n, row in enumerate(cells, 2)]
+    return columns, entries
+
+
+def _unknown(entries: Iterable[_Entry], rows: Sequence[Utterance], with_split: bool) -> Iterable[str]:
+    known = {row.id for row in rows}
+    for entry in entries:
+        if entry.utterance not in known:
+            yield f"{entry.line}: the scan has no utterance {entry.utterance!r}"
+        if with_split and entry.split not in SPLITS:
+            yield f"{entry.line}: no split {entry.split!r}: {closest(entry.split, SPLITS)}"
+
+
+def _twice(entries: Iterable[_Entry], with_split: bool) -> Iterable[str]:
+    count = Counter((entry.fold if with_split else "", entry.utterance) for entry in entries)
+    for (name, utterance), times in count.items():
+        if times > 1:
+            lines = [entry.line for entry in entries if entry.utterance == utterance and name in ("", entry.fold)]
+            yield f"{lines[1]}: {utterance!r} is listed {times} times{f' in fold {name}' if name else ''}"
+
+
+def _fold(name: str, entries: Sequence[_Entry], by_id: dict[str, Utterance]) -> Fold:
+    parts: dict[str, list[Utterance]] = defaultdict(list)
+    for entry in entries:
+        parts[SPLITS[entry.split]].append(by_id[entry.utterance])
+    train, valid = parts["train"], parts["valid"]
+    if not valid:
+        train, valid = held_out(train, 0.1, f"valid-{name}")
+    return fold(name, train, valid, parts["test"])
