@@ -222,7 +222,10 @@ def _stream(container: InputContainer) -> VideoStream:
         known = Reason.NO_VIDEO_STREAM if len(container.streams) else Reason.NOT_MEDIA
         raise Unreadable(known, f"{container.format.name} with {len(container.streams)} other streams")
     best = container.streams.best("video")
-    return best if best in films else films[0]
+    chosen = best if best in films else films[0]
+    if chosen.codec_context is None:
+        raise Unreadable(Reason.DECODE_ERROR, "no decoder knows the codec of the video stream")
+    return chosen
 
 
 @contextmanager

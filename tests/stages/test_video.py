@@ -202,6 +202,11 @@ def test_files_that_are_no_video_have_their_reasons(tmp_path: Path, even: Path) 
     assert reason_of(tmp_path / "cut.mp4") is Reason.DECODE_ERROR
 
 
+def test_a_codec_that_no_decoder_knows_is_a_decode_error(tmp_path: Path, even: Path) -> None:
+    (tmp_path / "odd.mp4").write_bytes(even.read_bytes().replace(b"avc1", b"zz\xe91"))
+    assert reason_of(tmp_path / "odd.mp4") is Reason.DECODE_ERROR
+
+
 def test_an_attached_picture_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     jpeg = av.CodecContext.create("mjpeg", "w")
