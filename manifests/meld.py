@@ -1,0 +1,158 @@
+"""MELD (Poria et al., 2019): scenes of Friends, 1,432 dialogues, 13,708 utterances, each with its own clip.
+
+The tables say which utterances there are; clips without a row are ignored. Tables and folders of clips are found by
+their names at any depth, since the annotations come from a git repository and the clips from a tar of tars.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
+
+from manifests._cells import Row
+from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables, whole
+from pipeline.errors import InputError, closest
+from pipeline.reader import Fold, Labels, Reader, fold, in_parts
+from pipeline.utterance import Audio, Utterance, Value, Video
+
+EMOTIONS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+SENTIMENTS = ("neutral", "positive", "negative")
+
+_SPLIT = {"train": "train", "dev": "valid", "test": "test"}
+
+
+def _classes(name: str, classes: tuple[str, ...]) -> Labels:
+    def of(row: Utterance) -> int | None:
+        value = row.labels.get(name)
+        return None if value is None else classes.index(str(value))
+
+    return Labels("multiclass", classes, of)
+
+
+def _counts(classes: tuple[str, ...], **parts: tuple[int, ...]) -> dict[str, int]:
+    """By class, by part, and by part and class, from the counts of each part in the order of the classes."""
+    totals = (sum(column) for column in zip(*parts.values(), strict=True))
+    within = {f"{part}/{name}": count for part, row in parts.items() for name, count in zip(classes, row, strict=True)}
+    return {**dict(zip(classes, totals, strict=True)), **{part: sum(row) for part, row in parts.items()}, **within}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meld(Reader):
+    """MELD.Raw and the tables of its git repository.
+
+    Ids are `<part>_dia<dialogue>_utt<utterance>` with MELD's own names of the parts, train, dev and test, since its
+    numbers start anew in each; `turn` is its Utterance_ID, which has gaps; `session` the episode, `s08e21`; `start_s`
+    and `end_s` are the times in the episode. A clip that isn't there is referred to where it ought to be.
+
+    final_videos_test: whether the test clips of which there is a second file, `final_videos_testdia0_utt0.mp4`, are
+    read from it ("prefer") or not ("ignore"), on which projects differ. max_duration_s: of a clip whose annotated
+    length exceeds it, a wrong cut, only so many seconds are used, from its start. group: what stays together in
+    protocol `cv`; dialogues of one episode share speakers and scenery.
+
+    Annotations: `emotion`, `sentiment`, `season`, `episode`, `sr_no` (not unique); `file` (the name of the clip's
+    file); where it applies, `windowed_s` (the annotated length of a clip that is used in part) and `known` (what was
+    reported of the clip).
+    """
+
+    layout: ClassVar[str] = (
+        "at any depth, each part's table and its folder of clips:\n"
+        "train_sent_emo.csv  train_splits/dia<n>_utt<n>.mp4\n"
+        "dev_sent_emo.csv    dev_splits_complete/dia<n>_utt<n>.mp4\n"
+        "test_sent_emo.csv   output_repeated_splits_test/dia<n>_utt<n>.mp4"
+    )
+    obtain: ClassVar[str] = (
+        "The tables are data/MELD of https://github.com/declare-lab/MELD, whose README says where MELD.Raw.tar.gz "
+        "(10.9 GB) is. Unpack it, and the tars in it, and give the folder that holds both."
+    )
+    labels: ClassVar[Mapping[str, Labels]] = {
+        "emotion": _classes("emotion", EMOTIONS),
+        "sentiment": _classes("sentiment", SENTIMENTS),
+    }
+    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "emotion": _counts(
+            EMOTIONS,
+            train=(4710, 1205, 268, 683, 1743, 271, 1109),
+            valid=(470, 150, 40, 111, 163, 22, 153),
+            test=(1256, 281, 50, 208, 402, 68, 345),
+        ),
+        "sentiment": _counts(SENTIMENTS, train=(4710, 2334, 2945), valid=(470, 233, 406), test=(1256, 521, 833)),
+    }
+
+    final_videos_test: Literal["ignore", "prefer"] = "ignore"
+    max_duration_s: float = 60.0
+    group: Literal["dialogue", "episode"] = "dialogue"
+
+    def __post_init__(self) -> None:
+        for name, known in (("final_videos_test", ("ignore", "prefer")), ("group", ("dialogue", "episode"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} = {getattr(self, name)!r}: {closest(str(getattr(self, name)), known)}")
+        if not 0 < self.max_duration_s < math.inf:
+            raise InputError(f"max_duration_s = {self.max_duration_s} is not a length")
+
+    def scan(self, root: Path) -> list[Utterance]:
+        """Every row of the three tables, wherever its clip is; one InputError lists the malformed rows."""
+        listed = listing(root)
+        found = tables(listed)
+        if absent := [name for part, name in TABLES.items() if part not in found]:
+            raise InputError(f"no {', '.join(absent)} found.\n{self.missing(root)}")
+        rows = [(part, row) for part, path in found.items() for row in read(root, path)]
+        media = {part: clips(listed, part) for part in TABLES}
+        utterances = [self._utterance(row, part, media[part]) for part, row in rows]
+        if errors := [message for _, row in rows for message in row.errors]:
+            raise InputError("\n".join(errors))
+        return utterances
+
+    def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+        """`official`: the published split; `cv`: five folds by `group` over all of it.
+
+        Neither is independent of speakers, and the published test episodes are nearly all train's too (X16).
+        """
+        if protocol == "cv":
+            return in_parts(rows, [str(row.session) if self.group == "episode" else row.dialogue for row in rows])
+        if protocol != "official":
+            raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
+        parts = {name: [row for row in rows if row.split == name] for name in _SPLIT.values()}
+        if empty := [name for name, part in parts.items() if not part]:
+            raise InputError(f"protocol official needs rows of each part, there are none of {', '.join(empty)}")
+        return [fold("official", parts["train"], parts["valid"], parts["test"])]
+
+    def _utterance(self, row: Row, part: str, media: Clips) -> Utterance:
+        dialogue, turn = f"dia{whole(row, 'Dialogue_ID')}", whole(row, "Utterance_ID")
+        start_s, end_s = seconds(row, "StartTime"), seconds(row, "EndTime")
+        path = self._path(part, f"{dialogue}_utt{turn}.mp4", media)
+        labels = _annotations(row)
+        labels |= {"file": PurePosixPath(path).name, "known": KNOWN.get(f"{part}_{dialogue}_utt{turn}")}
+        until_s = self.max_duration_s if end_s - start_s > self.max_duration_s else None
+        if until_s:
+            labels["windowed_s"] = round(end_s - start_s, 6)
+        return Utterance(
+            id=f"{part}_{dialogue}_utt{turn}",
+            dialogue=f"{part}_{dialogue}",
+            turn=turn,
+            speaker=row.text("Speaker"),
+            text=row.text("Utterance"),
+            audio=Audio(path=path, end_s=until_s),
+            video=Video(path=path, end_s=until_s),
+            start_s=start_s,
+            end_s=end_s,
+            split=_SPLIT[part],
+            session=f"s{labels['season']:02}e{labels['episode']:02}",
+            labels={name: value for name, value in labels.items() if value is not None},
+        )
+
+    def _path(self, part: str, name: str, media: Clips) -> str:
+        twin = media.paths.get(f"{TWIN}{name}") if part == "test" and self.final_videos_test == "prefer" else None
+        return twin or media.path(name)
+
+
+def _annotations(row: Row) -> dict[str, Value]:
+    return {
+        "emotion": row.choice("Emotion", {name: name for name in EMOTIONS}),
+        "sentiment": row.choice("Sentiment", {name: name for name in SENTIMENTS}),
+        "season": whole(row, "Season"),
+        "episode": whole(row, "Episode"),
+        "sr_no": whole(row, "Sr No."),
+    }
