@@ -45,6 +45,18 @@ extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROO
 plan: $(READY) ## what extract would compute, with time and disk: DATASET=iemocap
 	$(AFFECTORY) plan $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY))
 
+.PHONY: doctor
+doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]
+	$(AFFECTORY) doctor $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(MODALITY),--modality $(MODALITY)) $(if $(WORKERS),--workers $(WORKERS))
+
+.PHONY: fetch
+fetch: $(READY) ## download a corpus, or say where to ask for it: DATASET=meld [ROOT=]
+	$(AFFECTORY) fetch $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)")
+
+.PHONY: init-table
+init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clips
+	$(AFFECTORY) init-table "$(DIR)"
+
 .PHONY: train
 train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=] [PROTOCOL=] [SEED=]
 	$(AFFECTORY) train $(OPTIONS) --model $(MODEL) $(if $(SEED),--seed $(SEED))

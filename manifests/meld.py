@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from manifests._cells import Row
 from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables, whole
 from pipeline.errors import InputError, closest
-from pipeline.reader import Fold, Labels, Reader, fold, in_parts
+from pipeline.reader import Download, Fold, Labels, Reader, fold, in_parts
 from pipeline.utterance import Audio, Utterance, Value, Video
 
 EMOTIONS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -37,6 +37,15 @@ def _counts(classes: tuple[str, ...], **parts: tuple[int, ...]) -> dict[str, int
     totals = (sum(column) for column in zip(*parts.values(), strict=True))
     within = {f"{part}/{name}": count for part, row in parts.items() for name, count in zip(classes, row, strict=True)}
     return {**dict(zip(classes, totals, strict=True)), **{part: sum(row) for part, row in parts.items()}, **within}
+
+
+# Pinned, so that a later edit of the tables makes no other corpus.
+_GIT = "https://raw.githubusercontent.com/declare-lab/MELD/2d2011b409d3ca2d7e94460cd007d434b1d0a102/"
+
+
+def _table(part: str, size: int, sha256: str) -> Download:
+    name = f"data/MELD/{part}_sent_emo.csv"
+    return Download(url=_GIT + name, name=name, bytes=size, sha256=sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +73,8 @@ class Meld(Reader):
         "test_sent_emo.csv   output_repeated_splits_test/dia<n>_utt<n>.mp4"
     )
     obtain: ClassVar[str] = (
-        "The tables are data/MELD of https://github.com/declare-lab/MELD, whose README says where MELD.Raw.tar.gz "
-        "(10.9 GB) is. Unpack it, and the tars in it, and give the folder that holds both."
+        "`make fetch DATASET=meld` gets it: the tables of https://github.com/declare-lab/MELD and MELD.Raw.tar.gz "
+        "(10.9 GB). Of a copy of your own, unpack the tar and the tars in it, and give the folder that holds all of it."
     )
     labels: ClassVar[Mapping[str, Labels]] = {
         "emotion": _classes("emotion", EMOTIONS),
@@ -80,6 +89,20 @@ class Meld(Reader):
         ),
         "sentiment": _counts(SENTIMENTS, train=(4710, 2334, 2945), valid=(470, 233, 406), test=(1256, 521, 833)),
     }
+
+    downloads: ClassVar[Sequence[Download]] = (
+        _table("train", 1_119_290, "d2fa2d6529cf03cac2989efec05c9b27d8fd2f4c8fc5974c7ae88aa537fa02db"),
+        _table("dev", 121_640, "2e89c6f8aa182d6f62f8c6331aece905ac7273ca4999660bfb5213e1d0370c1c"),
+        _table("test", 294_526, "8d37103938f7067600839fe29d5a114a6cd1bcdafb75bec101e06464c5006888"),
+        Download(
+            url="https://huggingface.co/datasets/declare-lab/MELD/resolve/main/MELD.Raw.tar.gz",
+            name="MELD.Raw.tar.gz",
+            bytes=10_878_146_150,
+            sha256="a56b4407d574195cbce470d86f9c9d72fcfea59b0e34502ecd4babee4a5c613e",
+            unpacked=13_000_000_000,
+            nested=("train.tar.gz", "dev.tar.gz", "test.tar.gz"),
+        ),
+    )
 
     final_videos_test: Literal["ignore", "prefer"] = "ignore"
     max_duration_s: float = 60.0

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from pipeline import cli_corpus
+from pipeline.arguments import (
+    Dataset,
+    Features,
+    Gpus,
+    Json,
+    Modality,
+    Models,
+    NoExtract,
+    Protocol,
+    Root,
+    Scheduler,
+    Seed,
+    Set,
+    Workers,
+    tell,
+)
+from pipeline.arguments import options as options_of
 from pipeline.errors import INTERRUPTED, TOO_MANY_FAILED, AffectoryError, SpaceError
 from pipeline.home import Home
 from pipeline.progress import console
-from pipeline.session import Options
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 
-Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
-Root = Annotated[str, typer.Option(help="Where the corpus lies; else <DATASET>_ROOT, else what the recipe says.")]
-Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
-Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
-Protocol = Annotated[str, typer.Option(help="official, cv or own; else what the recipe says.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one a core; 0 runs in this one.")]
-Scheduler = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://host:8786.")]
-Gpus = Annotated[int, typer.Option(min=0, help="GPU workers beside the CPU ones; needs dask-cuda.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides the recipe: table.key=value; may be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Models = Annotated[list[str], typer.Option(help="A model in models/; may be repeated.")]
-Seed = Annotated[int, typer.Option(help="Of weights and of shuffling.")]
-NoExtract = Annotated[bool, typer.Option("--no-extract", help="Refuse instead of extracting what is missing.")]
+app.add_typer(cli_corpus.commands)
 
 
 @app.callback()
@@ -59,11 +63,11 @@ def extract(
     """
     from pipeline import session
 
-    options = _options(dataset, root, modality, features, protocol, workers, scheduler, gpus, change)
+    options = options_of(dataset, root, modality, features, protocol, workers, scheduler, gpus, change)
     home = Home()
     log = home.log_to_file("extract", dataset)
     answer, failed = session.extract(home, options)
-    _answer(answer, as_json, f"Log: {log}")
+    tell(answer, as_json, f"Log: {log}")
     if failed:
         raise typer.Exit(TOO_MANY_FAILED)
 
@@ -85,10 +89,10 @@ def plan(
     from pipeline import session
     from pipeline.progress import plan_table
 
-    answer = session.plan(Home(), _options(dataset, root, modality, features, protocol, None, "", 0, change))
+    answer = session.plan(Home(), options_of(dataset, root, modality, features, protocol, None, "", 0, change))
     if not as_json:
         console.print(plan_table(answer))
-    _answer(answer, as_json, "")
+    tell(answer, as_json, "")
 
 
 @app.command()
@@ -114,9 +118,9 @@ def train(
     home = Home()
     dataset, root, change = _or_last(home, dataset, root, change)
     log = home.log_to_file("train", dataset)
-    options = _options(dataset, root, "", None, protocol, workers, scheduler, gpus, change)
+    options = options_of(dataset, root, "", None, protocol, workers, scheduler, gpus, change)
     answer = training.train(home, options, model, seed, extract=not no_extract)
-    _answer({"models": answer} if len(model) > 1 else answer[0], as_json, f"Log: {log}")
+    tell({"models": answer} if len(model) > 1 else answer[0], as_json, f"Log: {log}")
 
 
 @app.command()
@@ -135,9 +139,9 @@ def report(
 
     home = Home()
     dataset, root, change = _or_last(home, dataset, root, change)
-    options = _options(dataset, root, "", None, protocol, None, "", 0, change)
+    options = options_of(dataset, root, "", None, protocol, None, "", 0, change)
     answer = reports.write(home, options)
-    _answer(answer, as_json, f"Report: {answer['report']}")
+    tell(answer, as_json, f"Report: {answer['report']}")
 
 
 def _or_last(home: Home, dataset: str, root: str, change: list[str] | None) -> tuple[str, str, list[str]]:
@@ -147,37 +151,6 @@ def _or_last(home: Home, dataset: str, root: str, change: list[str] | None) -> t
     dataset, last_root, last_changes = home.last()
     console.print(f"Dataset: {dataset}, the one extracted last.")
     return dataset, root or last_root, [*last_changes, *(change or [])]
-
-
-def _options(
-    dataset: str,
-    root: str,
-    modality: str,
-    features: list[str] | None,
-    protocol: str,
-    workers: int | None,
-    scheduler: str,
-    gpus: int,
-    change: list[str] | None,
-) -> Options:
-    return Options(
-        dataset=dataset,
-        root=root,
-        modality=modality,
-        features=tuple(features or ()),
-        protocol=protocol,
-        workers=workers,
-        scheduler=scheduler,
-        gpus=gpus,
-        changes=tuple(change or ()),
-    )
-
-
-def _answer(answer: Any, as_json: bool, line: str) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(answer) + "\n")
-    elif line:
-        console.print(line)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -93,6 +93,9 @@ def _stored_spec(run: Run, store: Store) -> Spec:
 def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], knobs: Knobs) -> None:
     """Runs the stages that stand on raw `kind` over the rows they still miss."""
     mine = [work for work in works if kind in work.run.node.inputs]
+    for work in mine:
+        for name, reason in job.unreadable.items():
+            work.tracks.setdefault(name, Track.failed(reason))
     rows = [row for row in job.rows if any(row.id not in work.tracks for work in mine)]
     wanted = [[(w.run.node.digest, w.run.node.stage) for w in mine if row.id not in w.tracks] for row in rows]
     for row, found in decoded(kind, rows, job.root, wanted):

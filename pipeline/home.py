@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 
+STREAMS = "streams.sqlite"
+"""Where the doctor remembers what it found in media files."""
 LEFTOVER_S = 7 * 86_400.0
 """How old a half-written file must be before it is taken for what a killed run left."""
 
@@ -26,6 +28,7 @@ class Home:
         self.memory = self.cache / "digests.sqlite"
         self.runs = self.root / "runs"
         self.reports = self.root / "reports"
+        self.doctor = self.root / "doctor"
 
     def remember(self, dataset: str, root: str, changes: Sequence[str]) -> None:
         """Notes what was extracted last, for a `train` that names no dataset."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.keys import digest
+from pipeline.outcome import Reason
 from pipeline.reader import Label
 from pipeline.recipe import Node
 from pipeline.stage import Modality, Target
@@ -50,12 +51,16 @@ class Run:
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """One shard of one modality: decoded once, through all its stages."""
+    """One shard of one modality: decoded once, through all its stages.
+
+    unreadable: the reason of each utterance whose file the doctor found to give nothing whatever part of it is read.
+    """
 
     modality: Modality
     root: Path
     rows: tuple[Utterance, ...]
     runs: tuple[Run, ...]
+    unreadable: Mapping[str, Reason] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -21,14 +21,13 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.columns import Rows
 from pipeline.dataset import Batch, Batches, Dataset
 from pipeline.errors import InputError
 from pipeline.modelfile import load_weights, publish, save_weights
+from pipeline.objective import Objective
 from pipeline.settings import TrainConfig
-from pipeline.stage import Target
 
 LAST, BEST, EPOCHS = "last.ckpt", "best.safetensors", "epochs.csv"
 
@@ -43,40 +42,6 @@ def pick(device: str) -> str:
     if device == "cuda" and not found:
         raise InputError("device = cuda, but torch finds no GPU here")
     return "cuda" if found and device != "cpu" else "cpu"
-
-
-class Objective(nn.Module):
-    """The loss of a task: L1 for regression (G14), else cross-entropy, of each head for multilabel (G13).
-
-    weights: [H, K] of each head's classes (H is 1 for multiclass), or None; the loss is their weighted mean.
-    """
-
-    weights: Tensor | None
-
-    def __init__(self, target: Target, weights: Tensor | None = None) -> None:
-        super().__init__()
-        self.task = target.task
-        self.register_buffer("weights", weights, persistent=False)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits [B, outputs], labels [B] or [B, H] -> the mean loss."""
-        if self.task == "regression":
-            return functional.l1_loss(logits.squeeze(-1), labels)
-        heads = labels.reshape(len(labels), -1)  # [B, H]
-        logits = logits.reshape(heads.numel(), -1)  # [B H, K]
-        losses = functional.cross_entropy(logits, heads.flatten(), reduction="none")
-        if self.weights is None:
-            return losses.mean()
-        weights = self.weights[torch.arange(heads.shape[1], device=heads.device), heads].flatten()
-        return (losses * weights).sum() / weights.sum()
-
-
-def class_weights(labels: Tensor, target: Target) -> Tensor:
-    """[H, K], the inverse frequency of each class among labels [N] or [N, H], 1 on average over the rows."""
-    classes = 2 if target.task == "multilabel" else len(target.classes)
-    heads = labels.reshape(len(labels), -1).unbind(dim=1)
-    counts = torch.stack([torch.bincount(head, minlength=classes) for head in heads])
-    return len(labels) / (classes * counts.clamp(min=1).float())
 
 
 @dataclass(frozen=True)

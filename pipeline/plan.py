@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -47,13 +48,21 @@ class Shard:
 class Planner:
     """Walks backwards from the stages asked for to what has to run.
 
-    `places` are the stages asked for, each with the scope whose rows it is for (None for all rows).
+    `places` are the stages asked for, each with the scope whose rows it is for (None for all rows). `doctored` is
+    where the doctor remembers what it found in media files, if it does.
     """
 
     def __init__(
-        self, manifest: Manifest, store: Store, target: Target, labels: Mapping[str, Label], places: Iterable[Place]
+        self,
+        manifest: Manifest,
+        store: Store,
+        target: Target,
+        labels: Mapping[str, Label],
+        places: Iterable[Place],
+        doctored: Path | None = None,
     ) -> None:
         self.manifest, self.store, self.target, self.labels = manifest, store, target, labels
+        self._doctored = doctored
         self.rows = {row.id: row for row in manifest.rows}
         self.wanted: dict[Place, set[str]] = {}
         self._rows_of: dict[tuple[str, str], list[str]] = {}
@@ -135,8 +144,18 @@ class Planner:
                 ready[node] = run
         if not ready:
             return None
-        modality = members[0][0].stage.modality
-        return ExtractJob(modality, self.manifest.root, members[0][2].rows, tuple(ready.values()))
+        modality, rows = members[0][0].stage.modality, members[0][2].rows
+        unreadable = {row.id: reason for row in rows if (reason := self._unreadable.get((modality, row.id)))}
+        return ExtractJob(modality, self.manifest.root, rows, tuple(ready.values()), unreadable)
+
+    @cached_property
+    def _unreadable(self) -> Mapping[tuple[str, str], Reason]:
+        """By modality and utterance; read where there is work, and only then."""
+        if self._doctored is None or not self._doctored.exists():
+            return {}
+        from pipeline.examine import unreadable
+
+        return unreadable(self.manifest.rows, self._doctored)
 
     def _run(self, node: Node, scope: Scope | None, shard: Shard, here: Mapping[Node, Run]) -> Run | None:
         ids = [row.id for row in shard.rows]

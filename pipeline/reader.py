@@ -40,6 +40,22 @@ class Fold:
     test: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """A file of the release that anybody may fetch: `bytes` long, with that SHA-256, put at `name` below the root.
+
+    `unpacked` is at least the bytes that an archive unpacks to, a bound; 0 for a file that is kept as it is.
+    `nested` are the file names of archives inside it, unpacked in turn, each in the folder that it stands in.
+    """
+
+    url: str
+    name: str
+    bytes: int
+    sha256: str
+    unpacked: int = 0
+    nested: tuple[str, ...] = ()
+
+
 class Reader(ABC):
     """Reads one corpus from its release on disk. Its fields are the recipe's `[dataset]` options for this reader."""
 
@@ -47,6 +63,7 @@ class Reader(ABC):
     obtain: ClassVar[str]
     labels: ClassVar[Mapping[str, Labels]]
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    downloads: ClassVar[Sequence[Download]] = ()
 
     @abstractmethod
     def scan(self, root: Path) -> list[Utterance]:

@@ -13,7 +13,7 @@ from pipeline import counts, coverage, estimate, manifest, plugins, view
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
-from pipeline.home import Home
+from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
 from pipeline.load import read_recipe
 from pipeline.plan import Planner
@@ -64,7 +64,8 @@ class Session:
         scanned = manifest.build(read.reader, read.root, home.memory)
         corpus = Corpus(read, scanned, options.protocol or read.protocol)
         places = corpus.places(options.modality or None, options.features)
-        planner = Planner(scanned, Store(home.cache), corpus.target, corpus.labels, places)
+        doctored = home.doctor / STREAMS
+        planner = Planner(scanned, Store(home.cache), corpus.target, corpus.labels, places, doctored)
         return cls(home, options, corpus, planner)
 
     def extract(self) -> Report:

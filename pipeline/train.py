@@ -19,8 +19,9 @@ from pipeline import metrics, predictions
 from pipeline.columns import Rows, View, open_view
 from pipeline.dataset import Dataset, SpeakerScale, statistics
 from pipeline.errors import InputError
-from pipeline.loop import EPOCHS, History, Job, Objective, best_epoch, class_weights, fit, pick, predict, table
+from pipeline.loop import EPOCHS, History, Job, best_epoch, fit, pick, predict, table
 from pipeline.modelfile import build, publish, save_model, standardiser
+from pipeline.objective import Objective, class_weights
 from pipeline.predictions import Part
 from pipeline.pretrain import pretrain
 from pipeline.reader import Fold, Label

@@ -15,16 +15,15 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name every torch user reads at once
 
 from pipeline.errors import InputError
+from pipeline.objective import Objective, class_weights, targets
 from pipeline.reader import Label
 from pipeline.stage import Target
 from stages._training import Training
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def learn(
     target: Target,
     training: Training,
 ) -> Learned[M]:
-    """Builds a module and trains it with AdamW on `loss_for(target)`, keeping the weights of the best epoch.
+    """Builds a module and trains it with AdamW on the task's `Objective`, keeping the weights of the best epoch.
 
     `build` makes the module, on its device, under the seed; repeats differ in the order of the rows and in dropout
     alone, so that fits on different rows keep the axes they start from (X9). `logits` maps it and B inputs to [B, K];
@@ -92,51 +91,12 @@ def reproducible(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def targets(labels: Sequence[Label], target: Target) -> Tensor:
-    """Labels as a tensor: multiclass int64 [N], multilabel int64 [N, C], regression float32 [N]."""
-    return torch.tensor(labels, dtype=torch.float32 if target.task == "regression" else torch.int64)
-
-
-def class_weights(labels: Sequence[Label], target: Target) -> Tensor:
-    """N / (classes x count of the class), as scikit-learn's "balanced": [C], or [C, 2] for multilabel.
-
-    A class without a row counts as one with a single row. Raises InputError for a regression, which has no classes.
-    """
-    if target.task == "regression":
-        raise InputError("balanced class weights make no sense for a regression")
-    known = targets(labels, target)
-    size = 2 if target.task == "multilabel" else target.outputs
-    counts = F.one_hot(known, size).sum(0).clamp(min=1)
-    return len(known) / (size * counts.float())
-
-
-def loss_for(target: Target, weights: Tensor | None = None) -> Loss:
-    """The task's loss on logits [B, K] and `targets`: a mean over rows, weighted where `weights` are given.
-
-    multiclass: cross-entropy. multilabel: cross-entropy over the two logits of each of C heads (G13). regression:
-    mean absolute error (G14).
-    """
-    if target.task == "regression":
-        return lambda logits, labels: F.l1_loss(logits[:, 0], labels)
-    if target.task == "multiclass":
-        return lambda logits, labels: F.cross_entropy(logits, labels, weights)
-    return lambda logits, labels: _pair_loss(logits, labels, weights)
-
-
 def rate_factor(warmup: float | None, steps: int) -> Callable[[int], float]:
     """The factor on the learning rate at each step, 0 to steps - 1: see `Training.warmup`."""
     if warmup is None:
         return lambda step: 1.0
     rise = max(1, round(warmup * steps))
     return lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise))
-
-
-def _pair_loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    losses = F.cross_entropy(logits.reshape(-1, 2), labels.flatten(), reduction="none")  # [B, 2C] -> [B x C]
-    if weights is None:
-        return losses.mean()
-    chosen = weights.expand(len(labels), -1, -1).gather(2, labels[:, :, None]).flatten()  # [B x C]
-    return (losses * chosen).sum() / chosen.sum()
 
 
 def _run(
@@ -153,8 +113,8 @@ def _run(
         module = build()
         torch.manual_seed(seed)
         device = next(module.parameters()).device
-        weights = class_weights(train.labels, target).to(device) if training.balanced else None
-        epochs = _Epochs(module, logits, loss_for(target, weights), target, replace(training, seed=seed))
+        weights = class_weights(targets(train.labels, target), target) if training.balanced else None
+        epochs = _Epochs(module, logits, Objective(target, weights).to(device), target, replace(training, seed=seed))
         train_losses, valid_losses = epochs.run(train, valid)
     best = valid_losses.index(min(valid_losses)) if valid_losses else len(train_losses) - 1
     log = {
@@ -171,7 +131,7 @@ class _Epochs(Generic[M, T]):
     """The epochs of one run; leaves the module with its best weights."""
 
     def __init__(
-        self, module: M, logits: Callable[[M, list[T]], Tensor], loss: Loss, target: Target, training: Training
+        self, module: M, logits: Callable[[M, list[T]], Tensor], loss: Objective, target: Target, training: Training
     ) -> None:
         self.module, self.logits, self.loss = module, logits, loss
         self.target, self.training = target, training

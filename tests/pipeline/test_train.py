@@ -18,7 +18,7 @@ from pipeline.align import Align
 from pipeline.columns import open_view, write_column
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.loop import Objective, class_weights, predict
+from pipeline.loop import predict
 from pipeline.metrics import evaluate, prior
 from pipeline.modelfile import load_model
 from pipeline.reader import Fold
@@ -418,33 +418,6 @@ def test_no_checkpoint_needs_pickle_to_be_read(request_of, monkeypatch, tmp_path
 
 
 # --- losses, pretraining, standardisation ----------------------------------------------------------------------
-
-
-def test_class_weights_make_each_class_count_alike():
-    labels = torch.tensor([0, 0, 0, 1])
-    found = class_weights(labels, Target("multiclass", ("a", "b")))
-    assert torch.allclose(found, torch.tensor([[4 / 6, 4 / 2]]))
-    batch, logits = torch.tensor([1, 0, 1, 1]), torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    loss = Objective(Target("multiclass", ("a", "b")), found)(logits, batch)  # the weights of this batch are not 1
-    assert torch.allclose(loss, nn.functional.cross_entropy(logits, batch, weight=found[0]))
-
-
-def test_class_weights_of_a_multilabel_target_are_of_each_head():
-    labels, heads = torch.tensor([[0, 1], [0, 0], [1, 1], [0, 1]]), Target("multilabel", ("x", "y"))
-    found = class_weights(labels, heads)
-    assert torch.allclose(found, torch.tensor([[4 / 6, 2.0], [2.0, 4 / 6]]))
-    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
-    each = nn.functional.cross_entropy(logits.view(-1, 2), labels.view(-1), reduction="none").view(4, 2)
-    weight = torch.stack([found[h][labels[:, h]] for h in range(2)], dim=1)
-    assert torch.allclose(Objective(heads, found)(logits, labels), (each * weight).sum() / weight.sum())
-
-
-def test_the_loss_is_l1_for_numbers_and_cross_entropy_over_all_heads_for_multilabel():
-    number = Objective(Target("regression", ()))
-    assert number(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0])).item() == 1.5
-    logits, labels = torch.randn(3, 8), torch.randint(0, 2, (3, 4))
-    expected = nn.functional.cross_entropy(logits.view(12, 2), labels.view(12))
-    assert torch.allclose(Objective(Target("multilabel", tuple("abcd")))(logits, labels), expected)
 
 
 def test_class_weights_change_the_model(request_of, tmp_path):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
-from pipeline.reader import Label
+from pipeline.objective import Objective, targets
 from pipeline.stage import Target
-from stages._fit import Examples, Learned, class_weights, learn, loss_for, rate_factor, reproducible, targets
+from stages._fit import Examples, Learned, learn, rate_factor, reproducible
 from stages._training import Training
 
 THREE = Target("multiclass", ("a", "b", "c"))
@@ -90,7 +90,7 @@ def test_the_weights_of_the_best_epoch_are_kept_and_patience_ends_the_training()
     assert learned.log["best_epoch"] == 0
     assert len(learned.log["valid_loss"]) == 3
     with torch.no_grad():
-        again = loss_for(THREE)(logits(learned.module, list(wrong.inputs)), targets(wrong.labels, THREE))
+        again = Objective(THREE)(logits(learned.module, list(wrong.inputs)), targets(wrong.labels, THREE))
     assert again.item() == pytest.approx(learned.valid_loss)
 
 
@@ -157,56 +157,6 @@ def test_a_loss_that_is_not_finite_is_an_input_error_that_names_the_learning_rat
     broken = Examples([torch.full((3,), torch.inf)], [0])
     with pytest.raises(InputError, match="learning_rate 0.05"):
         learn(lambda: nn.Linear(3, 3), logits, broken, rows(2), THREE, training())
-
-
-def test_multiclass_loss_is_the_mean_negative_log_likelihood() -> None:
-    values = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    likelihood = values.softmax(1)
-    expected = -(likelihood[0, 0].log() + likelihood[1, 2].log()) / 2
-    assert loss_for(THREE)(values, targets([0, 2], THREE)).item() == pytest.approx(expected.item())
-
-
-def test_multilabel_loss_is_the_mean_over_heads_of_two_logits_each() -> None:
-    values = torch.tensor([[1.0, -1.0, 0.5, 2.0]])  # head a: 1, -1; head b: 0.5, 2
-    off, on = torch.tensor([1.0, -1.0]).softmax(0)[0].log(), torch.tensor([0.5, 2.0]).softmax(0)[1].log()
-    assert loss_for(PAIRS)(values, targets([(0, 1)], PAIRS)).item() == pytest.approx((-(off + on) / 2).item())
-
-
-def test_regression_loss_is_the_mean_absolute_error() -> None:
-    values = torch.tensor([[1.0], [-2.0]])
-    assert loss_for(NUMBER)(values, targets([0.5, 1], NUMBER)).item() == pytest.approx((0.5 + 3) / 2)
-
-
-@pytest.mark.parametrize(
-    ("target", "labels", "expected"),
-    [
-        (THREE, [0, 0, 0, 1], [4 / 9, 4 / 3, 4 / 3]),
-        (PAIRS, [(1, 0), (0, 0), (0, 0), (0, 0)], [[4 / 6, 4 / 2], [4 / 8, 4 / 2]]),
-    ],
-)
-def test_balanced_weights_are_inverse_to_the_counts_and_a_class_without_rows_counts_as_one(
-    target: Target, labels: list[Label], expected: list[float]
-) -> None:
-    assert torch.allclose(class_weights(labels, target), torch.tensor(expected))
-
-
-def test_weighted_losses_weigh_each_row_by_its_class() -> None:
-    values = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    single = [loss_for(THREE)(values[[row]], targets([row], THREE)).item() for row in (0, 1)]
-    weighted = loss_for(THREE, torch.tensor([1.0, 3.0, 1.0]))(values, targets([0, 1], THREE))
-    assert weighted.item() == pytest.approx((single[0] + 3 * single[1]) / 4)
-
-
-def test_weighted_multilabel_loss_weighs_each_head_by_its_own_class() -> None:
-    values = torch.tensor([[1.0, -1.0, 0.5, 2.0]])
-    heads = [-pair.softmax(0)[y].log().item() for pair, y in zip(values.reshape(2, 2), (0, 1), strict=True)]
-    weighted = loss_for(PAIRS, torch.tensor([[2.0, 9.0], [9.0, 1.0]]))(values, targets([(0, 1)], PAIRS))
-    assert weighted.item() == pytest.approx((2 * heads[0] + heads[1]) / 3)
-
-
-def test_balanced_weights_of_a_regression_are_an_input_error() -> None:
-    with pytest.raises(InputError, match="regression"):
-        class_weights([0.5], NUMBER)
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_a_last_small_step() -> None:

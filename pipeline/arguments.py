@@ -1,0 +1,59 @@
+"""The options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.progress import console
+from pipeline.session import Options
+
+Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
+Root = Annotated[str, typer.Option(help="Where the corpus lies; else <DATASET>_ROOT, else what the recipe says.")]
+Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
+Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
+Protocol = Annotated[str, typer.Option(help="official, cv or own; else what the recipe says.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one a core; 0 runs in this one.")]
+Scheduler = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://host:8786.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPU workers beside the CPU ones; needs dask-cuda.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides the recipe: table.key=value; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Models = Annotated[list[str], typer.Option(help="A model in models/; may be repeated.")]
+Seed = Annotated[int, typer.Option(help="Of weights and of shuffling.")]
+NoExtract = Annotated[bool, typer.Option("--no-extract", help="Refuse instead of extracting what is missing.")]
+
+
+def options(
+    dataset: str,
+    root: str,
+    modality: str,
+    features: list[str] | None,
+    protocol: str,
+    workers: int | None,
+    scheduler: str,
+    gpus: int,
+    change: list[str] | None,
+) -> Options:
+    """The options of a session."""
+    return Options(
+        dataset=dataset,
+        root=root,
+        modality=modality,
+        features=tuple(features or ()),
+        protocol=protocol,
+        workers=workers,
+        scheduler=scheduler,
+        gpus=gpus,
+        changes=tuple(change or ()),
+    )
+
+
+def tell(answer: Any, as_json: bool, line: str) -> None:
+    """The answer as one JSON object on standard output, or a line on standard error."""
+    if as_json:
+        sys.stdout.write(json.dumps(answer) + "\n")
+    elif line:
+        console.print(line)

@@ -1,0 +1,209 @@
+"""Downloads one file over HTTPS: goes on where it broke off, tries again, and checks what came."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import IO, Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from pipeline.errors import RemoteError
+from pipeline.reader import Download
+
+BLOCK = 2**20
+TIMEOUT_S = 30.0
+WAITS_S = (1.0, 2.0, 4.0, 8.0)
+"""Before each new try of a server that failed without giving anything since the last."""
+
+_HERE = ("127.0.0.1", "localhost", "::1")
+_PASSING = (408, 425, 429)
+
+Show = Callable[[int], None]
+
+
+def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
+    """Downloads one file to `path`, going on with `<path>.part` where there is one; `show` gets the bytes so far.
+
+    The file appears at `path` when its size and SHA-256 are right. Raises RemoteError otherwise; what came is kept
+    unless it is known to be wrong.
+    """
+    _check_url(item.url, item.url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _Part(path, show) as part:
+        resumed = part.size > 0
+        _complete(item, part)
+        if resumed and part.digest() != item.sha256:
+            part.restart()
+            _complete(item, part)
+        found = part.digest()
+        if found != item.sha256:
+            part.remove()
+            raise RemoteError(f"{item.url} is not the file expected: SHA-256 {found}, not {item.sha256}")
+        part.finish(path)
+
+
+class _Part:
+    """The first bytes of a file, `<name>.part`, their digest, and the version (`tag`) that the server said they're of.
+
+    A context manager, so that the file is closed.
+    """
+
+    def __init__(self, path: Path, show: Show) -> None:
+        self._path, self._tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
+        self._show = show
+        self._file: IO[bytes] = self._path.open("a+b")
+        self._hash, self.size = hashlib.sha256(), 0
+        self._file.seek(0)
+        while block := self._file.read(BLOCK):
+            self._count(block)
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @property
+    def tag(self) -> str:
+        return self._tag.read_text(encoding="latin-1").strip() if self._tag.exists() else ""
+
+    def write(self, block: bytes) -> None:
+        self._file.write(block)
+        self._count(block)
+
+    def restart(self, tag: str = "") -> None:
+        self._file.truncate(0)
+        self._tag.write_text(tag, encoding="latin-1")
+        self._hash, self.size = hashlib.sha256(), 0
+        self._show(0)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def finish(self, path: Path) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._path.replace(path)
+        self._tag.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self._path.unlink()
+        self._tag.unlink(missing_ok=True)
+
+    def _count(self, block: bytes) -> None:
+        self._hash.update(block)
+        self.size += len(block)
+        self._show(self.size)
+
+
+class _PassingError(Exception):
+    """A failure that may not come again."""
+
+
+def _complete(item: Download, part: _Part) -> None:
+    """Tries until the part has its full size, as long as each try gets further or is among the first few."""
+    failed, furthest = 0, part.size
+    while part.size != item.bytes:
+        try:
+            _try(item, part)
+        except _PassingError as error:
+            failed = 0 if part.size > furthest else failed + 1
+            furthest = max(furthest, part.size)
+            if failed > len(WAITS_S):
+                raise RemoteError(f"{item.url}: {error}, {failed} times; the same command goes on from here") from error
+            time.sleep(WAITS_S[max(failed - 1, 0)])
+
+
+def _try(item: Download, part: _Part) -> None:
+    """Asks for what the part lacks and takes what comes. Raises _PassingError where that isn't all of it."""
+    if part.size > item.bytes:
+        part.restart()
+    with _open(item, part) as response:
+        _check_size(item, response)
+        if response.status != 206:
+            part.restart(_tag(response))
+        elif _start(response) != part.size:
+            part.restart()
+            raise _PassingError("the server gave another part of the file than was asked for")
+        while block := _read(response):
+            if part.size + len(block) > item.bytes:
+                part.remove()
+                raise RemoteError(f"{item.url} is longer than the {item.bytes} bytes expected")
+            part.write(block)
+    if part.size < item.bytes:
+        raise _PassingError(f"the connection ended after {part.size} of {item.bytes} bytes")
+
+
+def _open(item: Download, part: _Part) -> HTTPResponse:
+    headers = {"User-Agent": "affectory"}
+    if part.size:
+        headers |= {"Range": f"bytes={part.size}-"} | ({"If-Range": part.tag} if part.tag else {})
+    request = Request(item.url, headers=headers)  # noqa: S310 - _check_url saw it
+    try:
+        response: HTTPResponse = build_opener(_Redirect).open(request, timeout=TIMEOUT_S)
+        return response
+    except HTTPError as error:
+        error.close()
+        if error.code == 416:
+            part.restart()
+        elif error.code not in _PASSING and error.code < 500:
+            raise RemoteError(f"{item.url}: {error}") from error
+        raise _PassingError(str(error)) from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise _PassingError(str(error) or type(error).__name__) from error
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read1(BLOCK)
+    except (OSError, HTTPException) as error:
+        raise _PassingError(str(error) or type(error).__name__) from error
+
+
+def _tag(response: HTTPResponse) -> str:
+    """What names this version of the file in If-Range: a strong ETag, else the date."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def _check_size(item: Download, response: HTTPResponse) -> None:
+    """Raises RemoteError where the server says that the whole file has another size than expected."""
+    if response.status == 206:
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+    else:
+        size = response.headers.get("Content-Length", "")
+    if size.isdecimal() and int(size) != item.bytes:
+        raise RemoteError(f"{item.url} has {size} bytes, not the {item.bytes} expected")
+
+
+def _start(response: HTTPResponse) -> int | None:
+    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
+
+
+class _Redirect(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        try:
+            _check_url(newurl, req.full_url)
+        except RemoteError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_url(url: str, origin: str) -> None:
+    """Raises RemoteError unless it is https, or http on this machine; only this machine redirects to itself."""
+    target = urlsplit(url)
+    if target.scheme == "https":
+        return
+    if target.scheme != "http" or target.hostname not in _HERE or urlsplit(origin).hostname not in _HERE:
+        raise RemoteError(f"{url} is not https")
