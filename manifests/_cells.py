@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, closest
 from pipeline.utterance import Audio, Utterance, Value, Video
+
+_WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 
 MODALITIES = ("text", "audio", "video")
 
@@ -112,6 +115,15 @@ def is_number(cell: str) -> bool:
         return math.isfinite(float(cell))
     except ValueError:
         return False
+
+
+def whole(row: Row, name: str) -> int:
+    """The number in a cell; one that isn't there counts as wrong, and as 0."""
+    cell = row.cells.get(name, "").strip()
+    if not _WHOLE.fullmatch(cell):
+        row.wrong(f"{name} = {cell!r} is not a whole number from 0")
+        return 0
+    return int(cell)
 
 
 def read(file: Path) -> Cells:

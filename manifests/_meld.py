@@ -44,7 +44,6 @@ _COLUMNS = (
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"),
     *("Season", "Episode", "StartTime", "EndTime"),
 )
-_WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 _FOLLOWED = {*TABLES.values(), *FOLDERS.values()}
 _TIME = re.compile(r"(\d{1,2}):(\d\d):(\d\d),(\d{1,6})", re.ASCII)
 
@@ -142,15 +141,6 @@ def read(root: Path, path: PurePosixPath) -> list[Row]:
     if wrong:
         raise InputError("\n".join(wrong))
     return [Row(root, at, dict(zip(columns, row, strict=True))) for at, row in cells]
-
-
-def whole(row: Row, name: str) -> int:
-    """The number in a cell; one that isn't there counts as wrong, and as 0."""
-    cell = row.cells[name].strip()
-    if not _WHOLE.fullmatch(cell):
-        row.wrong(f"{name} = {row.cells[name]!r} is not a whole number from 0")
-        return 0
-    return int(cell)
 
 
 def seconds(row: Row, name: str) -> float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from manifests._cells import Row
-from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables, whole
+from manifests._cells import Row, whole
+from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables
 from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Fold, Labels, Reader, fold, in_parts
 from pipeline.utterance import Audio, Utterance, Value, Video

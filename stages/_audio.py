@@ -156,7 +156,7 @@ def _with_ffmpeg(source: Audio, file: FileIO, head: bytes) -> Waveform:
             return _Stream(container).read(source)
     except av.error.FFmpegError as error:
         media = head[:4] in _MEDIA or head[4:8] in _MEDIA_AT_4
-        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, str(error)) from error
+        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
 
 
 def _nameless(file: FileIO) -> Any:

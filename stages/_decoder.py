@@ -246,6 +246,6 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         raise Unreadable(Reason.NOT_MEDIA, "a directory") from None
     except av.error.FFmpegError as error:
         media = head[:4] in _MEDIA or head[4:8] in _MEDIA_AT_4
-        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, str(error)) from error
+        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
     except OSError as error:
         raise Unreadable(Reason.IO_ERROR, str(error)) from error

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import AutoModel, RobertaConfig
 
 from pipeline.align import Align
 from pipeline.columns import open_view, write_column
 from pipeline.dataset import Dataset
-from pipeline.stage import Frames, Item, Stage, Target, Track
+from pipeline.stage import Frames, Item, Stage, Target, Track, Waveform
+from stages.audio_opensmile import AudioOpensmile
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
 from tests.small import Small
@@ -93,6 +95,33 @@ def nothing_to_do(place: Path) -> None:
     )
 
 
+def rates() -> None:
+    """Seconds of one core for an utterance of 4 s in the papers' settings, random weights, without decoding."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (64, 224, 224, 3), np.uint8)
+    sound = Waveform((rng.normal(size=64000) * 0.1).astype(np.float32), 16000)
+    tokens = torch.randint(5, 1000, (16, 20))
+    large = RobertaConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+    encoder = AutoModel.from_config(large).eval()
+    work: dict[str, Callable[[], object]] = {
+        "30 frames through ResNet-50": _one(
+            VisualResnet50(weights="random"), "video", Frames(frames[:30], np.arange(30) / 15)
+        ),
+        "3D-CNN": _one(VisualCnn3d(weights="random"), "video", Frames(frames[:, ::2, ::2].copy(), np.arange(64) / 15)),
+        "openSMILE IS10": _one(AudioOpensmile(feature_set="IS10", level="functionals"), "audio", sound),
+        "RoBERTa-large, 20 tokens, of 16": torch.no_grad()(lambda: encoder(tokens)),
+    }
+    for name, run in work.items():
+        run()
+        per = statistics.median(_seconds(run) for _ in range(TURNS)) / (16 if "of 16" in name else 1)
+        sys.stdout.write(f"{name:<58} {per:7.3f} s an utterance\n")
+
+
+def _one(stage: Stage, kind: str, value: object) -> Callable[[], object]:
+    loaded = stage.load("cpu")
+    return lambda: stage.transform(loaded, None, [Item("one", {kind: value})])
+
+
 def scan(kit: Path) -> None:
     """A scan of MELD's three tables, 13,708 rows, against only parsing their CSV."""
     from manifests.meld import Meld
@@ -111,6 +140,7 @@ def main() -> None:
     sys.stdout.write(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     batches(VisualResnet50(frames=8, size=96, weights="random"), 8, 96)
     batches(VisualCnn3d(clips=1, size=64, weights="random"), 16, 64)
+    rates()
     with tempfile.TemporaryDirectory() as place:
         shuffled_epoch(Path(place))
         nothing_to_do(Path(place))

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from manifests._sentiment import published
 from pipeline import manifest
 from pipeline.errors import InputError
 from pipeline.plugins import find, names
@@ -71,10 +72,55 @@ def _meld(root: Path, demo: Path) -> Path:
     return root
 
 
+def _videos(corpus: str) -> list[str]:
+    """Five videos of each part of the published split."""
+    parts = published(corpus)
+    return [name for part in ("train", "valid", "test") for name in [v for v, p in parts.items() if p == part][:5]]
+
+
+def _touched(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def _mosi(root: Path, demo: Path) -> Path:
+    (root / "Raw/Transcript/Segmented").mkdir(parents=True)
+    (root / "Labels").mkdir()
+    labels = []
+    for video in _videos("mosi"):
+        lines = "".join(f"{n}_DELIM_WORDS {n}\n" for n in range(1, 4))
+        (root / f"Raw/Transcript/Segmented/{video}.annotprocessed").write_text(lines)
+        labels += [f"{n},{n + 0.9},{video},{n},{n - 2.2:.1f}\n" for n in range(1, 4)]
+        for n in range(1, 4):
+            sound, film = f"Raw/Audio/WAV_16000/Segmented/{video}_{n}.wav", f"Raw/Video/Segmented/{video}_{n}.mp4"
+            _touched(root, sound, film)
+    (root / "Labels/OpinionLevelSentiment.csv").write_text("".join(labels))
+    return root
+
+
+def _mosei(root: Path, demo: Path) -> Path:
+    emotions = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
+    columns = ("Input.VIDEO_ID", "Input.CLIP", "WorkerId", "Answer.sentiment", *(f"Answer.{name}" for name in emotions))
+    answers = [",".join(columns)]
+    (root / "Raw/Transcript/Segmented/Combined").mkdir(parents=True)
+    for video in _videos("mosei"):
+        lines = "".join(f"{video}___{n}___{n}.0___{n}.9___words {n}\n" for n in range(3))
+        (root / f"Raw/Transcript/Segmented/Combined/{video}.txt").write_text(lines)
+        answers += [f"{video},{n},{worker},{n - 1},{n},0,0,0,0,1" for n in range(3) for worker in "AB"]
+        films = (f"Raw/Videos/Full/Combined/{video}.mp4", f"Raw/Videos/Segmented/Combined/{video}_1.mp4")
+        _touched(root, f"Raw/Audio/Full/WAV_16000/{video}.wav", *films)
+    (root / "Raw/Labels").mkdir()
+    (root / "Raw/Labels/batch.csv").write_text("\n".join(answers) + "\n")
+    return root
+
+
 CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path, Path], Path]]] = {
     "demo": ({"per_cell": 2}, _as_it_is),
     "iemocap": ({}, _as_it_is),
     "meld": ({}, _meld),
+    "mosei": ({}, _mosei),
+    "mosi": ({}, _mosi),
     "table": ({"label": "mood", "classes": ("low", "high")}, _table),
 }
 """The options of each reader, and what writes a small corpus to a root (beside a demo corpus of 60 utterances)."""

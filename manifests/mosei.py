@@ -1,0 +1,212 @@
+"""CMU-MOSEI (Zadeh et al., 2018): 3,837 videos of one speaker each, cut into sentences with sentiment and six emotions.
+
+Read from the raw release, CMU_MOSEI.zip, or from the copy that the MMSA project hands on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from statistics import fmean
+from typing import ClassVar
+
+from manifests import _mmsa
+from manifests._cells import Row, whole
+from manifests._sentiment import (
+    PROTOCOLS,
+    SEVEN,
+    check,
+    derived,
+    files,
+    folds,
+    lines,
+    places,
+    published,
+    read,
+    score,
+)
+from pipeline.errors import InputError
+from pipeline.reader import Fold, Labels, Reader
+from pipeline.utterance import Audio, Utterance, Value, Video
+
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+KNOWN = {"ZZzdvUdOTww": "text and media out of step, CMU-MultimodalSDK#278"}
+"""What is reported of a video, with where."""
+
+_TEXTS = "Transcript/Segmented/Combined"
+_CLIPS, _FILMS, _SOUNDS = "Videos/Segmented/Combined", "Videos/Full/Combined", "Audio/Full/WAV_16000"
+_NAMED = {"happy": "happiness", "sad": "sadness"}
+_ANSWERS = {name: f"Answer.{_NAMED.get(name, name)}" for name in ("sentiment", *EMOTIONS)}
+_VIDEO, _CLIP, _WORKER = "Input.VIDEO_ID", "Input.CLIP", "WorkerId"
+# The first underscores that numbers follow end the video's id, which may itself end in one.
+_LINE = re.compile(r"([^/\\\0]+?)___(\d{1,9})___([^_]+)___([^_]+)___(.*)", re.ASCII | re.DOTALL)
+
+Clip = tuple[str, int]
+
+
+def outwards(sentiment: float) -> int:
+    """-3..3 by the rule in CMU-MOSEI's own notes: to the next whole number away from zero, so that 0.2 is 1."""
+    return max(-3, min(3, math.ceil(sentiment) if sentiment > 0 else math.floor(sentiment)))
+
+
+def _emotions(row: Utterance) -> tuple[int, ...] | None:
+    values = [row.labels.get(name) for name in EMOTIONS]
+    return None if None in values else tuple(int(float(value) > 0) for value in values if value is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosei(Reader):
+    """The raw release or MMSA's copy, in the root or in a folder of it called after the corpus (MOSEI, CMU_MOSEI).
+
+    The root itself comes first, then those folders by name; in each, the raw release comes before the copy. Ids are
+    `<video>_<clip>`, clips counting from 0, with the clip's zeros as written in MMSA's copy; the dialogue is the video,
+    `turn` the clip.
+
+    Of the raw release the transcripts say which clips there are, and ratings of others are ignored. Sound is cut from
+    the whole video's wav by the transcript's times; pictures are the clip's own file, or where there is none cut from
+    the whole video by the same times. Times before 0 count as 0; a clip that has no length then is kept, and its
+    extraction fails as too short. Ratings are the means over workers, of each of whom the first rating of a clip
+    counts (files by name, then lines); the .csd of the CMU-MultimodalSDK is not read.
+
+    Annotations: `sentiment` (-3 to 3); of the raw release `happy`, `sad`, `anger`, `surprise`, `disgust`, `fear` (0 to
+    3), `raters` (how many) and, where it applies, `known` (what was reported of the video); of MMSA's copy `annotation`
+    (Negative, Neutral, Positive) and, where filled, `label_T`, `label_A`, `label_V`.
+
+    Label protocols: `sentiment` regresses it; `sentiment2` is below or above zero, zeros left out;
+    `sentiment2_nonneg` is below zero or not; `sentiment7` is rounded to -3..3, halves to the even neighbour (numpy's
+    rounding), `sentiment7_sdk` away from zero, as the corpus's own notes have it; `emotions` are those above 0.
+    """
+
+    layout: ClassVar[str] = (
+        "the raw release:\n"
+        "Raw/Transcript/Segmented/Combined/<video>.txt\n"
+        "Raw/Audio/Full/WAV_16000/<video>.wav\n"
+        "Raw/Videos/Segmented/Combined/<video>_<n>.mp4\n"
+        "Raw/Videos/Full/Combined/<video>.mp4\n"
+        "Raw/Labels/*.csv\n"
+        f"or MMSA's copy:\n{_mmsa.LAYOUT}"
+    )
+    obtain: ClassVar[str] = (
+        "The raw release is CMU_MOSEI.zip of http://immortal.multicomp.cs.cmu.edu/raw_datasets/, the copy is linked "
+        "from https://github.com/thuiar/MMSA. Give the folder that holds either, or one above it."
+    )
+    labels: ClassVar[Mapping[str, Labels]] = {
+        **PROTOCOLS,
+        "sentiment7_sdk": derived(SEVEN, outwards),
+        "emotions": Labels("multilabel", EMOTIONS, _emotions),
+    }
+    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 16326}}
+
+    def scan(self, root: Path) -> list[Utterance]:
+        """Every clip, wherever its media are; one InputError lists the malformed lines of all files."""
+        for place in places(root, "mosei"):
+            for base in (place / "Raw", place):
+                if found := files(root, base / _TEXTS, ".txt"):
+                    return self._raw(root, base, found)
+            if _mmsa.is_at(root, place):
+                return _mmsa.scan(root, place, published("mosei"))
+        raise self.missing(root)
+
+    def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+        """`official`: the published 2,249, 300 and 678 videos, of the others MMSA's part or none; `cv`: five folds by
+        video, over all videos. InputError where a part of the official split has no row.
+        """
+        return folds(rows, protocol)
+
+    def _raw(self, root: Path, base: PurePosixPath, transcripts: Sequence[PurePosixPath]) -> list[Utterance]:
+        tables = files(root, base / "Labels", ".csv")
+        if not tables:
+            raise InputError(f"no {root / base}/Labels/*.csv: they hold what each worker answered. {self.obtain}")
+        said = [_said(root, place, line) for path in transcripts for place, line in lines(root, path)]
+        answers = [row for path in tables for row in _answers(root, path)]
+        ratings = _ratings(answers)
+        cut = _names(root / base / _CLIPS)
+        utterances = [_utterance(row, base, cut, ratings) for row in said]
+        check([*said, *answers])
+        return utterances
+
+
+def _said(root: Path, place: str, line: str) -> Row:
+    """A line of a transcript, `video___clip___start___end___text`; the text may hold underscores of its own."""
+    found = _LINE.fullmatch(line)
+    names = ("video", "clip", "start", "end", "text")
+    row = Row(root, place, dict(zip(names, (cell.strip() for cell in found.groups()), strict=True)) if found else {})
+    if not found:
+        row.wrong(f"not video___clip___start___end___text: {line!r}")
+    return row
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
+
+
+def _utterance(row: Row, base: PurePosixPath, cut: set[str], ratings: Mapping[Clip, Mapping[str, Value]]) -> Utterance:
+    video, clip = row.cells.get("video", ""), int(row.cells.get("clip", 0))
+    name = f"{video}_{clip}"
+    start_s, end_s = _times(row)
+    film = Video(path=str(base / _FILMS / f"{video}.mp4"), start_s=start_s, end_s=end_s)
+    known = {"known": KNOWN[video]} if video in KNOWN else {}
+    return Utterance(
+        id=name,
+        dialogue=video,
+        turn=clip,
+        text=row.text("text"),
+        audio=Audio(path=str(base / _SOUNDS / f"{video}.wav"), start_s=start_s, end_s=end_s),
+        video=Video(path=str(base / _CLIPS / f"{name}.mp4")) if f"{name}.mp4" in cut else film,
+        start_s=start_s,
+        end_s=end_s,
+        split=published("mosei").get(video),
+        labels={**ratings.get((video, clip), {}), **known},
+    )
+
+
+def _times(row: Row) -> tuple[float, float]:
+    start_s, end_s = ((row.number(name) if row.cells else 0.0) for name in ("start", "end"))
+    if start_s is None or end_s is None:
+        if not row.errors:
+            row.wrong("no start or no end")
+        return 0.0, 0.0
+    if end_s < start_s:
+        row.wrong(f"ends at {end_s:g} s, before its start at {start_s:g} s")
+    return max(0.0, start_s), max(0.0, end_s)
+
+
+def _answers(root: Path, path: PurePosixPath) -> Iterator[Row]:
+    """The rows of a table of answers, whose rows may be shorter than its header. InputError if it is not such a one."""
+    table = csv.DictReader(io.StringIO(read(root, path), newline=""), restval="")
+    try:
+        wanted = (_VIDEO, _CLIP, _WORKER, *_ANSWERS.values())
+        if absent := [name for name in wanted if name not in (table.fieldnames or ())]:
+            raise InputError("\n".join(f"{path}:1: no column {name!r}" for name in absent))
+        for cells in table:
+            yield Row(root, f"{path}:{table.line_num}", {name: cells[name] for name in wanted})
+    except csv.Error as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+
+
+def _ratings(answers: Iterable[Row]) -> dict[Clip, dict[str, Value]]:
+    """Means over workers, by clip; a worker who left something out has no part in its mean."""
+    clips: dict[Clip, dict[str, dict[str, float | None]]] = defaultdict(dict)
+    for row in answers:
+        video, worker = row.cells[_VIDEO].strip().rpartition("/")[2], row.cells[_WORKER].strip() or row.place
+        found = {name: score(row, column, _lowest(name)) for name, column in _ANSWERS.items()}
+        clips[video, whole(row, _CLIP)].setdefault(worker, found)
+    return {clip: _means(list(workers.values())) for clip, workers in clips.items()}
+
+
+def _lowest(name: str) -> float:
+    return -3.0 if name == "sentiment" else 0.0
+
+
+def _means(workers: Sequence[Mapping[str, float | None]]) -> dict[str, Value]:
+    given = {name: [value for each in workers if (value := each[name]) is not None] for name in _ANSWERS}
+    return {**{name: fmean(values) for name, values in given.items() if values}, "raters": len(workers)}

@@ -1,0 +1,155 @@
+"""CMU-MOSI (Zadeh et al., 2016): 93 videos in which one person reviews a film, 2,199 segments with sentiment.
+
+Read from the raw release, CMU_MOSI.zip, or from the copy that the MMSA project hands on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from manifests import _mmsa
+from manifests._cells import Row, whole
+from manifests._sentiment import PROTOCOLS, check, files, folds, identifier, lines, places, published, score
+from pipeline.errors import InputError
+from pipeline.reader import Fold, Labels, Reader
+from pipeline.utterance import Audio, Utterance, Video
+
+_TEXTS, _SUFFIX, _DELIMITER = "Transcript/Segmented", ".annotprocessed", "_DELIM_"
+_LABELS = "Labels/OpinionLevelSentiment.csv"
+_COLUMNS = ("start", "end", "video", "segment", "label")
+
+Segment = tuple[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosi(Reader):
+    """The raw release or MMSA's copy, in the root or in a folder of it called after the corpus (MOSI, CMU_MOSI).
+
+    The root itself comes first, then those folders by name; in each, the raw release comes before the copy. Ids are
+    `<video>_<segment>`, segments counting from 1, and `<video>_<clip>` with the clip's zeros in MMSA's copy; the
+    dialogue is the video, `turn` the segment.
+
+    Of the raw release each segment's own wav and mp4 are used whole: the intervals of the labels do not fit them, and
+    only stand in `start_s` and `end_s`. A segment of either the transcripts or the labels is a row. Sentiment is read
+    from the CSV alone, not from the .csd of the CMU-MultimodalSDK.
+
+    Annotations: `sentiment` (mean of five raters, -3 to 3); of MMSA's copy also `annotation` (Negative, Neutral,
+    Positive) and, where filled, `label_T`, `label_A`, `label_V` (sentiment of one modality).
+
+    Label protocols: `sentiment` regresses it; `sentiment2` is below or above zero, zeros left out;
+    `sentiment2_nonneg` is below zero or not; `sentiment7` is rounded to -3..3, halves to the even neighbour (numpy's
+    rounding).
+    """
+
+    layout: ClassVar[str] = (
+        "the raw release:\n"
+        "Raw/Transcript/Segmented/<video>.annotprocessed\n"
+        "Raw/Audio/WAV_16000/Segmented/<video>_<n>.wav\n"
+        "Raw/Video/Segmented/<video>_<n>.mp4\n"
+        "Labels/OpinionLevelSentiment.csv, beside Raw or in it\n"
+        f"or MMSA's copy:\n{_mmsa.LAYOUT}"
+    )
+    obtain: ClassVar[str] = (
+        "The raw release is CMU_MOSI.zip of http://immortal.multicomp.cs.cmu.edu/raw_datasets/, the copy is linked "
+        "from https://github.com/thuiar/MMSA. Give the folder that holds either, or one above it."
+    )
+    labels: ClassVar[Mapping[str, Labels]] = PROTOCOLS
+    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 1284, "valid": 229, "test": 686}}
+
+    def scan(self, root: Path) -> list[Utterance]:
+        """Every segment, wherever its media are; one InputError lists the malformed lines of all files."""
+        for place in places(root, "mosi"):
+            for base in (place / "Raw", place):
+                if found := files(root, base / _TEXTS, _SUFFIX):
+                    return self._raw(root, base, found)
+            if _mmsa.is_at(root, place):
+                return _mmsa.scan(root, place, published("mosi"))
+        raise self.missing(root)
+
+    def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+        """`official`: the published 52, 10 and 31 videos; `cv`: five folds by video.
+
+        A video that is not among the published ones has MMSA's part, or none. InputError where a part has no row.
+        """
+        return folds(rows, protocol)
+
+    def _raw(self, root: Path, base: PurePosixPath, transcripts: Sequence[PurePosixPath]) -> list[Utterance]:
+        said = [row for path in transcripts for row in _said(root, path)]
+        rated = list(_rated(root, self._labels(root, base)))
+        texts, ratings = _by_segment(said), _by_segment(rated)
+        utterances = [_utterance(base, key, texts.get(key), ratings.get(key)) for key in sorted({*texts, *ratings})]
+        check([*said, *rated])
+        return utterances
+
+    def _labels(self, root: Path, base: PurePosixPath) -> PurePosixPath:
+        above = [base.parent] if base.name else []
+        tried = [folder / _LABELS for folder in (base, *above)]
+        for path in tried:
+            if path in files(root, path.parent, path.name):
+                return path
+        raise InputError(
+            f"no {' or '.join(str(root / path) for path in tried)}: it holds the sentiment of every segment, and some "
+            f"copies of CMU_MOSI.zip come without it (CMU-MultimodalSDK#141, #319); the .csd files are not read in its "
+            f"place. {self.obtain}"
+        )
+
+
+def _said(root: Path, path: PurePosixPath) -> Iterator[Row]:
+    """The lines of a transcript, `3_DELIM_IT WAS GOOD`; cells video, segment, text."""
+    for place, line in lines(root, path):
+        number, delimiter, text = line.partition(_DELIMITER)
+        row = Row(root, place, {"video": path.name.removesuffix(_SUFFIX), "segment": number, "text": text.strip()})
+        if not delimiter:
+            row.wrong(f"no {_DELIMITER} in {line!r}")
+        yield row
+
+
+def _rated(root: Path, path: PurePosixPath) -> Iterator[Row]:
+    for place, line in lines(root, path):
+        cells = line.split(",")
+        row = Row(root, place, dict(zip(_COLUMNS, cells, strict=False)))
+        if len(cells) != len(_COLUMNS):
+            row.wrong(f"{len(cells)} cells, not {', '.join(_COLUMNS)}")
+        yield row
+
+
+def _segment(row: Row) -> Segment:
+    return identifier(row, "video"), whole(row, "segment")
+
+
+def _by_segment(rows: Sequence[Row]) -> dict[Segment, Row]:
+    found: dict[Segment, Row] = {}
+    for row in rows:
+        key = _segment(row)
+        if key in found and not row.errors:
+            row.wrong(f"segment {key[1]} of {key[0]} stands already in {found[key].place}")
+        found.setdefault(key, row)
+    return found
+
+
+def _utterance(base: PurePosixPath, key: Segment, said: Row | None, rated: Row | None) -> Utterance:
+    video, number = key
+    name = f"{video}_{number}"
+    start_s, end_s, sentiment = _rating(rated) if rated else (None, None, None)
+    return Utterance(
+        id=name,
+        dialogue=video,
+        turn=number,
+        text=said.text("text") if said else None,
+        audio=Audio(path=str(base / "Audio/WAV_16000/Segmented" / f"{name}.wav")),
+        video=Video(path=str(base / "Video/Segmented" / f"{name}.mp4")),
+        start_s=start_s,
+        end_s=end_s,
+        split=published("mosi").get(video),
+        labels={} if sentiment is None else {"sentiment": sentiment},
+    )
+
+
+def _rating(row: Row) -> tuple[float | None, float | None, float | None]:
+    start_s, end_s = row.number("start"), row.number("end")
+    if start_s is not None and end_s is not None and end_s < start_s:
+        row.wrong(f"ends at {end_s:g} s, before its start at {start_s:g} s")
+    return start_s, end_s, score(row, "label")
