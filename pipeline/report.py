@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import breakdown, figures, probes, scores
+from pipeline import breakdown, figures, probes, remarks, scores
 from pipeline.charts import Chart, Mark, standings
 from pipeline.coverage import over_limit
 from pipeline.extracted import Extracted, costs, covered, failures, fit_curves, fits
@@ -73,6 +73,7 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
     corpus = session.corpus
     labels, label_chart = figures.labels(corpus)
     lengths, length_charts = figures.lengths(corpus)
+    noted = remarks.sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
     return environment.get_template(TEMPLATE).render(
         dataset=corpus.recipe.name,
@@ -85,7 +86,7 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         facts=figures.facts(corpus, _protocol(session)),
         summary=_summary(lines, corpus.target.task) if lines else None,
         standings=_standings(lines, corpus.target.task),
-        corpus=_present(figures.folds(corpus), label_chart, labels, figures.expected(corpus), lengths),
+        corpus=_present(figures.folds(corpus), label_chart, labels, figures.expected(corpus), lengths, noted),
         length_charts=length_charts,
         stages=figures.stages(corpus.recipe),
         fine_print=[figures.every_parameter(corpus.recipe), figures.versions(corpus.recipe)],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import counts, coverage, estimate, manifest, plugins, view
+from pipeline import counts, coverage, estimate, manifest, plugins, remarks, view
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
@@ -121,6 +121,8 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
     missing = counts.differing(session.corpus)
     if missing:
         console.print(count_table(missing))
+    if noted := remarks.said(session.corpus.manifest.rows):
+        console.print(noted)
     total = report.total()
     answer = {
         "dataset": session.corpus.recipe.name,

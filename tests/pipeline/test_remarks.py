@@ -1,0 +1,31 @@
+"""What a reader remarks of single clips is shown, and no row is left out for it."""
+
+from __future__ import annotations
+
+from pipeline.remarks import SHOWN, remarks, said, sheet
+from pipeline.utterance import Utterance
+
+
+def row(number: int, **labels: str | float) -> Utterance:
+    return Utterance(id=f"u{number}", dialogue="d", turn=number, labels=labels)
+
+
+ROWS = [row(0, emotion="joy"), row(1, windowed_s=304.9), row(2, known="no moov atom, MELD#39"), row(3, known="a, b")]
+
+
+def test_clips_used_in_part_and_clips_with_known_faults_are_told_each_with_its_words() -> None:
+    assert list(remarks(ROWS)) == [
+        ("u1", "used in part, annotated 304.9 s"),
+        ("u2", "no moov atom, MELD#39"),
+        ("u3", "a, b"),
+    ]
+    assert said(ROWS).startswith("3 clips have remarks, 1 are used in part")
+
+
+def test_a_corpus_without_remarks_says_nothing() -> None:
+    assert said(ROWS[:1]) == "" and sheet(ROWS[:1]) is None
+
+
+def test_a_long_list_is_cut_and_says_by_how_much() -> None:
+    found = sheet([row(number, known="odd") for number in range(SHOWN + 7)])
+    assert found is not None and len(found.rows) == SHOWN and found.note.startswith("7 more")
