@@ -145,5 +145,6 @@ def corpus_root(name: str, argument: str, written: str, home: Path) -> Path:
         argument or os.environ.get(f"{name.upper()}_ROOT") or os.path.expandvars(written) or str(home / "raw" / name)
     )
     if "$" in place:
-        raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus")
+        obtain = f"`affectory fetch --dataset {name}` says how to get it"
+        raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
     return Path(place).expanduser().absolute()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 
 import psutil
+import pytest
 
 from tests.pipeline.test_cache_rules import same
 
@@ -90,3 +92,26 @@ def test_an_interrupted_run_says_so_and_ends_with_130(small):
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storm", range(20))
+def test_a_kill_at_any_moment_of_driver_worker_or_both_leaves_a_cache_that_is_gone_on_from(
+    small, extracted_home, storm
+):
+    chance = random.Random(storm)
+    process = command(small)
+    time.sleep(chance.uniform(0.3, 7.0))
+    driver = psutil.Process(process.pid)
+    family = driver.children(recursive=True)
+    workers = [p for p in family if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
+    victims = chance.choice([[driver], workers[:1], [*workers[:1], driver]])
+    for victim in victims:
+        victim.kill()
+    process.communicate()
+    psutil.wait_procs(family, timeout=20)
+    small.extract()
+    expected = uninterrupted(small, extracted_home)
+    assert shapes(small.rows()) == shapes(expected)
+    assert same(frozen(small.rows()), frozen(expected))
+    assert not list((small.home / "cache").glob("corrupt/*"))
