@@ -24,11 +24,11 @@ from pipeline.errors import InputError, closest
 from pipeline.examine import Kind, Task, examined
 from pipeline.finding import GRAVITY, Code, Found, Problem, Sound, fails, problems
 from pipeline.home import STREAMS, Home
-from pipeline.load import read_recipe
+from pipeline.load import read_recipe, recipe_path
 from pipeline.manifest import Manifest
 from pipeline.outcome import Reason, Unreadable
 from pipeline.progress import console
-from pipeline.session import RECIPES, Options
+from pipeline.session import Options
 from pipeline.utterance import MISSING, Audio, Utterance, Video
 
 WORST = 10
@@ -89,7 +89,7 @@ def doctor(home: Home, options: Options, show: bool = False) -> dict[str, Any]:
 
 
 def _corpus(home: Home, options: Options) -> tuple[str, Manifest]:
-    path = Path(options.dataset) if options.dataset.endswith(".toml") else RECIPES / f"{options.dataset}.toml"
+    path = recipe_path(options.dataset)
     read = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
     return read.name, manifest.build(read.reader, read.root, home.memory)
 

@@ -19,10 +19,9 @@ from pipeline import plugins
 from pipeline.download import Show, download
 from pipeline.errors import InputError, SpaceError, closest
 from pipeline.home import Home
-from pipeline.load import corpus_root
+from pipeline.load import RECIPES, corpus_root, recipe_path
 from pipeline.progress import console
 from pipeline.reader import Download, Reader
-from pipeline.session import RECIPES
 from pipeline.unpack import unpack
 
 _DONE = ".fetched.json"
@@ -72,7 +71,7 @@ def fetch_all(items: Sequence[Download], root: Path, bars: Progress) -> list[str
 
 def _reader(dataset: str) -> tuple[type[Reader], str, str]:
     """The reader of a recipe, the recipe's name and the root written in it; the rest of the recipe isn't read."""
-    path = Path(dataset) if dataset.endswith(".toml") else RECIPES / f"{dataset}.toml"
+    path = recipe_path(dataset)
     if not path.exists():
         raise InputError(f"no recipe {path}: {closest(path.stem, [p.stem for p in RECIPES.glob('*.toml')])}")
     try:

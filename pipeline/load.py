@@ -21,6 +21,8 @@ from pipeline.recipe import Recipe
 from pipeline.scope import OWN
 from pipeline.source import Source
 
+RECIPES = Path(plugins.__file__).parents[1] / "manifests"
+
 
 class Dataset(BaseModel):
     """The `[dataset]` table; what it does not know goes to the reader."""
@@ -40,6 +42,11 @@ class Dataset(BaseModel):
         if parts == 1:
             raise ValueError("one part leaves no rows to learn from: 0 for none, else at least 2")
         return parts
+
+
+def recipe_path(dataset: str) -> Path:
+    """The file of a recipe: a path that ends in .toml, or a name in manifests/."""
+    return Path(dataset) if dataset.endswith(".toml") else RECIPES / f"{dataset}.toml"
 
 
 def read_recipe(path: Path, *, root: str = "", changes: Sequence[str] = (), memory: Path, home: Path) -> Recipe:

@@ -6,16 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import counts, coverage, estimate, manifest, plugins, remarks, view
+from pipeline import counts, coverage, estimate, manifest, remarks, view
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
 from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
-from pipeline.load import read_recipe
+from pipeline.load import read_recipe, recipe_path
 from pipeline.plan import Planner
 from pipeline.progress import Bars, console, count_table, outcome_table, reason_table
 from pipeline.recipe import Recipe
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.schedule import Workers
 
 T = TypeVar("T")
-RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Session:
 
         `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
         """
-        path = Path(options.dataset) if options.dataset.endswith(".toml") else RECIPES / f"{options.dataset}.toml"
+        path = recipe_path(options.dataset)
         read = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
         _known(options, read)
         scanned = manifest.build(read.reader, read.root, home.memory)

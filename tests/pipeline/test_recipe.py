@@ -11,9 +11,8 @@ import pytest
 
 from pipeline import keys, plugins, recipe
 from pipeline.errors import InputError
-from pipeline.load import read_recipe
+from pipeline.load import RECIPES, read_recipe
 from pipeline.recipe import Node, Recipe
-from pipeline.session import RECIPES
 from pipeline.stage import Stage
 
 DATASET = """
