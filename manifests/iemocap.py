@@ -20,6 +20,7 @@ from pipeline.utterance import Audio, Utterance, Value, Video, in_order
 SIX = ("hap", "sad", "neu", "ang", "exc", "fru")
 FOUR = ("neu", "hap", "sad", "ang")
 MULG_FOUR = ("hap", "sad", "ang", "neu")
+VAD = ("valence", "arousal", "dominance")
 
 # The 12 validation dialogues of COSMIC (Ghosal et al., 2020), whose 108/12/31 dialogues the published tables use.
 COSMIC_VALID = {
@@ -111,6 +112,12 @@ def _attribute(name: str) -> Labels:
     return Labels("regression", (), of)
 
 
+def _vad(row: Utterance) -> tuple[float, ...] | None:
+    values = [row.labels.get(name) for name in VAD]
+    known = tuple(float(value) for value in values if value is not None)
+    return known if len(known) == len(VAD) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Iemocap(Reader):
     """IEMOCAP_full_release.
@@ -122,6 +129,7 @@ class Iemocap(Reader):
     Annotations: `emotion` (the consensus code, `xxx` where there is none); `valence`, `arousal`, `dominance` (means
     over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`); `ratings` (each rater's
     valence, arousal, dominance, `A-E3=3,2,2`, empty where one gave none).
+    Label protocols of the means: each alone by its name, `vad` all three at once.
     """
 
     layout: ClassVar[str] = (
@@ -141,9 +149,8 @@ class Iemocap(Reader):
         "four": _classes("multiclass", FOUR, {"exc": "hap"}),
         "mulg4": _classes("multilabel", MULG_FOUR, {}),
         "mulg4_votes": Labels("multilabel", MULG_FOUR, lambda row: mulg4_votes(str(row.labels["votes"]))),
-        "valence": _attribute("valence"),
-        "arousal": _attribute("arousal"),
-        "dominance": _attribute("dominance"),
+        **{name: _attribute(name) for name in VAD},
+        "vad": Labels("regression", VAD, _vad),
     }
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "six": {"hap": 595, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849, "test": 1622},

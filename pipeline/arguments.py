@@ -23,6 +23,12 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides the reci
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Models = Annotated[list[str], typer.Option(help="A model in models/; may be repeated.")]
 Seed = Annotated[int, typer.Option(help="Of weights and of shuffling.")]
+RemoteUrl = Annotated[str, typer.Option("--remote", help="A remote cache, s3://bucket/prefix; else AFFECTORY_REMOTE.")]
+Locked = Annotated[bool, typer.Option("--locked", help="Use exactly what <dataset>.lock.json names, or refuse.")]
+Relock = Annotated[bool, typer.Option("--relock", help="Replace <dataset>.lock.json by what is here.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try the rows that failed again, whatever the reason.")
+]
 NoExtract = Annotated[bool, typer.Option("--no-extract", help="Refuse instead of extracting what is missing.")]
 
 

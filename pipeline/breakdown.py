@@ -14,8 +14,9 @@ from pipeline.sheet import Cell, Sheet, cell
 
 
 def details(run: Trained) -> list[Sheet]:
-    """Scores of each class or head, the confusion matrix, the shares of a gate: those that this task and model have."""
-    found = [_classes(run), _heads(run), _confusion(run), _gates(run)]
+    """Scores of each class, head or number, the confusion matrix, the shares of a gate: what task and model have."""
+    heads = _numbers(run) if run.target.several else _heads(run)
+    found = [_classes(run), heads, _confusion(run), _gates(run)]
     return [sheet for sheet in found if sheet is not None]
 
 
@@ -33,6 +34,16 @@ def _heads(run: Trained) -> Sheet | None:
     ]
     header = ("class against the rest", "accuracy", "majority accuracy", "F1", "UAR", "positive test rows")
     return Sheet.of("Classes", header, rows) if rows else None
+
+
+def _numbers(run: Trained) -> Sheet:
+    """Each number of a regression of several, its error beside that of the train median."""
+    trivial = run.pooled["majority_heads"]
+    rows = [
+        (name, head["mae"], trivial[name]["mae"], head["corr"], head["ccc"])
+        for name, head in run.pooled["heads"].items()
+    ]
+    return Sheet.of("Targets", ("target", "MAE", "majority MAE", "Corr", "CCC"), rows)
 
 
 def _constant(run: Trained, head: int) -> float:

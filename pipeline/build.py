@@ -15,14 +15,21 @@ from pipeline.errors import InputError, closest
 from pipeline.recipe import Alignment, Node, Selection
 from pipeline.source import Source
 from pipeline.stage import RAW, Modality, Stage
+from pipeline.weights import Weights, pinned_digest
 
 
 @dataclass
 class Builder:
-    """Stages from tables. `memory` remembers digests of local weights."""
+    """Stages from tables.
+
+    memory: remembers digests of local weights. weights: the pins of published ones. elsewhere: the digests of weights
+    that lie on another machine, by the name the recipe gives them.
+    """
 
     source: Source
     memory: Path
+    weights: Weights
+    elsewhere: Mapping[str, str]
 
     def features(self, name: str, table: Any) -> dict[Modality, Selection]:
         """The selection of each modality of a feature set, but for those with errors."""
@@ -110,16 +117,20 @@ class Builder:
         return None if table is None else self._node(where, {**table, "stage": name})
 
     def _keyed(self, name: str, stage: Stage, inputs: tuple[Node | str, ...]) -> Node:
+        stage = self.weights.applied(stage)
         params = keys.stage_params(stage, self._digest)
         upstream = [i.digest if isinstance(i, Node) else i for i in inputs]
         return Node(name, stage, params, inputs, keys.stage_digest(stage, params, upstream))
 
     def _digest(self, name: str) -> str:
+        """What stands in the key for a name of weights: the digest of pinned or local ones, else the name itself."""
         from pipeline.manifest import media_digests
 
+        if pinned := pinned_digest(name):
+            return pinned
         path = Path(name).expanduser()
         if not name or not path.exists():
-            return name
+            return self.elsewhere.get(name, name)
         return keys.file_digest(path) if path.is_dir() else media_digests([path], self.memory)[path]
 
 

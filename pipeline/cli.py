@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from pipeline import cli_corpus
+from pipeline import cli_cache, cli_corpus, cli_weights
 from pipeline.arguments import (
     Dataset,
     Features,
     Gpus,
     Json,
+    Locked,
     Modality,
     Models,
     NoExtract,
     Protocol,
+    Relock,
+    RemoteUrl,
+    RetryFailed,
     Root,
     Scheduler,
     Seed,
@@ -36,7 +41,8 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 
-app.add_typer(cli_corpus.commands)
+for _group in (cli_corpus, cli_weights, cli_cache):
+    app.add_typer(_group.commands)
 
 
 @app.callback()
@@ -55,6 +61,10 @@ def extract(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    remote: RemoteUrl = "",
+    locked: Locked = False,
+    relock: Relock = False,
+    retry_failed: RetryFailed = False,
     as_json: Json = False,
 ) -> None:
     """Computes what is missing of a corpus's features, and nothing else.
@@ -63,10 +73,11 @@ def extract(
     """
     from pipeline import session
 
-    options = options_of(dataset, root, modality, features, protocol, workers, scheduler, gpus, change)
+    given = options_of(dataset, root, modality, features, protocol, workers, scheduler, gpus, change)
+    options = replace(given, remote=remote, locked=locked, retry_failed=retry_failed)
     home = Home()
     log = home.log_to_file("extract", dataset)
-    answer, failed = session.extract(home, options)
+    answer, failed = session.extract(home, options, relock=relock)
     tell(answer, as_json, f"Log: {log}")
     if failed:
         raise typer.Exit(TOO_MANY_FAILED)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Label
+from pipeline.stage import Target
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def _found(corpus: Corpus) -> Counter[str]:
     part = _parts(corpus)
     found: Counter[str] = Counter()
     for utterance, label in corpus.labels.items():
-        names = list(_classes(label, corpus.target.classes))
+        names = list(_classes(label, corpus.target))
         found.update(names)
         if utterance in part:
             found.update([part[utterance], *(f"{part[utterance]}/{name}" for name in names)])
@@ -74,8 +75,10 @@ def _parts(corpus: Corpus) -> Mapping[str, str]:
     return {row.id: row.split for row in corpus.manifest.rows if row.split}
 
 
-def _classes(label: Label, classes: tuple[str, ...]) -> Iterator[str]:
+def _classes(label: Label, target: Target) -> Iterator[str]:
+    if target.task == "regression":
+        return
     if isinstance(label, tuple):
-        yield from (name for name, on in zip(classes, label, strict=True) if on)
-    elif classes:
-        yield classes[int(label)]
+        yield from (name for name, on in zip(target.classes, label, strict=True) if on)
+    else:
+        yield target.classes[int(label)]

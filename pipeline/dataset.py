@@ -151,8 +151,12 @@ _KINDS: Mapping[Task, torch.dtype] = {"regression": torch.float32, "multiclass":
 
 
 def label_tensor(labels: Sequence[Label | None], target: Target) -> Tensor:
-    """[N] int64 for multiclass, [N] float32 for regression, [N, heads] int64 for multilabel; -1 where there is none."""
-    nothing: Label = (-1,) * len(target.classes) if target.task == "multilabel" else -1
+    """int64 [N] for multiclass, [N, heads] for multilabel, float32 [N] for regression, of several [N, numbers].
+
+    -1 where there is none.
+    """
+    wide = target.several or target.task == "multilabel"
+    nothing: Label = (-1,) * len(target.classes) if wide else -1
     return torch.tensor([nothing if label is None else label for label in labels], dtype=_KINDS[target.task])
 
 

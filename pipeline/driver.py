@@ -5,24 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.call import Knobs
 from pipeline.errors import InputError
+from pipeline.exchange import Exchange, Place, adopt, token
 from pipeline.extract import extract
 from pipeline.fit import NotYetError, fit
 from pipeline.inline import Inline
 from pipeline.jobs import ExtractJob, FitJob, Job
 from pipeline.manifest import Manifest
 from pipeline.outcome import Died, Outcome
-from pipeline.plan import Place, Plan, Planner
+from pipeline.plan import Place as Wanted
+from pipeline.plan import Plan, Planner
 from pipeline.reader import Fold, Label
 from pipeline.recipe import Node, Recipe, nodes
+from pipeline.record import Ref
 from pipeline.scope import Scope, folds, labelled, scopes
 from pipeline.stage import Target
-from pipeline.store import CorruptError, Store
+from pipeline.store import CorruptError
 
 if TYPE_CHECKING:
     from pipeline.schedule import Workers  # Dask takes half a second to import: only where there is work
@@ -70,7 +72,7 @@ class Corpus:
         """The scopes of each fold's fits."""
         return {fold.name: tuple(scopes(fold, self.manifest.rows, self.recipe.crossfit)) for fold in self.folds}
 
-    def places(self, modality: str | None = None, features: Sequence[str] = ()) -> Iterator[Place]:
+    def places(self, modality: str | None = None, features: Sequence[str] = ()) -> Iterator[Wanted]:
         """Every stage asked for, with each scope it is needed in."""
         for node in nodes(self.recipe, modality, features):
             for scope in self.scopes_of(node):
@@ -108,24 +110,39 @@ Watch = Callable[[Sequence[Job], Job | None], None]
 """Told of new jobs, and of every job that ended."""
 
 
-def run(job: Job, root: Path, knobs: Knobs) -> Outcome | str:
-    """One job on a worker. What has to wait for something upstream, corrupt or failed for now, gives a message."""
-    store, knobs = _store(root), knobs.on_worker(job.gpu)
+@dataclass(frozen=True)
+class Again:
+    """Stands for the outcome of a job that has to wait for something upstream, corrupt or failed for now.
+
+    lost: the object that is damaged or gone, if that is why.
+    """
+
+    message: str
+    lost: Ref | None = None
+
+
+def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
+    """One job on a worker."""
+    store, knobs = exchange.store(), knobs.on_worker(job.gpu)
+    job = exchange.localised(job)
     try:
-        return extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
-    except (CorruptError, NotYetError) as error:
+        outcome = extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
+    except CorruptError as error:
         log.warning("%s", error)
-        return str(error)
+        return Again(error.message, error.ref)
+    except NotYetError as error:
+        log.warning("%s", error)
+        return Again(str(error))
+    return exchange.share(store, outcome)
 
 
-@cache
-def _store(root: Path) -> Store:
-    """This process's store: it verifies each object once."""
-    return Store(root)
+def drive(
+    planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs, watch: Watch, place: Place | None = None
+) -> Report:
+    """Runs everything the planner asks for; starts no workers where there is nothing to do.
 
-
-def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs, watch: Watch) -> Report:
-    """Runs everything the planner asks for; starts no workers where there is nothing to do."""
+    place: where workers find the corpus that do not see this machine's disk; they need a remote.
+    """
     report = Report()
     plan = planner.plan()
     report.cached = dict(plan.cached)
@@ -133,44 +150,75 @@ def drive(planner: Planner, start: Callable[[], Workers | Inline], knobs: Knobs,
         if not plan.jobs:
             break
         with start() as workers:
-            sound = _round(planner, plan, workers, knobs, watch, report)
+            exchange = _exchange(planner, workers, place)
+            sound = _round(planner, plan, workers, exchange, knobs, watch, report)
         if sound:
             break
         plan = planner.plan()
     return report
 
 
-def _round(planner: Planner, plan: Plan, workers: Workers | Inline, knobs: Knobs, watch: Watch, report: Report) -> bool:
+def _exchange(planner: Planner, workers: Workers | Inline, place: Place | None) -> Exchange:
+    """By the cache alone where all workers see it, else by the remote. Raises InputError where there is none."""
+    store, root = planner.store, planner.manifest.root
+    url = store.remote.url if store.remote else ""
+    with token(store.root) as seen:
+        if workers.preflight([seen, root]):
+            return Exchange(store.root, url)
+    if not url or place is None:
+        raise InputError(
+            f"not every worker sees {store.root} and {root} as this driver does: mount them there, or set "
+            "AFFECTORY_REMOTE, through which they then exchange shards"
+        )
+    exchange = Exchange(store.root, url, place)
+    workers.everywhere(place.ready)
+    return exchange
+
+
+def _round(
+    planner: Planner,
+    plan: Plan,
+    workers: Workers | Inline,
+    exchange: Exchange,
+    knobs: Knobs,
+    watch: Watch,
+    report: Report,
+) -> bool:
     """Runs a plan and what its fits make possible; False where something upstream was corrupt, to be made again."""
-    workers.preflight([planner.store.root, planner.manifest.root])
     queue = _Queue(planner, plan, watch)
     sound = True
-    for job, result in workers.run(run, queue.more, planner.store.root, knobs):
+    for job, result in workers.run(run, queue.more, exchange, knobs):
         if isinstance(result, Died):
             queue.died(job, result)
         elif isinstance(result, Outcome):
-            report.add(result)
-            watch((), job)
+            _done(planner, job, result, watch, report)
         else:
             sound = False
+            if result.lost is not None:
+                planner.store.distrust(result.lost)
         queue.ended(job)
-    _isolated(queue, workers, planner, knobs, watch, report)
+    _isolated(queue, workers, exchange, knobs, watch, report)
     return sound and not queue.isolated
 
 
+def _done(planner: Planner, job: Job, outcome: Outcome, watch: Watch, report: Report) -> None:
+    adopt(planner.store, outcome.saved)
+    report.add(replace(outcome, saved=[]))
+    watch((), job)
+
+
 def _isolated(
-    queue: _Queue, workers: Workers | Inline, planner: Planner, knobs: Knobs, watch: Watch, report: Report
+    queue: _Queue, workers: Workers | Inline, exchange: Exchange, knobs: Knobs, watch: Watch, report: Report
 ) -> None:
     if not queue.isolated:
         return
     once = iter([queue.isolated])
     alone = replace(knobs, isolated=True)
-    for job, result in workers.run(run, lambda: next(once, []), planner.store.root, alone):
+    for job, result in workers.run(run, lambda: next(once, []), exchange, alone):
         if isinstance(result, Died):
             raise RuntimeError(f"a job of {job.modality} kills its workers even row by row: {result.reason}")
         if isinstance(result, Outcome):
-            report.add(result)
-            watch((), job)
+            _done(queue.planner, job, result, watch, report)
 
 
 class _Queue:

@@ -22,7 +22,7 @@ def rows(plan: Plan) -> tuple[Counter[str], Counter[str]]:
 
 def cost(store: Store, counts: Counter[str]) -> dict[str, dict[str, float | None]]:
     """Seconds of one core and bytes for each stage, from earlier shards of that stage; None where there is none."""
-    rates = store.rates()
+    rates = _rates(store)
     found: dict[str, dict[str, float | None]] = {}
     for name, count in counts.items():
         seconds, size = rates.get(name, (None, None))
@@ -46,3 +46,15 @@ def check_space(store: Store, plan: Plan) -> None:
     if needed > free:
         names = ", ".join(f"{name} {found['megabytes']:.0f} MB" for name, found in each.items() if found["megabytes"])
         raise SpaceError(f"{store.root} has {free:.0f} MB free, the plan needs about {needed:.0f} MB: {names}")
+
+
+def _rates(store: Store) -> dict[str, tuple[float, float]]:
+    """Seconds and bytes a row by stage name, over every shard of the cache that was computed and not copied."""
+    sums: dict[str, list[float]] = {}
+    for _, record in store.records():
+        about = record.about
+        if about.get("computed"):
+            total = sums.setdefault(about["stage"], [0.0, 0.0, 0.0, 0.0])
+            parts = (record.seconds, about["computed"], record.size, about["rows"])
+            sums[about["stage"]] = [a + b for a, b in zip(total, parts, strict=True)]
+    return {name: (s / computed, size / rows) for name, (s, computed, size, rows) in sums.items()}

@@ -14,13 +14,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipeline import keys, shards
 from pipeline.call import Call, Knobs, by_halves, here, in_child
 from pipeline.child import Child
 from pipeline.decode import Decoded, decoded
-from pipeline.jobs import FITS, ExtractJob, Run, Stored
+from pipeline.jobs import ExtractJob, Run, Stored
 from pipeline.outcome import Outcome, Reason, Unreadable
 from pipeline.stage import RAW, Item, Spec, Track
 from pipeline.store import Store
@@ -64,7 +63,7 @@ def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, child: Child |
     copied = dict(_copied(run, job, store))
     if len(copied) == len(job.rows):
         return _Work(run, knobs.device, Call(_stored_spec(run, store), _nothing), copied)
-    state = store.open(run.node.digest + FITS, run.state) if run.state else None
+    state = store.open(run.state) if run.state else None
     call = in_child(child, run.node, knobs.device, state) if child else here(run.node, knobs.device, state)
     return _Work(run, knobs.device, call, copied)
 
@@ -76,8 +75,8 @@ def _nothing(items: list[Item]) -> list[Track]:
 def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track]]:
     """Rows whose key stands in another shard of this stage, under this job's own ids."""
     by_key: dict[str, Track] = {}
-    for shard in sorted(set(run.copies.values())):
-        table = pq.read_table(store.open(run.node.digest, shard))
+    for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
+        table = shards.open_table(store.open(shard))
         by_key.update((key, track) for _, key, track in shards.read(table) if key in run.copies)
     for row, key in zip(job.rows, run.keys, strict=True):
         if key in by_key:
@@ -85,8 +84,7 @@ def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Trac
 
 
 def _stored_spec(run: Run, store: Store) -> Spec:
-    shard = next(iter(run.copies.values()))
-    about = shards.about(pq.read_table(store.open(run.node.digest, shard), columns=["utterance"]))
+    about = shards.about(shards.open_table(store.open(next(iter(run.copies.values()))), ["utterance"]))
     return Spec(about["dim"], tuple(about["names"]), about["dtype"], about["tolerance"])
 
 
@@ -140,7 +138,7 @@ def stored_tracks(stored: Stored, store: Store) -> Iterator[tuple[str, Track]]:
     by_key: dict[str, Track] = {}
     needed = set(stored.keys.values())
     for shard in stored.shards:
-        table = pq.read_table(store.open(stored.stage, shard))
+        table = shards.open_table(store.open(shard))
         by_key.update((key, track) for _, key, track in shards.read(table) if key in needed)
     for name, key in stored.keys.items():
         yield name, by_key[key]
@@ -179,20 +177,22 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     tracks = [work.tracks[i] for i in ids]
     table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
     reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
-    provisional = any(Reason(reason).transient for reason in reasons.values())
+    passing = {i for i, reason in reasons.items() if Reason(reason).transient}
     copied = sum(key in run.copies for key in run.keys)
     computed = len(ids) - copied
     about = {"rows": len(ids), "computed": computed, **made_by(work.device)}
-    store.save(
+    record = store.save(
         run.node.digest,
         run.shard,
         partial(shards.write, table),
         suffix=".parquet",
-        provisional=provisional,
+        rows=tuple(key for i, key in zip(ids, run.keys, strict=True) if i not in passing),
+        provisional=bool(passing),
         seconds=work.seconds,
         reasons=reasons,
-        about=about | {"stage": name, "bytes": table.nbytes},
+        about=about | {"stage": name},
     )
+    outcome.saved.append(record)
     outcome.computed[name] += computed
     outcome.copied[name] += copied
     outcome.calls[name] += work.calls
@@ -207,4 +207,4 @@ def made_by(device: str) -> dict[str, Any]:
 
 
 def _recipe(run: Run) -> Mapping[str, Any]:
-    return run.node.describe() | {"state": run.state_object, "keys": keys.KEY_VERSION}
+    return run.node.describe() | {"state": run.state and run.state.object, "keys": keys.KEY_VERSION}

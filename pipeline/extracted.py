@@ -15,11 +15,11 @@ from pipeline.figures import names, parts
 from pipeline.outcome import Reason
 from pipeline.plan import Planner, Shard
 from pipeline.recipe import Node
+from pipeline.record import Record
 from pipeline.scope import Scope
 from pipeline.session import Session
 from pipeline.sheet import Cell, Sheet, amount, cell, size
 from pipeline.stage import RAW
-from pipeline.store import Record
 from pipeline.utterance import Utterance
 
 SHOWN = 10
@@ -174,7 +174,7 @@ def costs(extracted: Extracted) -> Sheet:
 
 
 def _cost(records: Sequence[Record], store: Any) -> Iterator[Any]:
-    stats = [store.path(record).stat() for record in records]
+    stats = [store.path(record).stat() for record in records if store.here(record)]
     computed, rows = (sum(record.about.get(kind, 0) for record in records) for kind in ("computed", "rows"))
     seconds = sum(record.seconds for record in records)
     yield from (len(records), rows, computed, rows - computed, amount(seconds))

@@ -17,6 +17,7 @@ from pipeline.driver import Corpus
 from pipeline.reader import Label
 from pipeline.recipe import Alignment, Node, Recipe
 from pipeline.sheet import Cell, Sheet, amount, cell, parameters
+from pipeline.stage import Target
 from pipeline.utterance import Utterance
 
 RANDOM = "random"
@@ -89,7 +90,7 @@ def labels(corpus: Corpus) -> tuple[Sheet, Chart | None]:
     }
     counted = {name: found for name, found in counted.items() if found}
     if corpus.target.task == "regression":
-        return _spread(counted), None
+        return _spread(counted, corpus.target), None
     classes = corpus.target.classes
     counts = {name: _counts(found, len(classes)) for name, found in counted.items()}
     total = [sum(each) for each in zip(*counts.values(), strict=True)] if counts else [0] * len(classes)
@@ -108,8 +109,14 @@ def _sums(counts: Mapping[str, Sequence[int]], total: Sequence[int]) -> list[int
     return [sum(each) for each in (*counts.values(), total)]
 
 
-def _spread(counted: Mapping[str, Sequence[Any]]) -> Sheet:
-    rows = [(name, len(found), *_quantiles(np.asarray(found, float))) for name, found in counted.items()]
+def _spread(counted: Mapping[str, Sequence[Any]], target: Target) -> Sheet:
+    """The quantiles of each number to regress in each part; the number is named where there are several."""
+    numbers = [f"{name}, " for name in target.classes] if target.several else [""]
+    rows = [
+        (f"{number}{part}", len(found), *_quantiles(np.reshape(found, (len(found), -1))[:, i].astype(float)))
+        for i, number in enumerate(numbers)
+        for part, found in counted.items()
+    ]
     return Sheet.of("Labels", ("part", "rows", *QUANTILES), rows)
 
 

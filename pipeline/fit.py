@@ -44,9 +44,10 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     about = {"stage": job.node.name, "scope": job.scope, "recipe": job.node.describe(), "log": dict(state.log)}
     about |= learned | made_by(knobs.device)
     write = partial(save_state, state)
-    store.save(job.node.digest + FITS, job.state, write, suffix=".safetensors", seconds=seconds, about=about)
+    record = store.save(job.node.digest + FITS, job.state, write, suffix=".safetensors", seconds=seconds, about=about)
     name = f"{job.node.name} (fit)"
     outcome = Outcome(job.modality)
+    outcome.saved.append(record)
     outcome.calls[name] += 1
     outcome.spend(name, seconds)
     return outcome

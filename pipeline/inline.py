@@ -19,8 +19,13 @@ class Inline:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def preflight(self, paths: Sequence[Path]) -> None:
+    def preflight(self, paths: Sequence[Path]) -> bool:
         """Nothing to compare: it is the same process."""
+        return True
+
+    def everywhere(self, function: Callable[[], Any]) -> None:
+        """Runs `function` here."""
+        function()
 
     def run(
         self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any

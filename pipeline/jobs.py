@@ -10,6 +10,7 @@ from pipeline.keys import digest
 from pipeline.outcome import Reason
 from pipeline.reader import Label
 from pipeline.recipe import Node
+from pipeline.record import Ref
 from pipeline.stage import Modality, Target
 from pipeline.utterance import Utterance
 
@@ -21,8 +22,7 @@ FITS = ".fit"
 class Stored:
     """Rows of an upstream stage that stand in the store: the row key of each utterance, and the shards to read."""
 
-    stage: str
-    shards: tuple[str, ...]
+    shards: tuple[Ref, ...]
     keys: Mapping[str, str]
 
 
@@ -30,17 +30,16 @@ class Stored:
 class Run:
     """One stage over the rows of one shard.
 
-    `state` looks the fitted state up, `state_object` is the digest of its bytes. `copies` names, for rows that stand
-    in another shard of this stage, that shard; `stored` holds upstream rows by the stage's name, where they are not
-    computed in the same job.
+    `state` is the fitted state, None for a stage that needs none. `copies` names, for rows that stand in another shard
+    of this stage, that shard; `stored` holds upstream rows by the stage's name, where they are not computed in the
+    same job.
     """
 
     node: Node
     shard: str
     keys: tuple[str, ...]
-    state: str | None
-    state_object: str | None
-    copies: Mapping[str, str]
+    state: Ref | None
+    copies: Mapping[str, Ref]
     stored: Mapping[str, Stored]
 
     @property

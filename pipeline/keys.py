@@ -19,7 +19,7 @@ from blake3 import blake3
 from pipeline.plugins import name_of
 from pipeline.reader import Label
 from pipeline.stage import Stage
-from pipeline.utterance import Audio, Video
+from pipeline.utterance import Audio, Utterance, Video
 
 KEY_VERSION = 1
 """Bumped when the meaning of a key changes; everything cached before is then made again."""
@@ -41,9 +41,9 @@ def file_digest(path: Path) -> str:
     return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
-def text_digest(text: str | None) -> str | None:
-    """None where there is no transcript, so that the row is absent."""
-    return None if text is None else digest("text", text)
+def text_digest(row: Utterance) -> str | None:
+    """What is said; None where there is no transcript, so that the row is absent."""
+    return row.text_digest if row.text is None else digest("text", row.text)
 
 
 def audio_digest(audio: Audio | None, version: int) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from pipeline import plugins
 from pipeline.build import Builder, build, note, plugin
 from pipeline.errors import InputError, closest
 from pipeline.reader import Reader
-from pipeline.recipe import Recipe
+from pipeline.recipe import Node, Recipe, Selection
 from pipeline.scope import OWN
 from pipeline.source import Source
+from pipeline.stage import Modality, Stage
+from pipeline.weights import LOCK, Weights
 
 RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 
@@ -49,28 +51,63 @@ def recipe_path(dataset: str) -> Path:
     return Path(dataset) if dataset.endswith(".toml") else RECIPES / f"{dataset}.toml"
 
 
-def read_recipe(path: Path, *, root: str = "", changes: Sequence[str] = (), memory: Path, home: Path) -> Recipe:
+def read_recipe(
+    path: Path,
+    *,
+    root: str = "",
+    changes: Sequence[str] = (),
+    memory: Path,
+    home: Path,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Recipe:
     """Reads and checks a recipe.
 
     `root` overrides the corpus root; `changes` are `table.key=value` with a TOML value. `memory` remembers digests
-    of local weights. Raises InputError with every error of the recipe.
+    of local weights; published ones are those that the lock file beside the recipe pins. `elsewhere` is given where
+    another machine's manifest can stand for the corpus: the digests of its local weights, by name. Raises InputError
+    with every error of the recipe.
     """
-    if not path.exists():
-        known = [p.stem for p in path.parent.glob("*.toml")]
-        raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
-    source = Source(path)
-    tree = _tree(path, changes)
-    for name in tree.keys() - {"dataset", "features", "train"}:
-        source.error([name], closest(name, ["dataset", "features", "train"]))
-    builder = Builder(source, memory)
-    data, sets, train = (source.table([name], tree.get(name, {})) for name in ("dataset", "features", "train"))
-    features = {name: builder.features(name, table) for name, table in (sets or {}).items()}
+    source, tree = _opened(path, changes)
+    data, train = (source.table([name], tree.get(name, {})) for name in ("dataset", "train"))
+    features = _features(Builder(source, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tree)
     for name in (train or {}).keys() - set(plugins.names("models")):
         source.error(["train", name], f"no such model: {closest(name, plugins.names('models'))}")
-    recipe = _dataset(source, path.stem, data or {}, root, home, features, train or {})
+    recipe = _dataset(source, path.stem, data or {}, root, home, features, train or {}, elsewhere is None)
     source.finish()
     assert recipe is not None
     return recipe
+
+
+def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> list[Stage]:
+    """Every stage of a recipe, also those that others stand on, as they are written: no pin is applied and no corpus
+    needed. Raises InputError with every error of the recipe's features."""
+    source, tree = _opened(path, changes)
+    features = _features(Builder(source, memory, Weights(), {}), tree)
+    source.finish()
+    parts = [node for selections in features.values() for each in selections.values() for node in each.parts]
+    return [stage for node in parts for stage in _stages(node)]
+
+
+def _stages(node: Node) -> Iterator[Stage]:
+    yield node.stage
+    for below in node.upstream:
+        yield from _stages(below)
+
+
+def _opened(path: Path, changes: Sequence[str]) -> tuple[Source, dict[str, Any]]:
+    """The recipe's text and tables, unknown tables noted. Raises InputError where there is no such file."""
+    if not path.exists():
+        known = [p.stem for p in path.parent.glob("*.toml")]
+        raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
+    source, tree = Source(path), _tree(path, changes)
+    for name in tree.keys() - {"dataset", "features", "train"}:
+        source.error([name], closest(name, ["dataset", "features", "train"]))
+    return source, tree
+
+
+def _features(builder: Builder, tree: Mapping[str, Any]) -> dict[str, Mapping[Modality, Selection]]:
+    sets = builder.source.table(["features"], tree.get("features", {}))
+    return {name: builder.features(name, table) for name, table in (sets or {}).items()}
 
 
 def _tree(path: Path, changes: Sequence[str]) -> dict[str, Any]:
@@ -100,14 +137,14 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def _dataset(
-    source: Source, name: str, table: dict[str, Any], root: str, home: Path, features: Any, train: Any
+    source: Source, name: str, table: dict[str, Any], root: str, home: Path, features: Any, train: Any, needed: bool
 ) -> Recipe | None:
     try:
         data = Dataset.model_validate(table)
     except ValidationError as error:
         note(source, ["dataset"], error)
         return None
-    place = source.checked(["dataset", "root"], lambda: corpus_root(name, root, data.root, home))
+    place = source.checked(["dataset", "root"], lambda: corpus_root(name, root, data.root, home, needed))
     reader = _reader(source, data)
     if reader is None:
         return None
@@ -119,6 +156,7 @@ def _dataset(
         name=name,
         reader=reader,
         root=place,
+        written_root=data.root,
         labels=labels,
         label_protocol=data.labels,
         protocol=data.protocol or (OWN if listed else "official"),
@@ -146,11 +184,16 @@ def _reader(source: Source, data: Dataset) -> Reader | None:
     return built
 
 
-def corpus_root(name: str, argument: str, written: str, home: Path) -> Path:
-    """Where the corpus lies: the argument, else `<NAME>_ROOT`, else what the recipe says, else `raw/<name>` at home."""
+def corpus_root(name: str, argument: str, written: str, home: Path, needed: bool = True) -> Path:
+    """Where the corpus lies: the argument, else `<NAME>_ROOT`, else what the recipe says, else `raw/<name>` at home.
+
+    Raises InputError where what the recipe says is not set and the corpus is `needed`.
+    """
     place = (
         argument or os.environ.get(f"{name.upper()}_ROOT") or os.path.expandvars(written) or str(home / "raw" / name)
     )
+    if "$" in place and not needed:
+        return (home / "raw" / name).absolute()
     if "$" in place:
         obtain = f"`affectory fetch --dataset {name}` says how to get it"
         raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")

@@ -7,8 +7,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline import keys
 from pipeline.errors import InputError
@@ -20,10 +22,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every utterance of the scan, in order, with the digests of its media."""
+    """Every utterance of the scan, in order, with the digests of its media.
+
+    media: False where the manifest alone is here, as another team pushed it, and no media.
+    """
 
     root: Path
     rows: tuple[Utterance, ...]
+    media: bool = True
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything but transcripts, which enter by their digests: the same with and without them."""
+        return keys.digest("manifest", [_canonical(row) for row in self.rows])
+
+    def without_text(self) -> Manifest:
+        """The same with the digests of the transcripts in their place."""
+        return replace(self, rows=tuple(map(without_text, self.rows)))
 
 
 def build(reader: Reader, root: Path, memory: Path) -> Manifest:
@@ -33,11 +48,28 @@ def build(reader: Reader, root: Path, memory: Path) -> Manifest:
     """
     reader.prepare(root)
     rows = in_order(reader.scan(root))
+    check(rows, root)
+    return Manifest(root, tuple(_digested(rows, root, memory)))
+
+
+def check(rows: Sequence[Utterance], root: Path) -> None:
+    """Raises InputError listing every offending row; see `build`."""
     problems = list(_problems(rows, root))
     if problems:
         shown = "\n".join(problems[:50]) + (f"\n... and {len(problems) - 50} more" if len(problems) > 50 else "")
         raise InputError(f"{len(problems)} rows of the manifest are wrong:\n{shown}")
-    return Manifest(root, tuple(_digested(rows, root, memory)))
+
+
+def _canonical(row: Utterance) -> dict[str, Any]:
+    """A row as JSON, the same after Parquet, which turns whole numbers among others into fractions."""
+    found = asdict(without_text(row))
+    labels = {name: float(value) if isinstance(value, int) else value for name, value in row.labels.items()}
+    return found | {"labels": {name: value for name, value in labels.items() if value is not None}}
+
+
+def without_text(row: Utterance) -> Utterance:
+    """The row with its transcript's digest in place of the transcript."""
+    return replace(row, text=None, text_digest=keys.text_digest(row))
 
 
 def _problems(rows: Sequence[Utterance], root: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Scores of a set of predictions, and of the trivial ones beside them.
 
-Shapes: N rows, C classes, H heads of a multilabel target. Undefined values are None, never 0. Scores lie in [0, 1]
-but for `mae` (in units of the label), `corr` and `ccc` (in [-1, 1]).
+Shapes: N rows, C classes, H heads of a multilabel target or numbers of a regression of several. Undefined values are
+None, never 0. Scores lie in [0, 1] but for `mae` (in units of the label), `corr` and `ccc` (in [-1, 1]).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def evaluate(logits: Array, labels: Sequence[Label], target: Target) -> Metrics:
     multiclass: accuracy, f1_weighted, f1_macro, uar, precision_weighted, recall_weighted, classes, confusion.
     multilabel (logits [N, H, 2] or flattened): accuracy and f1 over the heads, heads.
     regression: mae, corr, ccc, acc7, acc5, and accuracy, F1, precision, recall of the sign by both conventions.
+    regression of several numbers: mae, corr, ccc of each in heads, and their means, None where one is undefined.
+    Bins and signs are conventions of sentiment from -3 to 3, so there they are left out.
     """
     if not len(labels):
         raise ValueError("no rows to evaluate")
@@ -34,21 +36,21 @@ def evaluate(logits: Array, labels: Sequence[Label], target: Target) -> Metrics:
 
 
 def decide(logits: Array, target: Target) -> Array:
-    """Predictions: class index [N], 0 or 1 of each head [N, H], or the number itself [N]."""
+    """Predictions: class index [N], 0 or 1 of each head [N, H], or the number itself [N], of several [N, H]."""
     if target.task == "regression":
-        return np.asarray(logits).reshape(-1)
+        return np.asarray(logits).reshape((-1, target.outputs) if target.several else -1)
     shape = (len(logits), len(target.classes), 2) if target.task == "multilabel" else (len(logits), -1)
     return np.asarray(np.asarray(logits).reshape(shape).argmax(axis=-1))
 
 
 def prior(labels: Sequence[Label], target: Target) -> Array:
-    """The logits [outputs] of one who knows the train labels alone: log frequencies (add-one), or the median.
+    """The logits [outputs] of one who knows the train labels alone: log frequencies (add-one), or medians.
 
     They decide for the majority; they score utterances of which no modality is valid.
     """
     truth = np.asarray(labels)
     if target.task == "regression":
-        return np.array([np.median(truth)])
+        return np.atleast_1d(np.median(truth, axis=0))
     if target.task == "multiclass":
         return np.asarray(np.log(np.bincount(truth, minlength=len(target.classes)) + 1.0) - np.log(len(truth)))
     positive = truth.sum(axis=0)
@@ -60,10 +62,10 @@ def prior(labels: Sequence[Label], target: Target) -> Array:
 def answers(train: Sequence[Label], target: Target) -> Answers:
     """The constant logits one would give from the train labels alone: "" for any metric, others for theirs.
 
-    For regression acc7 and acc5 have the commonest bin, the metrics of the sign the commoner sign.
+    For a regression of one number acc7 and acc5 have the commonest bin, the metrics of the sign the commoner sign.
     """
     best = {"": prior(train, target).tolist()}
-    if target.task != "regression":
+    if target.task != "regression" or target.several:
         return best
     truth = np.asarray(train, float)
     non0, has0 = np.sign(truth).sum(), np.where(truth >= 0, 1, -1).sum()
@@ -71,16 +73,20 @@ def answers(train: Sequence[Label], target: Target) -> Answers:
     return {**best, "acc7": [_commonest(_bins(truth, 3))], "acc5": [_commonest(_bins(truth, 2))], **signs}
 
 
-def majority(train: Sequence[Label], test: Sequence[Label], target: Target) -> dict[str, float | None]:
-    """What the best constant answer, learned from the train labels, scores on test: `majority_<metric>`."""
+def majority(train: Sequence[Label], test: Sequence[Label], target: Target) -> Metrics:
+    """What the best constant answer, learned from the train labels, scores on test: `majority_<metric>`.
+
+    Of a regression of several numbers there is `majority_heads` too.
+    """
     return constant([answers(train, target)] * len(test), test, target)
 
 
-def constant(given: Sequence[Answers], test: Sequence[Label], target: Target) -> dict[str, float | None]:
+def constant(given: Sequence[Answers], test: Sequence[Label], target: Target) -> Metrics:
     """`majority` with the answers of each row given, which differ between rows of several folds."""
-    scores: dict[str, float | None] = {}
+    scores: Metrics = {}
     for suffix in given[0]:
-        scored = scalars(evaluate(np.array([row[suffix] for row in given]), test, target))
+        found = evaluate(np.array([row[suffix] for row in given]), test, target)
+        scored = found if target.several else scalars(found)
         scores.update({f"majority_{name}": score for name, score in scored.items() if name.endswith(suffix)})
     return scores
 
@@ -139,15 +145,31 @@ def _weighted(truth: Array, guess: Array, name: str) -> Metrics:
 
 def _regression(logits: Array, truth: Array, target: Target) -> Metrics:
     guess, truth = decide(logits, target).astype(float), truth.astype(float)
+    if target.several:
+        return _several(guess, truth, target.classes)
     some = truth != 0
     return {
-        "mae": float(np.abs(guess - truth).mean()),  # unclipped
-        "corr": _corr(guess, truth),
-        "ccc": _ccc(guess, truth),  # X18
+        **_errors(guess, truth),
         "acc7": float((_bins(guess, 3) == _bins(truth, 3)).mean()),
         "acc5": float((_bins(guess, 2) == _bins(truth, 2)).mean()),
         **_signs(truth[some] > 0, guess[some] > 0, "non0"),  # negative or positive, neutral rows left out
         **_signs(truth >= 0, guess >= 0, "has0"),  # negative or not
+    }
+
+
+def _several(guess: Array, truth: Array, names: Sequence[str]) -> Metrics:
+    """guess and truth [N, H]. A mean over those alone that have a score would flatter constant answers."""
+    heads = {name: _errors(guess[:, i], truth[:, i]) for i, name in enumerate(names)}
+    each = {name: [head[name] for head in heads.values()] for name in ("mae", "corr", "ccc")}
+    means = {name: None if None in values else float(np.mean(values)) for name, values in each.items()}
+    return {**means, "heads": heads}
+
+
+def _errors(guess: Array, truth: Array) -> Metrics:
+    return {
+        "mae": float(np.abs(guess - truth).mean()),  # unclipped
+        "corr": _corr(guess, truth),
+        "ccc": _ccc(guess, truth),  # X18
     }
 
 

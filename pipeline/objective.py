@@ -14,12 +14,13 @@ from pipeline.stage import Target
 
 
 def targets(labels: Sequence[Label], target: Target) -> Tensor:
-    """Labels as a tensor: multiclass int64 [N], multilabel int64 [N, H], regression float32 [N]."""
+    """Labels as a tensor: multiclass int64 [N], multilabel int64 [N, H], regression float32 [N], of several [N, H]."""
     return torch.tensor(labels, dtype=torch.float32 if target.task == "regression" else torch.int64)
 
 
 class Objective(nn.Module):
-    """The loss of a task: L1 for regression (G14), else cross-entropy, of each head for multilabel (G13).
+    """The loss of a task: L1 for regression (G14), of several numbers their mean; else cross-entropy, of each head
+    for multilabel (G13).
 
     weights: [H, K] of each head's classes (H is 1 for multiclass), or None; the loss is their weighted mean.
     """
@@ -34,7 +35,7 @@ class Objective(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits [B, outputs], labels [B] or [B, H] -> the mean loss."""
         if self.task == "regression":
-            return functional.l1_loss(logits.squeeze(-1), labels)
+            return functional.l1_loss(logits.reshape(labels.shape), labels)
         heads = labels.reshape(len(labels), -1)  # [B, H]
         logits = logits.reshape(heads.numel(), -1)  # [B H, K]
         losses = functional.cross_entropy(logits, heads.flatten(), reduction="none")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.record import Record
 
 
 class Reason(StrEnum):
@@ -61,7 +65,10 @@ class Died:
 
 @dataclass
 class Outcome:
-    """What one task did, by stage: rows computed and copied, calls into the stage, seconds, and reasons by row."""
+    """What one task did, by stage: rows computed and copied, calls into the stage, seconds, and reasons by row.
+
+    saved: the records of what it saved.
+    """
 
     modality: str
     computed: Counter[str] = field(default_factory=Counter)
@@ -69,6 +76,7 @@ class Outcome:
     calls: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, str]] = field(default_factory=dict)
+    saved: list[Record] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
         """Adds another task's outcome to this one."""

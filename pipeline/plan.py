@@ -10,18 +10,17 @@ from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline import keys
 from pipeline.jobs import FITS, ExtractJob, FitJob, Job, Run, Stored
 from pipeline.manifest import Manifest
 from pipeline.outcome import Reason
 from pipeline.reader import Label
 from pipeline.recipe import Node
+from pipeline.record import Record, Ref
 from pipeline.scope import Scope
 from pipeline.shards import cut
 from pipeline.stage import Target
-from pipeline.store import CorruptError, Record, Store
+from pipeline.store import Store
 from pipeline.utterance import Utterance
 
 Place = tuple[Node, Scope | None]
@@ -62,10 +61,9 @@ class Planner:
         doctored: Path | None = None,
     ) -> None:
         self.manifest, self.store, self.target, self.labels = manifest, store, target, labels
-        self._doctored = doctored
+        self.doctored = doctored
         self.rows = {row.id: row for row in manifest.rows}
         self.wanted: dict[Place, set[str]] = {}
-        self._rows_of: dict[tuple[str, str], list[str]] = {}
         for node, scope in places:
             self._want(node, scope, [row.id for row in manifest.rows] if scope is None else list(scope.apply))
         self.refresh()
@@ -74,7 +72,7 @@ class Planner:
         """Forgets what was read of the store, so that the next answers see what has been saved since."""
         self._keys: dict[Place, dict[str, str] | None] = {}
         self._listings: dict[str, dict[str, bool]] = {}
-        self._indexes: dict[str, dict[str, str]] = {}
+        self._indexes: dict[str, dict[str, Ref]] = {}
 
     def plan(self) -> Plan:
         """What is to be done now. Jobs that only differ in the stage share one, so that a clip is decoded once."""
@@ -101,6 +99,10 @@ class Planner:
         pieces = cut([row for row in self.manifest.rows if row.id in wanted])
         return [self._shard(piece, by_id) for piece in pieces]
 
+    def final(self, node: Node, shard: Shard) -> Record | None:
+        """The record of a shard without rows that may pass; None where there is none."""
+        return self.store.find(node.digest, shard.key) if self._listing(node.digest).get(shard.key) else None
+
     def _want(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> None:
         place = (node, scope if node.scoped else None)
         everyone = [row.id for row in self.manifest.rows]
@@ -115,9 +117,8 @@ class Planner:
             plan.pending[node.name] += len(self.wanted[node, scope])
             self._plan_fit(plan, node, scope)
             return
-        listing = self._listing(node.digest)
         for shard in shards:
-            if listing.get(shard.key) and self.store.find(node.digest, shard.key):
+            if self.final(node, shard):
                 plan.cached[node.name] += len(shard.rows)
             else:
                 ids = keys.digest(scope.name if scope else None, [row.id for row in shard.rows])
@@ -151,11 +152,11 @@ class Planner:
     @cached_property
     def _unreadable(self) -> Mapping[tuple[str, str], Reason]:
         """By modality and utterance; read where there is work, and only then."""
-        if self._doctored is None or not self._doctored.exists():
+        if self.doctored is None or not self.doctored.exists():
             return {}
         from pipeline.examine import unreadable
 
-        return unreadable(self.manifest.rows, self._doctored)
+        return unreadable(self.manifest.rows, self.doctored)
 
     def _run(self, node: Node, scope: Scope | None, shard: Shard, here: Mapping[Node, Run]) -> Run | None:
         ids = [row.id for row in shard.rows]
@@ -165,7 +166,8 @@ class Planner:
         index = self._index(node.digest)
         copies = {key: index[key] for key in shard.keys if key in index}
         upstream = {name: s for name, s in stored.items() if s is not None}
-        return Run(node, shard.key, shard.keys, *self._state(node, scope), copies, upstream)
+        state = self.state_record(node, scope)
+        return Run(node, shard.key, shard.keys, state and state.ref, copies, upstream)
 
     def _stored(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> Stored | None:
         """Where rows of an upstream stage stand; None while one of their shards is missing."""
@@ -175,9 +177,10 @@ class Planner:
             return None
         needed = set(ids)
         touched = [shard for shard in shards if any(row.id in needed for row in shard.rows)]
-        if not all(shard.key in self._listing(node.digest) for shard in touched):
-            return None
-        return Stored(node.digest, tuple(shard.key for shard in touched), {i: by_id[i] for i in ids})
+        listing = self._listing(node.digest)
+        records = [self.store.find(node.digest, shard.key) if shard.key in listing else None for shard in touched]
+        refs = tuple(record.ref for record in records if record is not None)
+        return Stored(refs, {i: by_id[i] for i in ids}) if len(refs) == len(touched) else None
 
     def _shard(self, rows: Sequence[Utterance], by_id: Mapping[str, str]) -> Shard:
         row_keys = tuple(by_id[row.id] for row in rows)
@@ -192,11 +195,12 @@ class Planner:
 
     def _make_row_keys(self, node: Node, scope: Scope | None) -> dict[str, str] | None:
         inputs = self._inputs(node, scope)
-        _, state = self._state(node, scope)
+        state = self.state_record(node, scope)
         if inputs is None or (node.stage.fitted and state is None):
             return None
+        learned = state.object if state else None
         wanted = self.wanted[node, scope]
-        return {i: keys.row_key(node.digest, state, [row[i] for row in inputs]) for i in wanted}
+        return {i: keys.row_key(node.digest, learned, [row[i] for row in inputs]) for i in wanted}
 
     def _inputs(self, node: Node, scope: Scope | None) -> list[Mapping[str, str | None]] | None:
         """For each input of a stage the digest or key of each row."""
@@ -211,17 +215,11 @@ class Planner:
     @cache  # noqa: B019 - a planner lives as long as one command
     def _raw(self, kind: str) -> Mapping[str, str | None]:
         if kind == "text":
-            return {row.id: keys.text_digest(row.text) for row in self.manifest.rows}
+            return {row.id: keys.text_digest(row) for row in self.manifest.rows}
         version = import_module(f"stages._{kind}").VERSION
         if kind == "audio":
             return {row.id: keys.audio_digest(row.audio, version) for row in self.manifest.rows}
         return {row.id: keys.video_digest(row.video, version) for row in self.manifest.rows}
-
-    def _state(self, node: Node, scope: Scope | None) -> tuple[str | None, str | None]:
-        """The key of a stage's state and the digest of its bytes; None for what is not there or not needed."""
-        key = self._state_key(node, scope) if node.stage.fitted else None
-        record = self.state_record(node, scope)
-        return key, record.object if record else None
 
     def state_record(self, node: Node, scope: Scope | None) -> Record | None:
         """The record of a stage's fitted state: who it learned from, its log; None while it is missing."""
@@ -244,24 +242,15 @@ class Planner:
             self._listings[stage] = self.store.listing(stage)
         return self._listings[stage]
 
-    def _index(self, stage: str) -> dict[str, str]:
+    def _index(self, stage: str) -> dict[str, Ref]:
         """Row key -> shard that holds it, over every shard of a stage; rows with a transient reason left out."""
         if stage not in self._indexes:
-            found: dict[str, str] = {}
+            found: dict[str, Ref] = {}
             for shard in self._listing(stage):
-                if (stage, shard) not in self._rows_of:
-                    self._rows_of[stage, shard] = self._good_rows(stage, shard)
-                found.update(dict.fromkeys(self._rows_of[stage, shard], shard))
+                if record := self.store.find(stage, shard):
+                    found.update(dict.fromkeys(record.rows, record.ref))
             self._indexes[stage] = found
         return self._indexes[stage]
-
-    def _good_rows(self, stage: str, shard: str) -> list[str]:
-        try:
-            table = pq.read_table(self.store.open(stage, shard), columns=["row_key", "reason"])
-        except CorruptError:
-            return []
-        pairs = zip(table["row_key"].to_pylist(), table["reason"].to_pylist(), strict=True)
-        return [key.hex() for key, reason in pairs if reason is None or not Reason(reason).transient]
 
 
 def _upstream_first(members: list[tuple[Node, Scope | None, Shard]]) -> list[tuple[Node, Scope | None, Shard]]:

@@ -76,7 +76,7 @@ def mean_gates(part: Part, target: Target) -> dict[str, dict[str, float]]:
 
 
 def _table(part: Part, fold: str, split: str, target: Target) -> pa.Table:
-    size, label = len(part.ids), _LABEL[target.task]
+    size, label = len(part.ids), _label(target)
     columns = {
         "utterance": pa.array(part.ids, pa.string()),
         "fold": pa.array([fold] * size, pa.string()),
@@ -87,6 +87,10 @@ def _table(part: Part, fold: str, split: str, target: Target) -> pa.Table:
     }
     gates = {f"{GATE}{m}": pa.array(share, pa.float64(), from_pandas=True) for m, share in part.gates.items()}
     return pa.table({**columns, **gates})
+
+
+def _label(target: Target) -> pa.DataType:
+    return pa.list_(_LABEL["regression"]) if target.several else _LABEL[target.task]
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -76,7 +76,7 @@ def _present(column: Column, rows: Rows) -> Rows:
 def _fit(x: Array, y: Array, target: Target, c: float) -> Decide:
     if target.task == "regression":
         ridge = make_pipeline(StandardScaler(), Ridge(alpha=1 / c)).fit(x, y)
-        return lambda new: np.asarray(ridge.predict(new)).reshape(-1, 1)
+        return lambda new: np.asarray(ridge.predict(new)).reshape(len(new), -1)
     if target.task == "multiclass":
         return _classifier(x, y, len(target.classes), c)
     heads = [_classifier(x, y[:, i], 2, c) for i in range(len(target.classes))]
@@ -103,7 +103,7 @@ def _classifier(x: Array, y: Array, classes: int, c: float) -> Decide:
 
 def _loss(logits: Array, truth: Array, target: Target) -> float:
     if target.task == "regression":
-        return float(np.abs(logits[:, 0] - truth).mean())
+        return float(np.abs(logits.reshape(truth.shape) - truth).mean())
     heads = truth.reshape(len(truth), -1)
     shares = logits.reshape(len(truth), heads.shape[1], -1)
     return float(-np.take_along_axis(shares, heads[:, :, None], axis=2).mean())

@@ -24,7 +24,7 @@ from pipeline.reader import Fold
 from pipeline.recipe import Selection
 from pipeline.session import Session
 from pipeline.sheet import Cell, Sheet
-from pipeline.stage import Modality
+from pipeline.stage import Modality, Target
 from pipeline.store import CorruptError
 
 VERSION = 1
@@ -38,7 +38,10 @@ HEADLINE = {
     "multilabel": ("accuracy", "f1"),
     "regression": ("acc2_non0", "f1_non0"),
 }
-"""The two scores that stand for all, by task."""
+"""The two scores that stand for all, by task; of the first, more is better."""
+
+SEVERAL = ("ccc", "mae")
+"""Those of a regression of several numbers, which has no sign to score."""
 
 Scores = Mapping[str, float | None]
 
@@ -87,7 +90,7 @@ class Probe:
     @property
     def line(self) -> Line:
         """The probe on test, among the scores."""
-        majority = _mean([fold["majority"] for fold in self.folds.values()])
+        majority = _mean([metrics.scalars(fold["majority"]) for fold in self.folds.values()])
         return Line(self.name, self.part("test"), majority, self.bound)
 
     def answer(self) -> dict[str, Any]:
@@ -95,6 +98,19 @@ class Probe:
         parts = {part: dict(self.part(part)) for part in ("train", "valid", "test")}
         line = self.line
         return {**parts, "majority": dict(line.majority), "gap": self.gap, "bound": self.bound, "missed": line.missed}
+
+
+def headline(target: Target) -> tuple[str, str]:
+    """The two scores that stand for all."""
+    return SEVERAL if target.several else HEADLINE[target.task]
+
+
+def told(name: str) -> str:
+    """A score as it is written."""
+    return _NAMES.get(name, name.replace("_", " ").capitalize())
+
+
+_NAMES = {"f1_weighted": "Weighted F1", "f1_macro": "Macro F1", "uar": "UAR", "mae": "MAE", "ccc": "CCC"}
 
 
 def _mean(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
@@ -173,13 +189,13 @@ def bounds(corpus: Corpus, ids: Sequence[str]) -> Mapping[str, float]:
 # --- for the reader --------------------------------------------------------------------------------------------
 
 
-def sheet(found: Sequence[Probe], task: str) -> Sheet:
+def sheet(found: Sequence[Probe], target: Target) -> Sheet:
     """Each probe on train, valid and test, and what is known to be possible."""
-    name = HEADLINE[task][0]
-    rows = [_row(each, name, SCORE[task]) for each in found]
+    name, compared = headline(target)[0], SCORE[target.task]
+    rows = [_row(each, name, compared) for each in found]
     header = ("", "fitted stages", "train", "valid", "test", "majority", "known bound", "missed by", "gap")
-    note = f"{_told(name)} of a linear classifier on pooled features; means over folds. Gap: train minus test"
-    note += "." if SCORE[task] == name else f", of {_told(SCORE[task])}."
+    note = f"{told(name)} of a linear model on pooled features; means over folds. Gap: train minus test"
+    note += "." if compared == name else f", of {told(compared)}."
     return Sheet.of("Linear probes", header, rows, note)
 
 
@@ -191,10 +207,6 @@ def _row(each: Probe, name: str, compared: str) -> Sequence[Any]:
     line = each.line
     gap = Cell("–" if each.gap is None else f"{each.gap:.4f}", loud=suspicious(each), number=True)
     return each.name, fitted, train, valid, test, line.majority.get(f"majority_{name}"), each.bound, line.missed, gap
-
-
-def _told(name: str) -> str:
-    return name.replace("_", " ").capitalize()
 
 
 def suspicious(each: Probe) -> bool:

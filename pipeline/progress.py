@@ -9,12 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 
@@ -114,6 +116,26 @@ def plan_table(answer: dict[str, Any]) -> Table:
     for fit in answer["fits"]:
         table.add_row(fit, "fit", "", "", "", "", "")
     return table
+
+
+class ByteBar:
+    """A bar of bytes that are sent or fetched. A context manager; `advance` may be called from any thread."""
+
+    def __init__(self, what: str, total: int) -> None:
+        columns = (TextColumn("{task.description:>7}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console)
+        self._task = self._progress.add_task(what, total=total)
+
+    def __enter__(self) -> ByteBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def advance(self, size: int) -> None:
+        """So many bytes have gone."""
+        self._progress.advance(self._task, size)
 
 
 class TrainBars:

@@ -14,7 +14,7 @@ from pipeline.errors import InputError, closest
 from pipeline.utterance import Utterance
 
 Task = Literal["multiclass", "multilabel", "regression"]
-Label = int | float | tuple[int, ...]
+Label = int | float | tuple[int, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Labels:
     """A label protocol: a filter over the whole scan. `of` returns None for an utterance the protocol leaves out.
 
     A multiclass label is an index into `classes`, a multilabel one a tuple of 0 and 1 with one place for each of
-    `classes`, a regression label a number.
+    `classes`. For a regression `classes` names the targets: with at most one name a label is a number, with several
+    a tuple of as many numbers.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Reader(ABC):
 
     layout: ClassVar[str]
     obtain: ClassVar[str]
+    licence: ClassVar[str] = ""
     labels: ClassVar[Mapping[str, Labels]]
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     downloads: ClassVar[Sequence[Download]] = ()

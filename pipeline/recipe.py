@@ -80,11 +80,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. `own_folds` is a team's list of folds, which the protocol `own` reads."""
+    """A checked recipe. `own_folds` is a team's list of folds, which the protocol `own` reads; `written_root` is the
+    root as the recipe has it, which another machine reads in its own way."""
 
     name: str
     reader: Reader
     root: Path
+    written_root: str
     labels: Labels
     label_protocol: str
     protocol: str

@@ -16,11 +16,12 @@ from pipeline.charts import Chart, Mark, standings
 from pipeline.coverage import over_limit
 from pipeline.extracted import Extracted, costs, covered, failures, fit_curves, fits
 from pipeline.home import Home
-from pipeline.probes import HEADLINE, Line, Probe
+from pipeline.probes import Line, Probe, headline, told
 from pipeline.progress import console
 from pipeline.scores import Trained
 from pipeline.session import Options, Session
 from pipeline.sheet import Cell, Sheet
+from pipeline.stage import Target
 
 TEMPLATE = "report.html"
 
@@ -40,7 +41,7 @@ def write(home: Home, options: Options) -> dict[str, Any]:
     _publish(path, _render(session, extracted, found, runs))
     lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
     if lines:
-        console.print(_table(lines, session.corpus.target.task))
+        console.print(_table(lines, session.corpus.target))
     return {
         "dataset": session.corpus.recipe.name,
         "report": str(path),
@@ -84,8 +85,8 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         incomplete=extracted.incomplete(),
         notices=_notices(session, extracted, found, runs),
         facts=figures.facts(corpus, _protocol(session)),
-        summary=_summary(lines, corpus.target.task) if lines else None,
-        standings=_standings(lines, corpus.target.task),
+        summary=_summary(lines, corpus.target) if lines else None,
+        standings=_standings(lines, corpus.target),
         corpus=_present(figures.folds(corpus), label_chart, labels, figures.expected(corpus), lengths, noted),
         length_charts=length_charts,
         stages=figures.stages(corpus.recipe),
@@ -94,7 +95,7 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         failures=failures(extracted),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
-        probes=probes.sheet(found, corpus.target.task),
+        probes=probes.sheet(found, corpus.target),
         models=[_section(run, _comparable(session, run, found)) for run in runs],
     )
 
@@ -148,42 +149,36 @@ def _publish(path: Path, page: str) -> None:
 # --- the scores in short ---------------------------------------------------------------------------------------
 
 
-def _columns(task: str) -> dict[str, Callable[[Line], float | None]]:
-    first, second = HEADLINE[task]
+def _columns(target: Target) -> dict[str, Callable[[Line], float | None]]:
+    first, second = headline(target)
     return {
-        _told(first): lambda line: line.scores.get(first),
-        _told(second): lambda line: line.scores.get(second),
+        told(first): lambda line: line.scores.get(first),
+        told(second): lambda line: line.scores.get(second),
         "Majority": lambda line: line.majority.get(f"majority_{first}"),
         "Known bound": lambda line: line.bound,
         "Missed by": lambda line: line.missed,
     }
 
 
-def _told(name: str) -> str:
-    return {"f1_weighted": "Weighted F1", "f1": "F1"}.get(name, name.replace("_", " ").capitalize())
-
-
-def _summary(lines: Sequence[Line], task: str) -> Sheet:
-    columns = _columns(task)
+def _summary(lines: Sequence[Line], target: Target) -> Sheet:
+    columns = _columns(target)
     rows = [(Cell(line.name), *(get(line) for get in columns.values())) for line in lines]
-    note = (
-        "On the test rows. A probe is a linear classifier on one modality; the majority knows the train labels alone."
-    )
+    note = "On the test rows. A probe is a linear model on one modality; the majority knows the train labels alone."
     return Sheet.of("Scores in short", ("", *columns), rows, note)
 
 
-def _standings(lines: Sequence[Line], task: str) -> Chart | None:
-    first, _ = HEADLINE[task]
+def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
+    first, _ = headline(target)
     marks = [
         Mark(line.name, score, line.majority.get(f"majority_{first}"), line.bound)
         for line in lines
         if (score := line.scores.get(first)) is not None
     ]
-    return standings(f"{_told(first)} on test, probes first, then models", marks, _told(first)) if marks else None
+    return standings(f"{told(first)} on test, probes first, then models", marks, told(first)) if marks else None
 
 
-def _table(lines: Sequence[Line], task: str) -> Table:
-    columns = _columns(task)
+def _table(lines: Sequence[Line], target: Target) -> Table:
+    columns = _columns(target)
     table = Table("modality or model", *columns, title="Test")
     for line in lines:
         values = [get(line) for get in columns.values()]

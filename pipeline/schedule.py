@@ -96,16 +96,25 @@ class Workers:
         """How many jobs run at once."""
         return len(self.client.scheduler_info(n_workers=-1)["workers"])
 
-    def preflight(self, paths: Sequence[Path]) -> None:
-        """Compares code and visible `paths` of every worker with this driver's; raises InputError naming each
-        difference, since a wrong worker would fail late or cache wrong values."""
-        names = [str(path) for path in paths]
-        here, there = environment(names), self.client.run(environment, names, on_error="return")
+    def preflight(self, paths: Sequence[Path]) -> bool:
+        """Compares the code of every worker with this driver's; True where all of them see `paths` too.
+
+        Raises InputError naming each difference, since a wrong worker would fail late or cache wrong values.
+        """
+        here, there = environment(), self.client.run(environment, on_error="return")
         wrong = [f"{worker}: {line}" for worker, found in there.items() for line in _differences(found, here)]
         if wrong:
             raise InputError("the cluster does not match this driver:\n" + "\n".join(wrong))
         if self.scheduler and not {CPU, GPU} & self.offered:
             raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
+        return all(self.client.run(_see, [str(path) for path in paths]).values())
+
+    def everywhere(self, function: Callable[[], Any]) -> None:
+        """Runs `function` on every worker; raises InputError with what any of them raised."""
+        found = self.client.run(function, on_error="return")
+        wrong = [f"{worker}: {result}" for worker, result in found.items() if isinstance(result, Exception)]
+        if wrong:
+            raise InputError("\n".join(wrong))
 
     def run(
         self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any
@@ -176,9 +185,13 @@ class Workers:
         return {name for worker in workers for name in worker.get("resources", {})}
 
 
-def environment(paths: Sequence[str]) -> dict[str, str]:
-    """What has to agree between driver and workers: the code, the libraries that decide values, and that each path
-    can be seen; and that decoders may run in child processes."""
+def _see(paths: Sequence[str]) -> bool:
+    return all(Path(path).exists() for path in paths)
+
+
+def environment() -> dict[str, str]:
+    """What has to agree between driver and workers: the code, the libraries that decide values, and that decoders may
+    run in child processes."""
     code = {package: keys.file_digest(Path(importlib.import_module(package).__path__[0])) for package in PACKAGES}
     kinds: list[type[Stage]] = [plugins.find("stages", name, Stage) for name in plugins.names("stages")]  # type: ignore[type-abstract]
     libraries = sorted({library for kind in kinds for library in kind.libraries})
@@ -186,7 +199,6 @@ def environment(paths: Sequence[str]) -> dict[str, str]:
         "python": platform.python_version(),
         **{package: digest[:12] for package, digest in code.items()},
         **{library: _version(library) for library in libraries},
-        **{path: "seen" if Path(path).exists() else "not there" for path in paths},
         "DASK_DISTRIBUTED__WORKER__DAEMON": str(current_process().daemon),
     }
 

@@ -16,11 +16,12 @@ import numpy as np
 from pipeline import metrics
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
-from pipeline.probes import HEADLINE, Line, Probe, bounds
+from pipeline.probes import Line, Probe, bounds, headline, told
 from pipeline.reader import Fold
 from pipeline.session import Session
 from pipeline.settings import model_class
 from pipeline.sheet import Cell, Sheet, amount, cell
+from pipeline.stage import Target
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,10 @@ class Trained:
         return found
 
     @property
-    def task(self) -> str:
-        """The target's task."""
-        return str(self.folds[0]["target"]["task"])
+    def target(self) -> Target:
+        """What every fold of it predicts."""
+        found = self.folds[0]["target"]
+        return Target(found["task"], tuple(found["classes"]))
 
     @property
     def line(self) -> Line:
@@ -126,7 +128,7 @@ def _sizes(folds: Sequence[Answer]) -> dict[str, list[int]]:
 
 def best_probe(run: Trained, probes: Sequence[Probe]) -> Probe | None:
     """The probe of the run's own feature set that is best on test; of any set where its own is not known."""
-    name = HEADLINE[run.task][0]
+    name, _ = headline(run.target)
     able = [each for each in probes if each.line.scores.get(name) is not None]
     mine = [each for each in able if each.features == run.features] or able
     return max(mine, key=lambda each: each.line.scores[name] or 0.0, default=None)
@@ -141,7 +143,7 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
     names = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
     rows = [
         (
-            _told(n),
+            told(n),
             run.pooled[n],
             run.pooled.get(f"majority_{n}"),
             beside.get(n),
@@ -181,12 +183,6 @@ def mean(rows: Sequence[Answer]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in known.items() if values}
 
 
-def _told(name: str) -> str:
-    return {"f1_weighted": "Weighted F1", "f1_macro": "Macro F1", "uar": "UAR", "mae": "MAE", "ccc": "CCC"}.get(
-        name, name.replace("_", " ").capitalize()
-    )
-
-
 # --- effort ----------------------------------------------------------------------------------------------------
 
 
@@ -219,17 +215,17 @@ def _normalize(fold: Answer) -> str:
 
 def notices(run: Trained, probes: Sequence[Probe]) -> list[str]:
     """Sentences on what can't be right or wants a look."""
-    name = HEADLINE[run.task][0]
+    name, _ = headline(run.target)
     score, trivial, best = run.pooled.get(name), run.pooled.get(f"majority_{name}"), best_probe(run, probes)
     single = best.line.scores.get(name) if best else None
-    told = {
+    found = {
         "was trained on other folds or labels than the recipe now gives: train it again": not run.current,
         "was standardised with test rows (transductive)": any(fold["transductive"] for fold in run.folds),
         "does not beat the majority": _at_most(score, trivial),
         f"does not beat the best probe of a single modality, {best.name if best else ''}": _at_most(score, single),
         "exceeds the known bound by more than chance allows: look for a leak": _beyond(run),
     }
-    return [f"{run.name} {sentence}." for sentence, true in told.items() if true]
+    return [f"{run.name} {sentence}." for sentence, true in found.items() if true]
 
 
 def _at_most(score: float | None, other: float | None) -> bool:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import counts, coverage, estimate, manifest, remarks, view
+from pipeline import counts, coverage, estimate, opening, remarks, view
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
 from pipeline.errors import InputError, closest
+from pipeline.exchange import Place
 from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
-from pipeline.load import read_recipe, recipe_path
+from pipeline.outcome import Reason
 from pipeline.plan import Planner
 from pipeline.progress import Bars, console, count_table, outcome_table, reason_table
 from pipeline.recipe import Recipe
-from pipeline.store import CorruptError, Store
+from pipeline.store import CorruptError
 
 if TYPE_CHECKING:
     from pipeline.schedule import Workers
@@ -39,6 +41,14 @@ class Options:
     scheduler: str = ""
     gpus: int = 0
     changes: tuple[str, ...] = ()
+    remote: str = ""
+    locked: bool = False
+    retry_failed: bool = False
+
+    @property
+    def url(self) -> str:
+        """The remote cache: the option, else AFFECTORY_REMOTE, else none."""
+        return self.remote or os.environ.get("AFFECTORY_REMOTE", "")
 
 
 @dataclass(frozen=True)
@@ -49,33 +59,56 @@ class Session:
     options: Options
     corpus: Corpus
     planner: Planner
+    place: Place | None = None
 
     @classmethod
     def open(cls, home: Home, options: Options) -> Session:
-        """Reads the recipe, scans the corpus, and plans for what the options ask.
+        """Reads the recipe, scans the corpus or takes the manifest that was pulled, and plans for what is asked.
 
         `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
         """
-        path = recipe_path(options.dataset)
-        read = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
-        _known(options, read)
-        scanned = manifest.build(read.reader, read.root, home.memory)
-        corpus = Corpus(read, scanned, options.protocol or read.protocol)
-        places = corpus.places(options.modality or None, options.features)
-        doctored = home.doctor / STREAMS
-        planner = Planner(scanned, Store(home.cache), corpus.target, corpus.labels, places, doctored)
-        return cls(home, options, corpus, planner)
+        opened = opening.open_corpus(home, options)
+        _known(options, opened.corpus.recipe)
+        places = opened.corpus.places(options.modality or None, options.features)
+        planner = Planner(
+            opened.corpus.manifest,
+            opened.store,
+            opened.corpus.target,
+            opened.corpus.labels,
+            places,
+            home.doctor / STREAMS,
+        )
+        return cls(home, options, opened.corpus, planner, opened.place)
 
     def extract(self) -> Report:
-        """Extracts what is missing, with live bars; see `drive`. Raises SpaceError where the plan needs more disk."""
+        """Extracts what is missing, with live bars; see `drive`. Raises SpaceError where the plan needs more disk.
+
+        With a lock nothing is computed: what it names is fetched where it is not here, and InputError says what it
+        does not name.
+        """
+        if self.options.locked:
+            opening.bring_locked(self.planner)
         with Bars() as bars:
-            report = drive(self.planner, self._start, Knobs(), bars)
+            report = drive(self.planner, self._start, Knobs(), bars, self.place)
         self.home.sweep()
         self.home.remember(self.options.dataset, self.options.root, self.options.changes)
         return report
 
+    def retry_failed(self) -> None:
+        """Has the rows that failed computed again, whatever the reason; their shards serve until then."""
+        self.planner.doctored = None  # its findings are of an earlier day
+        for node, scope in self.planner.wanted:
+            for shard in self.planner.shards(node, scope) or ():
+                record = self.planner.final(node, shard)
+                failed = {i for i, why in record.reasons.items() if Reason(why).failed} if record else set()
+                if record and failed:
+                    good = (key for row, key in zip(shard.rows, shard.keys, strict=True) if row.id not in failed)
+                    self.planner.store.demote(record, tuple(good))
+
     def _start(self) -> Workers | Inline:
-        estimate.check_space(self.planner.store, self.planner.plan())
+        plan = self.planner.plan()
+        opening.check_raw(self.corpus.manifest, plan)
+        estimate.check_space(self.planner.store, plan)
         return self.workers()
 
     def views(self) -> dict[str, Any]:
@@ -107,10 +140,15 @@ def _known(options: Options, read: Recipe) -> None:
         raise InputError(f"no feature set {name!r} in this recipe: {closest(name, read.features)}")
 
 
-def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
-    """`affectory extract`: the answer as JSON-able data, and whether too many clips failed."""
+def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict[str, Any], bool]:
+    """`affectory extract`: the answer as JSON-able data, and whether too many clips failed.
+
+    relock: replace the recipe's lock by what is here in the end.
+    """
     began = time.perf_counter()
     session = Session.open(home, options)
+    if options.retry_failed:
+        session.retry_failed()
     report = session.extract()
     by_utterance = coverage.reasons(session.planner)
     failed = coverage.counts(by_utterance)
@@ -121,6 +159,10 @@ def extract(home: Home, options: Options) -> tuple[dict[str, Any], bool]:
         console.print(count_table(missing))
     if noted := remarks.said(session.corpus.manifest.rows):
         console.print(noted)
+    if relock:
+        from pipeline.locking import relock as write_lock
+
+        write_lock(session)
     total = report.total()
     answer = {
         "dataset": session.corpus.recipe.name,

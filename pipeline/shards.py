@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.errors import InputError
 from pipeline.keys import digest
 from pipeline.outcome import Reason
 from pipeline.stage import Spec, Track
 
 TYPICAL, LEAST, MOST = 64, 16, 256
 RECIPE = b"affectory"
+LARGEST = 1 << 32
+"""Bytes that a shard may unpack to: 256 utterances of 1,024 steps of 4,096 dimensions."""
 
 
 class Grouped(Protocol):
@@ -101,6 +104,43 @@ def _lists(arrays: Sequence[NDArray[Any] | None], kind: pa.DataType, dtype: str)
 def write(table: pa.Table, path: Path) -> None:
     """Parquet with zstd; no dictionary on floats, which made reading ten times slower."""
     pq.write_table(table, path, compression="zstd", use_dictionary=["reason"], store_schema=True)
+
+
+def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A shard, or some of its columns. It may come from another machine, so what its footer says is checked first.
+
+    Raises InputError where it is no shard of ours, or says that it unpacks to more than any of ours.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        _check(file, path)
+        return file.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no shard: {error}") from error
+
+
+def _check(file: pq.ParquetFile, path: Path) -> None:
+    groups = file.metadata
+    size = sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
+    schema = file.schema_arrow
+    if [*zip(schema.names, schema.types, strict=True)] not in _SCHEMAS or RECIPE not in (schema.metadata or {}):
+        raise InputError(f"{path} has not the columns of a shard: {schema.names}")
+    if groups.num_rows > MOST or size > LARGEST:
+        raise InputError(f"{path} says it unpacks to {groups.num_rows} rows of {size} bytes: no shard does")
+
+
+def _columns(numbers: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    lists = [("values", numbers), ("time_s", pa.float32()), ("valid", pa.bool_())]
+    return [
+        ("utterance", pa.string()),
+        ("row_key", pa.binary(32)),
+        ("frames", pa.int32()),
+        *((name, pa.list_(pa.field("element", kind))) for name, kind in lists),
+        ("reason", pa.string()),
+    ]
+
+
+_SCHEMAS = [_columns(pa.float32()), _columns(pa.float16())]
 
 
 def about(table: pa.Table) -> Mapping[str, Any]:

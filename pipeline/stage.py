@@ -98,9 +98,14 @@ class Target:
 
     @property
     def outputs(self) -> int:
-        """Width of the logits: 1 for regression, C for multiclass, two for each head of multilabel (G13)."""
-        sizes = {"regression": 1, "multiclass": len(self.classes), "multilabel": 2 * len(self.classes)}
-        return sizes[self.task]
+        """Width of the logits: C for multiclass, two for each head of multilabel (G13), one for each number else."""
+        count = len(self.classes)
+        return {"regression": max(1, count), "multiclass": count, "multilabel": 2 * count}[self.task]
+
+    @property
+    def several(self) -> bool:
+        """True for a regression of more than one number, whose labels are tuples."""
+        return self.task == "regression" and len(self.classes) > 1
 
 
 @dataclass(frozen=True)

@@ -4,85 +4,112 @@
     objects/ab/cdef....parquet              named by the BLAKE3 of its bytes, read-only
 
 Everything is written beside its place, flushed to disk, then linked in exclusively: the first writer wins and the
-loser adopts the winner's. A crash at any moment leaves either nothing or a whole file.
+loser adopts the winner's. A crash at any moment leaves either nothing or a whole file. Where the store has a remote,
+what others put there counts as held, and is brought here when it is opened.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
 import os
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import keys
-from pipeline.errors import SpaceError
+from pipeline import atomic, keys
+from pipeline.errors import RemoteError
+from pipeline.record import DamagedError, Record, Ref, Suffix, decode, encode
+
+if TYPE_CHECKING:
+    from pipeline.remote import Remote
 
 log = logging.getLogger(__name__)
 
 PROVISIONAL = "~"
 """Ends the name of an action whose shard holds a transient reason: it serves, and is planned again next time."""
+TOUCH_S = 86_400.0
+"""How often a hit is noted, by the action's time of change: what `gc` goes by."""
+
+Fixed = Mapping[str, Mapping[str, Record]]
+T = TypeVar("T")
 
 
 class CorruptError(Exception):
-    """An object did not have the bytes its name says, or a record was no record; it has been set aside."""
+    """An object did not have the bytes its name says, or is nowhere; what was damaged has been set aside."""
 
+    def __init__(self, ref: Ref, message: str) -> None:
+        super().__init__(ref, message)
+        self.ref, self.message = ref, message
 
-@dataclass(frozen=True)
-class Record:
-    """An action: which object answers a key, and under which circumstances it was made."""
-
-    key: str
-    object: str
-    suffix: str
-    seconds: float = 0.0
-    reasons: Mapping[str, str] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    def __str__(self) -> str:
+        return self.message
 
 
 class Store:
-    """The cache in one directory. Safe for any number of processes at once, without locks."""
+    """The cache in one directory. Safe for any number of processes at once, without locks.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    remote: what is held there counts as held here. fixed: by stage and key, the records of a lock; then nothing else
+    answers.
+    """
+
+    def __init__(self, root: Path, remote: Remote | None = None, fixed: Fixed | None = None) -> None:
+        self.root, self.remote, self.fixed = root, remote, fixed
         self._verified: set[str] = set()
+        self._distrusted: set[str] = set()
+
+    # --- asking ----------------------------------------------------------------------------------------------------
 
     def listing(self, stage: str) -> dict[str, bool]:
         """Every key of a stage, True where it is final and False where provisional; one directory listing."""
-        folder = self.root / "actions" / stage
-        found = [path.stem for path in folder.glob("*.json")]
+        if self.fixed is not None:
+            return dict.fromkeys(self.fixed.get(stage, {}), True)
+        found = self._names(stage)
         final = {name: True for name in found if not name.endswith(PROVISIONAL)}
-        return {name.removesuffix(PROVISIONAL): False for name in found if name.endswith(PROVISIONAL)} | final
+        provisional = {name.removesuffix(PROVISIONAL): False for name in found if name.endswith(PROVISIONAL)}
+        return provisional | dict.fromkeys(self._beyond(stage), True) | final
 
     def find(self, stage: str, key: str) -> Record | None:
-        """The record of a key, the final one before a provisional one; None where its object is gone."""
-        for name in (key, key + PROVISIONAL):
-            record = self._read(stage, name)
-            if record is not None and self.path(record).exists():
-                return record
-            if record is not None:  # its object is lost: whoever makes it again must be able to say so
-                self._action(stage, name).unlink(missing_ok=True)
-        return None
+        """The record of a key: the final one, here or on the remote, before a provisional one; None where its object
+        is gone."""
+        if self.fixed is not None:
+            return self.fixed.get(stage, {}).get(key)
+        return self._held(stage, key) or self._beyond(stage).get(key) or self._held(stage, key + PROVISIONAL)
 
-    def open(self, stage: str, key: str) -> Path:
-        """The object's file, verified once per process.
+    def open(self, ref: Ref) -> Path:
+        """The object's file, verified once per process, fetched where the remote alone has it.
 
         Raises CorruptError, after setting object and action aside, so that planning again makes it again.
         """
-        record = self.find(stage, key)
-        if record is None:
-            raise CorruptError(f"{stage[:12]}/{key[:12]} has no object")
-        path = self.path(record)
-        if record.object not in self._verified:
-            if keys.file_digest(path) != record.object:
-                self._set_aside(stage, record)
-                raise CorruptError(f"{path} does not hold the bytes its name says; it will be made again")
-            self._verified.add(record.object)
+        path = self.path(ref)
+        if ref.object not in self._verified:
+            if _is_file(path) and keys.file_digest(path) != ref.object:
+                self.set_aside(ref)
+            if not _is_file(path):
+                self._fetch(ref)
+            self._verified.add(ref.object)
         return path
+
+    def path(self, ref: Ref) -> Path:
+        """Where an object lies, or would."""
+        return self.root / "objects" / ref.object[:2] / f"{ref.object[2:]}{ref.suffix}"
+
+    def here(self, ref: Ref) -> bool:
+        """True where the object lies in this cache, in its full size."""
+        return _is_file(self.path(ref), ref.size)
+
+    def records(self) -> Iterator[tuple[Path, Record]]:
+        """Every sound action of this cache, with its file."""
+        for path in sorted((self.root / "actions").glob("*/*.json")):
+            if record := self._read(path.parent.name, path.stem):
+                yield path, record
+
+    # --- answering -------------------------------------------------------------------------------------------------
 
     def save(
         self,
@@ -90,7 +117,8 @@ class Store:
         key: str,
         write: Callable[[Path], None],
         *,
-        suffix: str,
+        suffix: Suffix,
+        rows: tuple[str, ...] = (),
         provisional: bool = False,
         seconds: float = 0.0,
         reasons: Mapping[str, str] | None = None,
@@ -100,17 +128,53 @@ class Store:
 
         Raises SpaceError on a full disk; nothing partial is left.
         """
-        with _space(self.root), _beside(self.root) as temporary:
+        with atomic.beside(self.root) as temporary:
             write(temporary)
             digest = keys.file_digest(temporary)
-            record = Record(key, digest, suffix, seconds, dict(reasons or {}), dict(about or {}))
-            _link(temporary, self.path(record))
-            self._verified.add(digest)
-            return self._act(stage, record, provisional)
+            record = Record(
+                stage=stage,
+                key=key,
+                object=digest,
+                suffix=suffix,
+                size=temporary.stat().st_size,
+                rows=rows,
+                seconds=seconds,
+                reasons=dict(reasons or {}),
+                about=dict(about or {}),
+            )
+            self._place(temporary, record)
+        return self.adopt(record, provisional)
 
-    def path(self, record: Record) -> Path:
-        """Where a record's object lies."""
-        return self.root / "objects" / record.object[:2] / f"{record.object[2:]}{record.suffix}"
+    def adopt(self, record: Record, provisional: bool = False) -> Record:
+        """Notes an action, of an object that stands here or on the remote; the record that stands afterwards."""
+        action = self.action(record.stage, record.key + (PROVISIONAL if provisional else ""))
+        if provisional:
+            action.unlink(missing_ok=True)
+        first = atomic.write_new(self.root, action, encode(record))
+        if not provisional:
+            self.action(record.stage, record.key + PROVISIONAL).unlink(missing_ok=True)
+        return record if first else self._held(record.stage, record.key) or record
+
+    def demote(self, record: Record, rows: tuple[str, ...]) -> None:
+        """Makes a final action provisional, its object serving until a better one is saved; only `rows` are copied."""
+        self.open(record)
+        self.adopt(replace(record, rows=rows), provisional=True)
+        self.action(record.stage, record.key).unlink(missing_ok=True)
+        self._distrusted.add(record.object)
+
+    def distrust(self, ref: Ref) -> None:
+        """Lets this process do without the remote's copy of an object, and without one that is lost here."""
+        self._distrusted.add(ref.object)
+        self._drop(ref)
+
+    def set_aside(self, ref: Ref) -> None:
+        """Moves a damaged object out of the way, so that it is fetched or made again."""
+        aside = self.root / "corrupt"
+        aside.mkdir(parents=True, exist_ok=True)
+        path = self.path(ref)
+        log.warning("%s is corrupt; it is set aside, and fetched or made again", path)
+        with suppress(FileNotFoundError):  # another worker met it too
+            path.replace(aside / f"{ref.object}{ref.suffix}")
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -120,102 +184,113 @@ class Store:
         with tempfile.TemporaryDirectory(dir=folder) as name:
             yield Path(name)
 
-    def rates(self) -> dict[str, tuple[float, float]]:
-        """Seconds and bytes a row by stage name, over every shard here that was computed and not copied."""
-        sums: dict[str, list[float]] = {}
-        for path in (self.root / "actions").glob("*/*.json"):
-            record = self._read(path.parent.name, path.stem)
-            about = record.about if record else {}
-            if record and about.get("computed"):
-                total = sums.setdefault(about["stage"], [0.0, 0.0, 0.0, 0.0])
-                parts = (record.seconds, about["computed"], about["bytes"], about["rows"])
-                sums[about["stage"]] = [a + b for a, b in zip(total, parts, strict=True)]
-        return {name: (s / computed, size / rows) for name, (s, computed, size, rows) in sums.items()}
-
-    def _act(self, stage: str, record: Record, provisional: bool) -> Record:
-        action = self._action(stage, record.key + (PROVISIONAL if provisional else ""))
-        if provisional:
-            action.unlink(missing_ok=True)
-        with _beside(self.root) as temporary:
-            temporary.write_text(json.dumps(asdict(record), indent=1, sort_keys=True))
-            first = _link(temporary, action)
-        if not provisional:
-            self._action(stage, record.key + PROVISIONAL).unlink(missing_ok=True)
-        return record if first else self.find(stage, record.key) or record
-
-    def _read(self, stage: str, name: str) -> Record | None:
-        try:
-            raw = self._action(stage, name).read_text()
-            record: Record | None = Record(**json.loads(raw))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            record = None
-        if record is not None and record.key == name.removesuffix(PROVISIONAL) and _is_sound(record):
-            return record
-        log.warning("action %s/%s is damaged; it is set aside and made again", stage[:12], name[:12])
-        self._action(stage, name).unlink(missing_ok=True)
-        return None
-
-    def _set_aside(self, stage: str, record: Record) -> None:
-        aside = self.root / "corrupt"
-        aside.mkdir(parents=True, exist_ok=True)
-        path = self.path(record)
-        log.warning("%s is corrupt; it is set aside and made again", path)
-        with suppress(FileNotFoundError):  # another worker met it too
-            path.replace(aside / f"{record.object}{record.suffix}")
-        for name in (record.key, record.key + PROVISIONAL):
-            self._action(stage, name).unlink(missing_ok=True)
-
-    def _action(self, stage: str, name: str) -> Path:
+    def action(self, stage: str, name: str) -> Path:
+        """The file of an action."""
         return self.root / "actions" / stage / f"{name}.json"
 
+    # --- within ----------------------------------------------------------------------------------------------------
 
-def _is_sound(record: Record) -> bool:
-    """Types and values as we write them, so that no record leads out of the cache."""
-    name = record.object
-    digest = isinstance(name, str) and len(name) == 64 and all(c in "0123456789abcdef" for c in name)
-    return digest and record.suffix in (".parquet", ".safetensors") and isinstance(record.reasons, dict)
+    def _names(self, stage: str) -> list[str]:
+        try:
+            found = os.listdir(self.root / "actions" / stage)  # noqa: PTH208 - names alone, of many thousand files
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [name.removesuffix(".json") for name in found if name.endswith(".json")]
+
+    def _held(self, stage: str, name: str) -> Record | None:
+        """The record of an action whose object is at hand; one whose object is lost is forgotten, so that whoever
+        makes it again can say so."""
+        record = self._read(stage, name)
+        if record is None or self._at_hand(record):
+            return record
+        self.action(stage, name).unlink(missing_ok=True)
+        return None
+
+    def _at_hand(self, ref: Ref) -> bool:
+        if self.here(ref):
+            return True
+        return ref.object not in self._distrusted and self._ask(lambda remote: remote.has(ref), False)
+
+    def _beyond(self, stage: str) -> Mapping[str, Record]:
+        """What the remote answers for a stage, less what turned out damaged."""
+        nothing: Mapping[str, Record] = {}
+        found = self._ask(lambda remote: remote.index(stage), nothing)
+        if not self._distrusted:
+            return found
+        return {key: record for key, record in found.items() if record.object not in self._distrusted}
+
+    def _ask(self, question: Callable[[Remote], T], otherwise: T) -> T:
+        """What the remote says. One that can't be reached is warned of once, and the work goes on without it."""
+        if self.remote is None:
+            return otherwise
+        try:
+            return question(self.remote)
+        except RemoteError as error:
+            log.warning("going on without the remote: %s", error)
+            self.remote = None
+            return otherwise
+
+    def _fetch(self, ref: Ref) -> None:
+        if self.remote is not None and ref.object not in self._distrusted:
+            try:
+                return self.remote.fetch(ref, self.path(ref))
+            except RemoteError as error:
+                if self.fixed is not None:
+                    raise
+                log.warning("%s", error)
+                self._distrusted.add(ref.object)
+        if self.fixed is not None:
+            raise RemoteError(f"object {ref.object[:12]}, which the lock names, is not here, and there is no remote")
+        self._drop(ref)
+        raise CorruptError(ref, f"object {ref.object[:12]} is damaged or gone; it will be made again")
+
+    def _place(self, temporary: Path, ref: Ref) -> None:
+        """Links an object in. One that stands there already is not believed to have the same bytes."""
+        path = self.path(ref)
+        if not atomic.link(temporary, path) and not (_is_file(path) and keys.file_digest(path) == ref.object):
+            self.set_aside(ref)
+            atomic.link(temporary, path)
+        self._verified.add(ref.object)
+
+    def _drop(self, ref: Ref) -> None:
+        for name in (ref.key, ref.key + PROVISIONAL):
+            record = self._read(ref.stage, name)
+            if record is not None and record.object == ref.object and not self.here(record):
+                self.action(ref.stage, name).unlink(missing_ok=True)
+
+    def _read(self, stage: str, name: str) -> Record | None:
+        path = self.action(stage, name)
+        try:
+            record = decode(_content(path))
+        except FileNotFoundError:
+            return None
+        except DamagedError:
+            record = None
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # a link, which nothing here makes
+                raise
+            record = None
+        if record is not None and (record.stage, record.key) == (stage, name.removesuffix(PROVISIONAL)):
+            return record
+        log.warning("action %s/%s is damaged; it is set aside and made again", stage[:12], name[:12])
+        path.unlink(missing_ok=True)
+        return None
 
 
-@contextmanager
-def _beside(root: Path) -> Any:
-    folder = root / "partial"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder)
-    os.close(handle)
+def _content(path: Path) -> bytes:
+    """An action's bytes; a hit is noted, at most daily."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(handle, "rb") as file:
+        if time.time() - os.fstat(handle).st_mtime > TOUCH_S:
+            with suppress(PermissionError):  # a cache that others own
+                os.utime(path)
+        return file.read()
+
+
+def _is_file(path: Path, size: int | None = None) -> bool:
+    """True for a regular file, no link, of that size."""
     try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _space(root: Path) -> Any:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != 28:
-            raise
-        raise SpaceError(f"no space left on the disk of {root}") from error
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Flushes `source` and links it in as `target`; False where somebody else's stands there already."""
-    _sync(source)
-    source.chmod(0o444)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except FileExistsError:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    _sync(target.parent)
-    return True
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return stat.S_ISREG(status.st_mode) and size in (None, status.st_size)

@@ -131,7 +131,8 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
     by_path = {job.request.run: run for run in runs for job in run.jobs}
     once = iter([jobs])
     with session.workers() as workers, TrainBars({run.model: len(run.jobs) for run in runs}) as bars:
-        workers.preflight([session.home.root])
+        if not workers.preflight([session.home.root]):
+            raise InputError(f"not every worker sees {session.home.root}: training reads its views there")
         for job, result in workers.run(work, lambda: next(once, [])):
             if not isinstance(result, FoldResult):
                 raise RuntimeError(f"training {job.request.model} on {job.request.fold.name} failed: {result}")
@@ -160,7 +161,7 @@ def _answer(session: Session, run: Run) -> dict[str, Any]:
     return answer
 
 
-SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "acc2_non0", "acc7")
+SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc2_non0", "acc7")
 
 
 def _table(answers: Sequence[Mapping[str, Any]]) -> Table:

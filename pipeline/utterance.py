@@ -40,7 +40,8 @@ class Utterance:
     """One utterance of one speaker.
 
     Paths are relative to the corpus root. `start_s` and `end_s` are the annotation's own times and stand in no key.
-    `split` and `session` are the corpus's own; `labels` holds every annotation, from which a protocol makes a label.
+    `text_digest` stands for a transcript that was left out. `split` and `session` are the corpus's own; `labels` holds
+    every annotation, from which a protocol makes a label.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Utterance:
     turn: int
     speaker: str | None = None
     text: str | None = None
+    text_digest: str | None = None
     audio: Audio | None = None
     video: Video | None = None
     start_s: float | None = None
@@ -82,6 +84,7 @@ SCHEMA = pa.schema(
         ("turn", pa.int32()),
         ("speaker", pa.string()),
         ("text", pa.string()),
+        ("text_digest", pa.string()),
         ("audio", _AUDIO),
         ("video", _VIDEO),
         ("start_s", pa.float64()),

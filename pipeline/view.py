@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from pipeline import keys, shards
 from pipeline.align import Align, auto_length
@@ -19,9 +19,9 @@ from pipeline.outcome import Reason
 from pipeline.plan import Planner, Shard
 from pipeline.reader import Fold
 from pipeline.recipe import Node, Selection
+from pipeline.record import Record
 from pipeline.scope import Scope
 from pipeline.stage import Modality, Track
-from pipeline.store import Record
 from pipeline.utterance import Utterance
 
 
@@ -125,8 +125,7 @@ def _refuse_leaks(planner: Planner, node: Node, scope: Scope, fold: Fold) -> Non
 def _steps(planner: Planner, part: Part, train: set[str]) -> list[int]:
     found = []
     for shard in part.shards:
-        path = planner.store.open(part.node.digest, shard.key)
-        table = pq.read_table(path, columns=["utterance", "frames"])
+        table = _table(planner, part.node, shard, ["utterance", "frames"])
         pairs = zip(table["utterance"].to_pylist(), table["frames"].to_pylist(), strict=True)
         found += [frames for name, frames in pairs if name in train and frames]
     return found
@@ -135,8 +134,7 @@ def _steps(planner: Planner, part: Part, train: set[str]) -> list[int]:
 def _about(planner: Planner, parts: Sequence[Part]) -> tuple[list[int], list[str], str]:
     found = []
     for part in parts:
-        path = planner.store.open(part.node.digest, part.shards[0].key)
-        found.append(shards.about(pq.read_table(path, columns=["utterance"])))
+        found.append(shards.about(_table(planner, part.node, part.shards[0], ["utterance"])))
     names = [f"{p.node.name}.{name}" for p, about in zip(parts, found, strict=True) for name in about["names"]]
     dtype = "float32" if any(about["dtype"] == "float32" for about in found) else "float16"
     return [about["dim"] for about in found], names, dtype
@@ -166,7 +164,11 @@ def _concatenated(tracks: Sequence[Track], name: str) -> Track | None:
 
 
 def _read(planner: Planner, node: Node, shard: Shard) -> Iterator[tuple[str, str, Track]]:
-    return shards.read(pq.read_table(planner.store.open(node.digest, shard.key)))
+    return shards.read(_table(planner, node, shard))
+
+
+def _table(planner: Planner, node: Node, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    return shards.open_table(planner.store.open(_record(planner, node, shard)), columns)
 
 
 class _Lookup:

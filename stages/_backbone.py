@@ -1,4 +1,4 @@
-"""Convolutional networks of torchvision as feature extractors. B images or clips, D features, T frames of a clip."""
+"""Networks of torchvision and timm as feature extractors. B images or clips, D features, T frames of a clip."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,47 +19,143 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
-from torchvision.models import get_model, get_model_weights
+from torchvision import models
+from torchvision.models import get_model, get_model_weights, list_models
 
 from pipeline.errors import InputError, closest
 from pipeline.stage import State
+from pipeline.weights import local
 
+Scale = tuple[tuple[float, ...], tuple[float, ...]]
+
+TIMM = "timm/"
+_ANY = "pretrained"
 _FILES = (".safetensors", ".pth", ".pt")
+_HEADS = ("fc", "classifier", "heads", "head")
+_LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
+_SCALING = ("googlenet", "inception_v3")
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 """Mean and deviation of red, green and blue that torchvision's weights were trained with, of 1."""
 
 
-def build(name: str, weights: str, seed: int) -> nn.Module:
-    """torchvision's model `name` with its classifier taken off, so that it ends in pooled features.
+def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module:
+    """The network `name` without the last layer of its classifier, so that it ends in features, in evaluation mode.
 
-    weights: the name of one of torchvision's sets, a path that ends in .safetensors, .pth or .pt, or "random", drawn
-    from `seed`; the caller's random state stays as it is. Raises InputError where the weights cannot be had.
+    name: a model of torchvision for "images" or "clips", whichever `kind` is, or `timm/<name>`. weights: the name of a
+    published set (torchvision's, or a tag of timm; "pretrained" is timm's own choice), a path that ends in
+    .safetensors, .pth or .pt, or "random", drawn from `seed`; the caller's random state stays as it is. Raises
+    InputError for an unknown name and where the weights cannot be had.
     """
+    weights = local(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = get_model(name, weights=None)
-    model.fc = nn.Identity()
-    if weights != "random":
-        _load(model, _read(name, weights), weights)
+        model, last = _of_timm(name, weights) if name.startswith(TIMM) else _of_torchvision(name, weights, kind)
+    if Path(weights).suffix in _FILES:
+        _load(model, _read_file(Path(weights).expanduser()), weights, last)
     return model.eval()
 
 
+def scale_of(name: str, weights: str) -> Scale:
+    """Mean and deviation of red, green and blue, of 1, that the network's weights were trained with."""
+    if name.startswith(TIMM):
+        return _scale_of_timm(name.removeprefix(TIMM), weights)
+    known = {entry.name: entry for entry in get_model_weights(name)}
+    entry = known.get(weights) or next(iter(known.values()), None)
+    if entry is None:
+        return IMAGENET
+    seen = entry.transforms()
+    return tuple(seen.mean), tuple(seen.std)
+
+
+def width(model: nn.Module, shape: Sequence[int], name: str) -> int:
+    """D, which the network gives for pictures or clips of `shape`. Raises InputError where it takes none such."""
+    try:
+        with torch.inference_mode():
+            output = model(torch.zeros(1, 3, *shape, device=next(model.parameters()).device))
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        raise InputError(f"{name} takes no input of {' x '.join(map(str, shape))}: {error}") from error
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise InputError(f"{name} does not end in one vector for each input")
+    return int(output.shape[1])
+
+
+def _of_torchvision(name: str, weights: str, kind: str) -> tuple[nn.Module, Sequence[str]]:
+    """The network and where its last layer was; weights of a file are not read yet."""
+    known = list_models(module=models if kind == "images" else models.video)
+    if name not in known:
+        raise InputError(f"torchvision has no network {name!r} for {kind}: {closest(name, known)}")
+    extra: dict[str, Any] = {"init_weights": False} if name in _SCALING else {}
+    model: Any = get_model(name, weights=None, **extra)
+    last = _without_last(model)
+    if weights != "random" and Path(weights).suffix not in _FILES:
+        _load(model, _read(name, weights), weights, [last])
+    if name in _SCALING:
+        model.transform_input = weights != "random"  # they learned another scale than all others, and bring it along
+    return model, [last]
+
+
+def _without_last(model: nn.Module) -> str:
+    """Takes off the last layer of the classifier, by whichever name it goes; returns where it was."""
+    head = next(name for name in _HEADS if hasattr(model, name))
+    layers = [name for name, layer in getattr(model, head).named_modules() if isinstance(layer, _LAST)]
+    path = f"{head}.{layers[-1]}".rstrip(".")
+    parent, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, nn.Identity())
+    return path
+
+
 def _read(name: str, weights: str) -> Mapping[str, Tensor]:
-    if Path(weights).suffix in _FILES:
-        return _read_file(Path(weights).expanduser())
     known = {entry.name: entry for entry in get_model_weights(name)}
     if weights not in known:
         raise InputError(f"{name} has no weights {weights!r}: {closest(weights, [*known, 'random'])}")
     try:
         state: Mapping[str, Tensor] = known[weights].get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"no weights {weights} of {name}: {error}\nFetch them with `make weights`, or name a local file: "
-            f'weights = "/path/to/{name}.safetensors" (or .pth)'
-        ) from error
+        raise InputError(_unreached(name, weights, error)) from error
     return state
+
+
+def _of_timm(name: str, weights: str) -> tuple[nn.Module, Sequence[str]]:
+    """The network and where its last layer would be; weights of a file are not read yet."""
+    import timm
+
+    own, published = name.removeprefix(TIMM), weights != "random" and Path(weights).suffix not in _FILES
+    if not timm.is_model(own):
+        raise InputError(
+            f"timm has no network {own!r}: {closest(own, get_close_matches(own, timm.list_models(), 9, 0))}"
+        )
+    if published and weights not in (*_tags(own), _ANY):
+        raise InputError(f"{name} has no weights {weights!r}: {closest(weights, [*_tags(own), _ANY, 'random'])}")
+    full = f"{own}.{weights}" if weights in _tags(own) else own
+    try:
+        model: Any = timm.create_model(full, pretrained=published, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        raise InputError(_unreached(name, weights, error)) from error
+    last = model.pretrained_cfg.get("classifier") or ()
+    return model, [last] if isinstance(last, str) else last
+
+
+def _tags(name: str) -> list[str]:
+    """The names of timm's sets of weights for its network `name`."""
+    import timm
+
+    return [found.partition(".")[2] for found in timm.list_pretrained(f"{name}.*")]
+
+
+def _scale_of_timm(name: str, weights: str) -> Scale:
+    import timm
+
+    seen = timm.get_pretrained_cfg(f"{name}.{weights}" if weights in _tags(name) else name)
+    return (tuple(seen.mean), tuple(seen.std)) if seen else IMAGENET
+
+
+def _unreached(name: str, weights: str, error: Exception) -> str:
+    return (
+        f"no weights {weights} of {name}: {error}\nFetch them with `make weights`, or name a local file: "
+        f'weights = "/path/to/{name.rpartition("/")[2]}.safetensors" (or .pth)'
+    )
 
 
 def _read_file(path: Path) -> Mapping[str, Tensor]:
@@ -71,39 +168,50 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """A classifier in `state` is left unread. Raises InputError where the rest is not this model's."""
+def _load(model: nn.Module, state: Mapping[str, Tensor], source: str, last: Sequence[str]) -> None:
+    """The layers `last` of the classifier are left unread. Raises InputError where the rest is not this model's."""
+    left = tuple(f"{name}." for name in last)
     try:
-        model.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
+        model.load_state_dict({name: value for name, value in state.items() if not name.startswith(left)})
     except (RuntimeError, AttributeError, TypeError) as error:
         raise InputError(f"the weights in {source} are of another model: {error}") from error
 
 
+def _fused(model: nn.Module) -> nn.Module:
+    """Its batch norms folded into its convolutions, where its course does not depend on what it is given."""
+    try:
+        folded: nn.Module = fuse(model)
+    except Exception:  # tracing meets whatever a network's own code does with a stand-in for pictures
+        return model
+    return folded
+
+
 @dataclass
 class Extractor:
-    """A network in evaluation mode, its batch norms folded into its convolutions, on its device.
+    """A network in evaluation mode, its batch norms folded into its convolutions where it can be traced, on its device.
 
-    scale: mean and deviation of red, green and blue. layout: how pixels lie in memory, for images or clips.
+    dim: D. scale: mean and deviation of red, green and blue. layout: how pixels lie in memory, for images or clips.
     size: images or clips at once; fewer come last. `bf16` computes in bfloat16.
     """
 
     model: nn.Module
+    dim: int
     device: str
     precision: str
-    scale: tuple[tuple[float, ...], tuple[float, ...]]
+    scale: Scale
     layout: torch.memory_format
     size: int
-    _fused: nn.Module = field(init=False)
+    _folded: nn.Module = field(init=False)
     _state: State | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._fused = self._ready()
+        self._folded = self._ready()
 
     def use(self, state: State | None) -> None:
         """Takes the network's weights from a fitted state, unless it has them already."""
         if state is not None and state is not self._state:
             self.model.load_state_dict({name: torch.tensor(value) for name, value in state.tensors.items()})
-            self._fused, self._state = self._ready(), state
+            self._folded, self._state = self._ready(), state
 
     def features(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """uint8 images [H, W, 3] or clips [T, H, W, 3], all of one shape, to [B, D]; they are read as it goes."""
@@ -113,12 +221,17 @@ class Extractor:
 
     def _ready(self) -> nn.Module:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        return fuse(self.model).to(self.device, dtype).to(memory_format=self.layout)
+        model = _fused(self.model).to(self.device, dtype)
+        rank = 4 if self.layout is torch.channels_last else 5
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.ndim == rank:
+                tensor.data = tensor.data.contiguous(memory_format=self.layout)
+        return model
 
     def _forward(self, chunk: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         pixels = to_device(chunk, self.device)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        output: Tensor = self._fused(normalised(pixels, self.scale).to(dtype).contiguous(memory_format=self.layout))
+        output: Tensor = self._folded(normalised(pixels, self.scale).to(dtype).contiguous(memory_format=self.layout))
         found: NDArray[np.float32] = output.float().cpu().numpy()
         return found
 
@@ -131,7 +244,7 @@ def to_device(chunk: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
     return pixels.pin_memory().to(device, non_blocking=True)
 
 
-def normalised(pixels: Tensor, scale: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
+def normalised(pixels: Tensor, scale: Scale) -> Tensor:
     """uint8 [B, ..., 3] to float32 [B, 3, ...], less the mean and divided by the deviation of each colour."""
     mean, deviation = (torch.tensor(values, device=pixels.device) for values in scale)
     return ((pixels.float() / 255 - mean) / deviation).movedim(-1, 1)

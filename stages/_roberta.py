@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -23,40 +25,55 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig,
 from pipeline.errors import InputError
 from pipeline.keys import digest
 from pipeline.stage import State
+from pipeline.weights import local, unreachable
 
 Precision = Literal["float32", "bf16"]
 
 TOKENS = {"cpu": 256, "cuda": 16_384}
 """Tokens in one batch, padding included: on a CPU larger ones are no faster, since the matrices fill the caches."""
 
+_UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+
 _SPECIAL = ["<s>", "<pad>", "</s>"]  # their ids are 0, 1, 2, as in every RoBERTa
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where published weights are: a hub id with its revision, or a directory."""
+    """Where published weights are: a hub id with its revision, or a directory. beside: the file next to the weights."""
 
     model: str
     revision: str
+    beside: str = "tokenizer.json"
 
     @property
     def path(self) -> Path:
-        """The model as a local path, which need not exist."""
-        return Path(os.path.expandvars(self.model)).expanduser()
+        """The model as a local path, which need not exist; of a pinned one the copy at home."""
+        return Path(os.path.expandvars(local(self.model))).expanduser()
 
     def read(self, auto: Any, **options: Any) -> Any:
         """What `auto.from_pretrained` reads here; runs no code of the source. Raises InputError where it cannot."""
-        local = self.path.is_dir()
-        where = {"local_files_only": True} if local else {"revision": self.revision}
+        path = self.path
+        local_only = path.is_dir()
+        why = "" if local_only else unreachable(self.model, self.revision)
+        where: dict[str, Any] = {} if local_only else {"revision": self.revision}
         try:
-            name = str(self.path) if local else self.model
-            return auto.from_pretrained(name, trust_remote_code=False, **where, **options)
-        except (OSError, ValueError) as error:
+            name = str(path) if local_only else self.model
+            where |= {"trust_remote_code": False, "local_files_only": local_only or bool(why)}
+            return auto.from_pretrained(name, **where, **options)
+        except _UNREADABLE as error:
             at = f" at revision {self.revision}" if self.revision else ""
             raise InputError(
-                f"no weights of {self.model}{at}: {error}\nFetch them with `make weights`, or name a local directory "
-                'that holds config.json, model.safetensors and tokenizer.json: model = "/path/to/it"'
+                f"no weights of {self.model}{at}: {why or error}\nFetch them with `make weights`, or name a local "
+                f'directory that holds config.json, model.safetensors and {self.beside}: model = "/path/to/it"'
             ) from error
+
+    def weights(self, unused: str) -> PreTrainedModel:
+        """The model in float32. Raises InputError where weights lack, but for those with `unused` in their names."""
+        model, found = self.read(AutoModel, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+        if missing := sorted(name for name in found["missing_keys"] if unused not in name):
+            kind = model.config.model_type
+            raise InputError(f"{self.model} lacks {len(missing)} weights of a {kind}, among them {missing[0]}")
+        return cast(PreTrainedModel, model)
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,7 @@ def read_tokenizer(source: Source, max_tokens: int) -> Tokenizer:
 
 def read_model(source: Source, max_tokens: int) -> PreTrainedModel:
     """The published weights in float32, without a pooler. Raises InputError where texts are longer than it can read."""
-    model = source.read(AutoModel, use_safetensors=True, dtype=torch.float32)
+    model = source.weights("pooler")
     longest = _positions(model)
     if max_tokens > longest:
         raise InputError(f"{source.model} reads {longest} tokens at most, max_tokens is {max_tokens}")

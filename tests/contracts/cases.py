@@ -25,6 +25,11 @@ CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"feature_set": "eGeMAPSv02", "level": "lld", "rate_hz": 12.5},
         {"feature_set": "IS09", "level": "lld_de", "rate_hz": 10.0},
     ),
+    "audio_wavlm": (
+        {"init": "random", "hidden": 16, "heads": 2, "layers": 1},
+        {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "layer": 0, "pool": "grid", "rate_hz": 12.5},
+        {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "pool": "mean", "chunk_s": 5.0, "precision": "bf16"},
+    ),
     "text_cnn": ({"widths": (2, 3), "channels": 4, "epochs": 2},),
     "text_roberta": ({"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1},),
     "text_word2vec": ({"size": 8, "min_count": 1, "epochs": 2},),

@@ -18,8 +18,11 @@ from torch import Tensor
 from models._layers import MODALITIES, Input, Prediction, Standardiser
 from pipeline.modelfile import build as build_model
 from pipeline.modelfile import load_model, save_model
+from pipeline.objective import Objective, targets
 from pipeline.plugins import names
+from pipeline.reader import Label
 from pipeline.settings import TrainConfig, model_class, resolve, split
+from pipeline.stage import Target
 
 MODELS = names("models")
 EACH = pytest.mark.parametrize("name", MODELS)
@@ -28,6 +31,12 @@ EACH_SET = pytest.mark.parametrize("modalities", SETS, ids="+".join)
 DIMS = {"text": 5, "audio": 6, "visual": 7}
 B, L, OUTPUTS = 5, 4, 3
 Tensors = dict[str, Tensor]
+TARGETS: list[tuple[Target, Label]] = [
+    (Target("multiclass", ("a", "b", "c")), 1),
+    (Target("multilabel", ("a", "b")), (0, 1)),
+    (Target("regression", ()), -1.5),
+    (Target("regression", ("valence", "arousal", "dominance")), (1.0, 2.5, 4.0)),
+]
 
 
 def build(name: str, modalities: tuple[str, ...] = MODALITIES, seed: int = 0, outputs: int = OUTPUTS) -> Any:
@@ -245,6 +254,19 @@ def test_every_parameter_learns(name: str) -> None:
         model(features(seed=seed), complete).logits.square().sum().backward()
     still = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
+
+
+@EACH
+@pytest.mark.parametrize(("target", "label"), TARGETS, ids=lambda each: getattr(each, "task", ""))
+def test_the_loss_of_every_kind_of_target_is_finite_and_reaches_the_logits(
+    name: str, target: Target, label: Label
+) -> None:
+    model = build(name, outputs=target.outputs).train()
+    logits = model(features(), masks()).logits
+    logits.retain_grad()
+    loss = Objective(target)(logits, targets([label] * B, target))
+    loss.backward()
+    assert loss.isfinite() and logits.grad is not None and logits.grad.any(dim=0).all()
 
 
 # --- on disk ---------------------------------------------------------------------------------------------------

@@ -287,7 +287,10 @@ def test_every_label_is_what_its_task_says(name: str, corpus: Callable[[str], Pa
             elif labels.task == "multilabel":
                 assert isinstance(label, tuple) and len(label) == len(labels.classes) and set(label) <= {0, 1}
             else:
-                assert isinstance(label, int | float) and math.isfinite(label)
+                numbers = label if isinstance(label, tuple) else (label,)
+                assert isinstance(label, tuple) == (len(labels.classes) > 1)
+                assert len(numbers) == max(1, len(labels.classes))
+                assert all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 @EACH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -228,11 +229,26 @@ def row(emotion: str, votes: str = "", name: str = "u") -> Utterance:
         ("mulg4", "exc", None),
         ("valence", "xxx", 2.5),
         ("dominance", "xxx", 4.0),
+        ("vad", "xxx", (2.5, 1.0, 4.0)),
     ],
 )
 def test_protocols_are_filters_over_the_codes(protocol: str, emotion: str, label: object) -> None:
     votes = "C-E2=Happiness;C-F1=Happiness"
     assert Iemocap().protocol(protocol).of(row(emotion, votes)) == label
+
+
+@pytest.mark.parametrize("missing", ["valence", "arousal", "dominance"])
+def test_a_row_that_lacks_one_of_the_three_numbers_is_left_out_of_all_three_at_once(missing: str) -> None:
+    whole, protocol = row("neu"), Iemocap().protocol("vad")
+    assert protocol.of(dataclasses.replace(whole, labels={**whole.labels, missing: None})) is None
+    absent = {name: value for name, value in whole.labels.items() if name != missing}
+    assert protocol.of(dataclasses.replace(whole, labels=absent)) is None
+
+
+def test_the_numbers_of_vad_are_read_in_the_order_of_its_targets(root: Path) -> None:
+    protocol, first = Iemocap().protocol("vad"), Iemocap().scan(root)[0]
+    assert (protocol.task, protocol.classes) == ("regression", ("valence", "arousal", "dominance"))
+    assert protocol.of(first) == (2.5, 3.0, 3.5) == tuple(first.labels[name] for name in protocol.classes)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_an_object_with_flipped_bits_is_made_again(extracted):
     from pipeline.store import CorruptError
 
     with pytest.raises(CorruptError):
-        session.planner.store.open(bad[0].digest, bad[1].key)
+        session.planner.store.open(session.planner.final(*bad))
     assert small.extract() == {bad[0].name: len(bad[1].rows)}
 
 

@@ -72,7 +72,7 @@ def test_nothing_partial_is_left_by_a_kill(small):
     store = small.session().planner.store
     for action in (small.home / "cache" / "actions").glob("*/*.json"):
         record = json.loads(action.read_text())
-        assert store.open(action.parent.name, record["key"]).exists()
+        assert store.open(store.find(action.parent.name, record["key"])).exists()
 
 
 def test_a_worker_killed_in_the_middle_is_replaced(small, extracted_home):

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.align import Align
 from pipeline.columns import Column, open_view, write_column
-from pipeline.dataset import Dataset, SpeakerScale, statistics
+from pipeline.dataset import Dataset, SpeakerScale, label_tensor, statistics
 from pipeline.errors import InputError, SpaceError
 from pipeline.outcome import Reason
 from pipeline.stage import Target, Track
@@ -179,6 +179,12 @@ def test_labels_have_the_type_their_task_needs(view):
     assert several.labels.tolist() == [[1, 1], [0, 1]] and several.labels.dtype == torch.int64
     number = Dataset(view, {"a": -1.5}, Target("regression", ())).gather(torch.tensor([0]))
     assert number.labels.tolist() == [-1.5] and number.labels.dtype == torch.float32
+
+
+def test_a_row_without_a_label_is_minus_one_in_each_of_several_numbers():
+    target = Target("regression", ("valence", "arousal", "dominance"))
+    found = label_tensor([(1.0, 2.5, 4.0), None], target)
+    assert found.tolist() == [[1.0, 2.5, 4.0], [-1.0] * 3] and found.dtype == torch.float32
 
 
 def test_one_modality_can_be_read_alone(view):

@@ -2,14 +2,15 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, mean_absolute_error
 
-from pipeline.metrics import decide, evaluate, majority, prior, scalars
+from pipeline.metrics import answers, constant, decide, evaluate, majority, prior, scalars
 from pipeline.stage import Target
 
 THREE = Target("multiclass", ("a", "b", "c"))
 HEADS = Target("multilabel", ("neutral", "happy", "sad", "angry"))
 NUMBER = Target("regression", ())
+VAD = Target("regression", ("valence", "arousal", "dominance"))
 
 
 def one_hot(guess, classes=3):
@@ -112,6 +113,59 @@ def test_concordance_punishes_an_offset_that_correlation_does_not_see():
     assert found["corr"] == pytest.approx(1.0) and found["ccc"] == pytest.approx(2 * (2 / 3) / (4 / 3 + 1))
 
 
+def test_each_of_several_numbers_is_scored_alone_and_the_means_stand_above():
+    rng = np.random.default_rng(1)
+    truth = rng.uniform(1, 5, (80, 3))
+    guess = truth * (0.9, 0.5, 0.1) + rng.normal(0, 0.4, (80, 3))
+    found = evaluate(guess.astype(np.float32), [tuple(row) for row in truth.tolist()], VAD)
+    assert set(found) == {"mae", "corr", "ccc", "heads"} and list(found["heads"]) == list(VAD.classes)
+    for i, name in enumerate(VAD.classes):
+        x, y = guess[:, i], truth[:, i]
+        (xx, xy), (_, yy) = np.cov(x, y, bias=True)
+        ccc = 2 * xy / (xx + yy + (x.mean() - y.mean()) ** 2)
+        expected = {"mae": mean_absolute_error(y, x), "corr": xy / np.sqrt(xx * yy), "ccc": ccc}
+        assert found["heads"][name] == pytest.approx(expected, rel=1e-5)
+    for name in ("mae", "corr", "ccc"):
+        assert found[name] == pytest.approx(np.mean([head[name] for head in found["heads"].values()]))
+
+
+def test_conventions_of_sentiment_from_minus_three_to_three_are_not_applied_to_several_numbers():
+    assert not {"acc7", "acc5", "acc2_non0", "acc2_has0"} & set(evaluate(np.ones((2, 3)), [(1.0, 2.0, 3.0)] * 2, VAD))
+
+
+def test_a_mean_over_numbers_is_undefined_where_one_of_them_is():
+    truth = [(1.0, 2.0, 3.0), (2.0, 3.0, 4.0), (3.0, 1.0, 5.0)]
+    guess = np.array(truth)
+    guess[:, 1] = 2.0
+    found = evaluate(guess, truth, VAD)
+    assert found["heads"]["valence"]["corr"] == pytest.approx(1.0)
+    assert found["heads"]["arousal"]["corr"] is None and found["corr"] is None
+    assert found["mae"] == pytest.approx(2 / 9) and found["ccc"] == pytest.approx(2 / 3)
+
+
+def test_a_single_named_number_is_scored_as_an_unnamed_one():
+    guess, truth = np.array([[1.0], [-2.0], [0.5]]), [0.5, -1.0, 2.0]
+    one = Target("regression", ("valence",))
+    assert evaluate(guess, truth, one) == evaluate(guess, truth, NUMBER)
+    assert answers(truth, one) == answers(truth, NUMBER)
+
+
+def test_the_majority_of_several_numbers_is_the_train_median_of_each():
+    train = [(1.0, 2.0, 3.0), (1.0, 4.0, 3.0), (4.0, 5.0, 3.0)]
+    assert answers(train, VAD) == {"": [1.0, 4.0, 3.0]}
+    found = majority(train, [(2.0, 4.0, 5.0), (1.0, 2.0, 4.0)], VAD)
+    assert {name: head["mae"] for name, head in found["majority_heads"].items()} == dict(
+        valence=0.5, arousal=1.0, dominance=1.5
+    )
+    assert found["majority_mae"] == pytest.approx(1.0)
+    assert found["majority_corr"] is None and found["majority_ccc"] == 0.0
+
+
+def test_folds_with_other_medians_are_scored_each_with_its_own():
+    given = [{"": [1.0, 1.0, 1.0]}, {"": [2.0, 3.0, 4.0]}]
+    assert constant(given, [(1.0, 1.0, 1.0), (2.0, 3.0, 4.0)], VAD)["majority_mae"] == 0.0
+
+
 def test_the_majority_of_train_not_of_test_is_the_baseline():
     found = majority([0, 0, 1], [1, 1, 2, 0], THREE)
     assert found["majority_accuracy"] == 0.25
@@ -138,21 +192,23 @@ def test_a_majority_of_negatives_answers_negative():
 
 
 def test_the_baseline_has_the_names_of_the_metrics_it_stands_beside():
-    for target, labels in ((THREE, [0, 1, 2]), (HEADS, [(0, 1, 0, 1), (1, 0, 1, 0)]), (NUMBER, [-1.0, 0.0, 2.0])):
+    numbers = (NUMBER, [-1.0, 0.0, 2.0]), (VAD, [(1.0, 2.0, 5.0), (3.0, 2.5, 1.0)])
+    for target, labels in ((THREE, [0, 1, 2]), (HEADS, [(0, 1, 0, 1), (1, 0, 1, 0)]), *numbers):
         logits = np.random.default_rng(0).standard_normal((len(labels), target.outputs))
         names = scalars(evaluate(logits, labels, target))
-        assert set(majority(labels, labels, target)) == {f"majority_{name}" for name in names}
+        assert set(scalars(majority(labels, labels, target))) == {f"majority_{name}" for name in names}
 
 
 def test_the_prior_decides_for_the_majority():
     assert decide(prior([2, 2, 1], THREE)[None], THREE).tolist() == [2]
     assert decide(prior([(0, 1, 0, 0)], HEADS)[None], HEADS).tolist() == [[0, 1, 0, 0]]
     assert prior([0.0, 1.0, 5.0], NUMBER).tolist() == [1.0]
+    assert decide(prior([(1.0, 2.0, 5.0)], VAD)[None], VAD).tolist() == [[1.0, 2.0, 5.0]]
     assert np.isfinite(prior([0], THREE)).all()
 
 
 def test_metrics_are_json_and_no_rows_are_an_error():
-    for target, labels in ((THREE, [0, 1, 1]), (HEADS, [(0, 1, 0, 1)]), (NUMBER, [0.0])):
+    for target, labels in ((THREE, [0, 1, 1]), (HEADS, [(0, 1, 0, 1)]), (NUMBER, [0.0]), (VAD, [(1.0, 1.0, 1.0)])):
         json.dumps(evaluate(np.zeros((len(labels), target.outputs)), labels, target), allow_nan=False)
     with pytest.raises(ValueError, match="no rows"):
         evaluate(np.zeros((0, 3)), [], THREE)

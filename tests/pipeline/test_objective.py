@@ -14,6 +14,7 @@ from pipeline.stage import Target
 THREE = Target("multiclass", ("a", "b", "c"))
 PAIRS = Target("multilabel", ("a", "b"))
 NUMBER = Target("regression", ())
+NUMBERS = Target("regression", ("x", "y", "z"))
 
 
 def test_multiclass_loss_is_the_mean_negative_log_likelihood() -> None:
@@ -32,6 +33,22 @@ def test_multilabel_loss_is_the_mean_over_heads_of_two_logits_each() -> None:
 def test_regression_loss_is_the_mean_absolute_error() -> None:
     values = torch.tensor([[1.0], [-2.0]])
     assert Objective(NUMBER)(values, targets([0.5, 1], NUMBER)).item() == pytest.approx((0.5 + 3) / 2)
+
+
+def test_regression_loss_of_several_numbers_is_the_mean_over_rows_and_numbers() -> None:
+    values, labels = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]), targets([(1.0, 4.0, 2.5), (1, 2, 3)], NUMBERS)
+    assert labels.shape == (2, 3) and labels.dtype == torch.float32
+    assert Objective(NUMBERS)(values, labels).item() == pytest.approx((0 + 2 + 0.5 + 1 + 2 + 3) / 6)
+    with pytest.raises(RuntimeError):  # nothing is broadcast
+        Objective(NUMBERS)(values[:, :1], labels)
+
+
+@pytest.mark.parametrize(("names", "outputs"), [((), 1), (("x",), 1), (("x", "y"), 2)])
+def test_a_regression_has_a_logit_for_each_named_number_and_one_where_none_is_named(
+    names: tuple[str, ...], outputs: int
+) -> None:
+    target = Target("regression", names)
+    assert (target.outputs, target.several) == (outputs, outputs > 1)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +78,10 @@ def test_weighted_multilabel_loss_weighs_each_head_by_its_own_class() -> None:
     assert weighted.item() == pytest.approx((2 * heads[0] + heads[1]) / 3)
 
 
-def test_balanced_weights_of_a_regression_are_an_input_error() -> None:
+@pytest.mark.parametrize(("target", "label"), [(NUMBER, 0.5), (NUMBERS, (1.0, 2.0, 3.0))])
+def test_balanced_weights_of_a_regression_are_an_input_error(target: Target, label: Label) -> None:
     with pytest.raises(InputError, match="regression"):
-        class_weights(targets([0.5], NUMBER), NUMBER)
+        class_weights(targets([label], target), target)
 
 
 def test_class_weights_make_each_class_count_alike() -> None:

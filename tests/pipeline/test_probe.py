@@ -3,11 +3,14 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.align import Align
 from pipeline.columns import Column, View
 from pipeline.errors import InputError
-from pipeline.probe import pooled, probe
+from pipeline.probe import STRENGTHS, pooled, probe
 from pipeline.reader import Fold
 from pipeline.stage import Target
 
@@ -100,6 +103,31 @@ def test_a_head_that_is_always_off_in_train_and_a_regression_are_probed_too():
     number = probe(view(signal()), "audio", values, Target("regression", ()), FOLD)
     assert number["test"]["corr"] > 0.6
     json.dumps(number, allow_nan=False)
+
+
+def test_each_of_several_numbers_is_probed_by_what_the_features_say_of_it():
+    values = {name: (1.0 + 3 * label, 3.0, 5.0 - 2 * label) for name, label in LABELS.items()}
+    found = probe(view(signal(strength=4.0)), "audio", values, Target("regression", ("x", "y", "z")), FOLD)
+    heads = found["test"]["heads"]
+    assert heads["x"]["corr"] > 0.6 < heads["z"]["corr"] and heads["y"]["mae"] < 1e-6
+    assert found["test"]["mae"] == pytest.approx(np.mean([head["mae"] for head in heads.values()]))
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_strength_of_a_probe_of_several_numbers_is_chosen_by_all_of_them():
+    rng = np.random.default_rng(0)
+    target, numbers = Target("regression", ("x", "y")), rng.uniform(1, 5, (N, 2))
+    labels = dict(zip(IDS, map(tuple, numbers.tolist()), strict=True))
+    given = view(noise(dim=40, steps=1))
+    column = given.columns["audio"]
+    x = {part: pooled(column, given.rows(getattr(FOLD, part))) for part in ("train", "valid")}
+    errors = []
+    for c in STRENGTHS:
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=1 / c)).fit(x["train"], numbers[:70])
+        errors.append(np.abs(ridge.predict(x["valid"]) - numbers[70:90]).mean())
+    found = probe(given, "audio", labels, target, FOLD)
+    assert found["c"] == STRENGTHS[int(np.argmin(errors))]
+    assert found["valid"]["mae"] == pytest.approx(min(errors))
 
 
 def test_six_hundred_rows_of_two_thousand_dimensions_take_seconds():

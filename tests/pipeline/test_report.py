@@ -268,6 +268,7 @@ def test_expected_counts_stand_beside_what_was_found(known: Small) -> None:
 
 MANY = Target("multilabel", ("a", "b"))
 LINE = Target("regression", ())
+VAD = Target("regression", ("valence", "arousal", "dominance"))
 
 
 def test_scores_of_several_folds_are_said_to_be_pooled(known: Small) -> None:
@@ -291,6 +292,45 @@ def test_a_regression_has_its_own_scores_and_an_undefined_one_is_a_dash() -> Non
     assert column(sheet, "test")["Corr"] == "–"
     assert column(sheet, "test")["MAE"] == "1.3333"
     assert column(sheet, "majority")["Acc2 non0"] == "0.6667"
+
+
+def test_each_of_several_numbers_has_its_own_scores_and_its_own_majority() -> None:
+    truth, train = [(1.0, 2.0, 5.0), (3.0, 4.0, 1.0)], [(2.0, 3.0, 3.0)]
+    run = trained([fold("one", VAD, np.array(truth) + (0.0, 0.5, -1.0), truth, train)])
+    [numbers] = [sheet for sheet in breakdown.details(run) if sheet.caption == "Targets"]
+    assert column(numbers, "MAE") == {"valence": "0.0000", "arousal": "0.5000", "dominance": "1.0000"}
+    assert column(numbers, "majority MAE") == {"valence": "1.0000", "arousal": "1.0000", "dominance": "2.0000"}
+    assert column(numbers, "Corr")["dominance"] == "1.0000"
+    assert float(column(numbers, "CCC")["arousal"]) == pytest.approx(2 * 1 / (1 + 1 + 0.25), abs=1e-4)
+
+
+def test_the_means_over_several_numbers_stand_among_the_scores_and_what_they_say_is_held_against_the_majority() -> None:
+    truth = [(1.0, 2.0, 5.0), (3.0, 4.0, 1.0)]
+    good, bad = (trained([fold("one", VAD, sign * np.array(truth), truth, truth)]) for sign in (1, -1))
+    sheet = scores.scores(good, [])
+    assert column(sheet, "test") == {"MAE": "0.0000", "Corr": "1.0000", "CCC": "1.0000"}
+    assert column(sheet, "majority") == {"MAE": "1.3333", "Corr": "–", "CCC": "0.0000"}
+    assert scores.notices(good, []) == []
+    assert any("does not beat the majority" in told for told in scores.notices(bad, []))
+
+
+def test_a_report_of_several_numbers_has_a_row_for_each_and_no_score_of_signs(known: Small) -> None:
+    small = Small(known.root, known.home, known.path.with_name("vad.toml"), RECIPE.replace('"six"', '"vad"'))
+    corpus = small.session().corpus
+    [each] = corpus.folds
+    truth, train = ([corpus.labels[i] for i in part] for part in (each.test, each.train))
+    made = fold(each.name, corpus.target, np.array(truth) + 0.5, truth, train)
+    made["counts"]["valid"] = len(each.valid)
+    runs = small.home / "runs" / "vad"
+    runs.mkdir(parents=True)
+    (runs / "close-official.json").write_text(json.dumps(answer("close", [made])))
+    told, page = write(small)
+    assert told["models"]["close-official"]["metrics"]["mae"] == pytest.approx(0.5)
+    assert set(told["probes"]) == {"sound/audio", "pitch/audio"}  # the text's fit is of the other labels
+    assert all(set(probe["test"]) == {"mae", "corr", "ccc"} for probe in told["probes"].values())
+    assert "vad (regression: valence, arousal, dominance)" in page.words
+    assert all(f"{name}, {part}" in page.words for name in VAD.classes for part in ("train", "valid", "test"))
+    assert "majority MAE" in page.words and "Acc2" not in page.words and "other folds or labels" not in page.words
 
 
 def test_the_confusion_matrix_is_shaded_by_the_share_of_the_row() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from models._layers import Prediction, Standardiser, masked_mean
-from pipeline import loop, train
+from pipeline import loop, predictions, train
 from pipeline.align import Align
 from pipeline.columns import open_view, write_column
 from pipeline.dataset import Dataset
@@ -281,6 +281,52 @@ def test_a_multilabel_and_a_regression_target_train_too(request_of, tmp_path):
         request_of(run=tmp_path / "r", labels=values, target=Target("regression", ()), training={"epochs": 20})
     )
     assert number.metrics["corr"] > 0.5 and number.metrics["majority_corr"] is None
+
+
+VAD = Target("regression", ("valence", "arousal", "dominance"))
+NUMBERS = {name: (1.0 + i % 3, 5.0 - i % 3, 2.0 + i % 3 % 2) for i, name in enumerate(IDS)}
+
+
+def test_several_numbers_are_learned_at_once_by_one_head_of_as_many_outputs(request_of):
+    result = train_fold(
+        request_of(labels=NUMBERS, target=VAD, training={"epochs": 60, "learning_rate": 0.1, "patience": 0})
+    )
+    assert result.target == {"task": "regression", "classes": ["valence", "arousal", "dominance"]}
+    heads = result.metrics["heads"]
+    assert min(head["corr"] for head in heads.values()) > 0.5
+    assert all(heads[name]["mae"] < result.metrics["majority_heads"][name]["mae"] for name in VAD.classes)
+    assert result.parameters == (3 + 1) * 4 + (5 + 1) * 4 + (4 + 1) * 3
+    assert result.answers == {"": [2.0, 4.0, 2.0]} and set(result.gates) == {"all"}
+
+
+def test_the_validation_loss_of_several_numbers_is_their_mean_absolute_error(request_of):
+    request = request_of(labels=NUMBERS, target=VAD)
+    result = train_fold(request)
+    part = predictions.read(request.run / predictions.FILE, "valid")
+    usable = [i for i, name in enumerate(part.ids) if name not in {f"u{n:02}" for n in NOTHING}]
+    error = np.abs(part.logits - np.array(part.labels))[usable].mean()
+    assert float(epochs(request.run)[result.best_epoch]["valid_loss"]) == pytest.approx(error, rel=1e-5)
+
+
+def test_folds_of_several_numbers_are_pooled_with_the_medians_of_each(request_of, tmp_path):
+    turned = Fold("two", IDS[24:], IDS[14:24], IDS[:14])
+    results = [
+        train_fold(request_of(run=tmp_path / fold.name, fold=fold, labels=NUMBERS, target=VAD))
+        for fold in (FOLD, turned)
+    ]
+    pooled = summarise(results)["pooled"]
+    errors = [
+        [np.abs(np.subtract(NUMBERS[name], result.answers[""])) for name in fold.test]
+        for fold, result in zip((FOLD, turned), results, strict=True)
+    ]
+    assert pooled["majority_mae"] == pytest.approx(np.concatenate(errors).mean())
+    assert set(pooled["heads"]) == set(pooled["majority_heads"]) == set(VAD.classes)
+    assert read_result(tmp_path / "one").metrics == results[0].metrics
+
+
+def test_class_weights_of_several_numbers_are_refused(request_of):
+    with pytest.raises(InputError, match="class_weights needs classes"):
+        train_fold(request_of(labels=NUMBERS, target=VAD, training={"class_weights": True}))
 
 
 def test_a_request_can_be_sent_to_another_process(request_of):

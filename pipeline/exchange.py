@@ -1,0 +1,111 @@
+"""How driver and workers pass shards to each other: through one cache that all see, or each with a cache of its own
+and a remote between them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.home import Home
+from pipeline.jobs import ExtractJob, Job
+from pipeline.load import corpus_root
+from pipeline.manifest import media_digests
+from pipeline.outcome import Outcome, Reason
+from pipeline.reader import Reader
+from pipeline.record import Record
+from pipeline.remote import Remote
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a machine finds its own copy of a corpus: see `pipeline.load.corpus_root`."""
+
+    dataset: str
+    written: str
+    reader: Reader
+
+    def ready(self) -> str:
+        """The corpus's root on this machine, made where the reader can make it. Raises InputError where it is not."""
+        root = corpus_root(self.dataset, "", self.written, Home().root)
+        self.reader.prepare(root)
+        if not root.is_dir():
+            raise self.reader.missing(root)
+        return str(root)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Sent to workers with every job.
+
+    cache: the driver's. remote: the URL of the remote, or "". apart: None where workers see the driver's cache and
+    corpus, else where each finds its own copy of the corpus; then it saves to a cache of its own, and to the remote.
+    """
+
+    cache: Path
+    remote: str = ""
+    apart: Place | None = None
+
+    def store(self) -> Store:
+        """This process's store: it verifies each object once."""
+        return _store(self.cache if self.apart is None else Home().cache, self.remote)
+
+    def localised(self, job: Job) -> Job:
+        """The job as this machine can do it: over its own copy of the corpus, where that is the same media.
+
+        Another machine's file that differs would put wrong values under a key: such a row fails for now. A fit cannot
+        do without a row, so it raises InputError.
+        """
+        if self.apart is None:
+            return job
+        root = Path(self.apart.ready())
+        if isinstance(job, ExtractJob):
+            differing = dict.fromkeys(_differing(job, root), Reason.IO_ERROR)
+            return replace(job, root=root, unreadable={**job.unreadable, **differing})
+        if found := _differing(job, root):
+            raise InputError(f"{root} is not the driver's copy of the corpus: the media of {found[0]} differ")
+        return replace(job, root=root)
+
+    def share(self, store: Store, outcome: Outcome) -> Outcome:
+        """Puts what a job saved where the driver can get it; the records go with the outcome only where they must."""
+        if self.apart is None:
+            return replace(outcome, saved=[])
+        assert store.remote is not None
+        for record in outcome.saved:
+            store.remote.send(record, store.path(record))
+        return outcome
+
+
+def adopt(store: Store, records: list[Record]) -> None:
+    """Notes what a worker saved in a cache of its own; rows whose reason may pass make it provisional."""
+    for record in records:
+        provisional = any(Reason(reason).transient for reason in record.reasons.values())
+        store.adopt(record, provisional)
+
+
+@contextmanager
+def token(cache: Path) -> Iterator[Path]:
+    """A file that only those see who share the cache's disk: the same path may stand on another disk too."""
+    folder = cache / "partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="seen-") as file:
+        yield Path(file.name)
+
+
+@cache
+def _store(root: Path, url: str) -> Store:
+    return Store(root, Remote(url, root) if url else None)
+
+
+def _differing(job: Job, root: Path) -> list[str]:
+    """Utterances whose media of this job's kind are not, here, what the manifest says."""
+    rows = job.rows if isinstance(job, ExtractJob) else (*job.train, *job.valid)
+    kind = {"audio": "audio", "visual": "video"}.get(job.modality)
+    media = {row.id: found for row in rows if kind and (found := getattr(row, kind)) is not None}
+    digests = media_digests(sorted({root / each.path for each in media.values()}), Home().memory)
+    return [name for name, each in media.items() if digests[root / each.path] != each.digest]

@@ -1,0 +1,155 @@
+"""`push` and `pull`: the shards, states and manifest of a recipe, to and from a remote cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipeline import snapshot
+from pipeline.errors import InputError
+from pipeline.holdings import held, local_weights
+from pipeline.home import Home
+from pipeline.jobs import FITS
+from pipeline.load import recipe_path
+from pipeline.lock import lock_path, read_lock
+from pipeline.locking import lock
+from pipeline.progress import ByteBar, console
+from pipeline.record import Record
+from pipeline.remote import Remote
+from pipeline.session import Options, Session
+from pipeline.store import Store
+
+THREADS = 8
+"""Objects on their way at once."""
+
+
+def push(home: Home, options: Options, *, text: bool = True, relock: bool = False) -> dict[str, Any]:
+    """`affectory push`: sends what is final and not there yet, then the indexes, the manifest and the lock.
+
+    text: whether transcripts go with the manifest. Raises InputError without a remote, RemoteError where it fails.
+    """
+    remote = _remote(home, options)
+    session = Session.open(home, options)
+    found = held(session)
+    theirs = {stage: remote.index(stage) for stage in found.indexes}
+    chosen = {stage: [_agreed(r, theirs[stage]) for r in records] for stage, records in found.indexes.items()}
+    sent = _send(remote, session.planner.store, [record for records in chosen.values() for record in records])
+    indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
+    _push_manifest(session, remote, text)
+    recipe = session.corpus.recipe
+    if recipe.reader.licence:
+        console.print(f"{recipe.name}: {recipe.reader.licence}")
+    if found.incomplete:
+        console.print(f"Not pushed, since not final: {found.missing()}")
+    answer = {"dataset": recipe.name, "remote": remote.url, "objects": len(sent), "bytes": sum(sent)}
+    if _whole(options) and not found.incomplete:
+        answer["lock"] = lock(session, indexes, relock)
+    return answer
+
+
+def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
+    """`affectory pull`: the manifest, then the shards and states of the recipe that are not here.
+
+    split: train, valid or test of the protocol; shards without such a row stay there. Raises InputError without a remote or a pushed manifest,
+    RemoteError where it cannot be reached.
+    """
+    remote = _remote(home, options)
+    name = recipe_path(options.dataset).stem
+    agreed = read_lock(lock_path(recipe_path(options.dataset))).manifest if options.locked else None
+    pulled = snapshot.latest(remote, name, agreed)
+    store = Store(home.cache, remote)
+    store.open(pulled.record)
+    store.adopt(pulled.record)
+    snapshot.note(home.root, name, pulled)
+    session = Session.open(home, options)
+    found = held(session, split)
+    records = [record for stage in found.indexes.values() for record in stage]
+    got = _fetch(session.planner.store, records)
+    home.remember(options.dataset, options.root, options.changes)
+    if found.incomplete:
+        console.print(f"Not on the remote: {found.missing()}")
+    return {
+        "dataset": name,
+        "remote": remote.url,
+        "manifest": pulled.digest,
+        "objects": len(got),
+        "bytes": sum(got),
+        "missing": dict(found.incomplete),
+    }
+
+
+# --- push ------------------------------------------------------------------------------------------------------
+
+
+def _remote(home: Home, options: Options) -> Remote:
+    if not options.url:
+        raise InputError("which remote? Give REMOTE=s3://bucket/prefix, or set AFFECTORY_REMOTE")
+    remote = Remote(options.url, home.cache)
+    remote.check()
+    return remote
+
+
+def _agreed(mine: Record, theirs: Mapping[str, Record]) -> Record:
+    """The first one pushed, unless ours has fewer rows that failed. A state is always ours: our rows stand on it."""
+    other = theirs.get(mine.key)
+    if other is None or mine.stage.endswith(FITS) or len(mine.reasons) < len(other.reasons):
+        return mine
+    return other
+
+
+def _send(remote: Remote, store: Store, records: Iterable[Record]) -> list[int]:
+    """Uploads what is here and not there; the bytes of each object sent."""
+    mine = {record.object: record for record in records if store.here(record)}
+    with ThreadPoolExecutor(THREADS) as pool:
+        there = list(pool.map(remote.has, mine.values()))
+    todo = [record for record, has in zip(mine.values(), there, strict=True) if not has]
+
+    def send(record: Record, moved: Callable[[int], None]) -> None:
+        remote.send(record, store.open(record))
+        moved(record.size)
+
+    return _moved("push", todo, send)
+
+
+def _push_manifest(session: Session, remote: Remote, text: bool) -> None:
+    found, store, recipe = session.corpus.manifest, session.planner.store, session.corpus.recipe
+    if not found.media:
+        return
+    record = snapshot.save(store, recipe.name, found if text else found.without_text(), local_weights(recipe))
+    remote.send(record, store.path(record))
+    remote.publish(record.stage, [record], newest=True)
+
+
+# --- pull ------------------------------------------------------------------------------------------------------
+
+
+def _fetch(store: Store, records: Iterable[Record]) -> list[int]:
+    """Brings what is not here; the bytes of each object. An action is noted when its object has come."""
+    assert store.remote is not None
+    remote = store.remote
+    todo = {record.object: record for record in records if not store.here(record)}
+
+    def fetch(record: Record, moved: Callable[[int], None]) -> None:
+        remote.fetch(record, store.path(record), moved)
+
+    got = _moved("pull", list(todo.values()), fetch)
+    for record in records:
+        store.adopt(record)
+    return got
+
+
+def _moved(what: str, todo: Sequence[Record], move: Callable[[Record, Callable[[int], None]], None]) -> list[int]:
+    """Moves objects, several at once, under a bar of bytes. What has been moved stays so where one fails."""
+    with ByteBar(what, sum(record.size for record in todo)) as bar, ThreadPoolExecutor(THREADS) as pool:
+        try:
+            list(pool.map(lambda record: move(record, bar.advance), todo))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [record.size for record in todo]
+
+
+def _whole(options: Options) -> bool:
+    """True where a call is about all of a recipe as it is written: only that is worth a lock."""
+    return not (options.modality or options.features or options.changes or options.protocol)
