@@ -16,6 +16,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 OPTIONS := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
            $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(SET),--set "$(SET)") $(if $(GPUS),--gpus $(GPUS))
 
+SHARED := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
+          $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)") $(if $(SET),--set "$(SET)")
+
 .PHONY: help
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +41,9 @@ demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a
 	$(AFFECTORY) extract --dataset demo
 
 .PHONY: extract
-extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv]
-	$(AFFECTORY) extract $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY))
+extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1]
+	$(AFFECTORY) extract $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)") \
+	  $(if $(LOCKED),--locked) $(if $(RETRY),--retry-failed)
 
 .PHONY: plan
 plan: $(READY) ## what extract would compute, with time and disk: DATASET=iemocap
@@ -52,6 +56,18 @@ doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATA
 .PHONY: fetch
 fetch: $(READY) ## download a corpus, or say where to ask for it: DATASET=meld [ROOT=]
 	$(AFFECTORY) fetch $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)")
+
+.PHONY: weights
+weights: $(READY) ## fetch and pin the published weights of a recipe, or of all: [DATASET=iemocap]
+	$(AFFECTORY) weights $(if $(DATASET),--dataset $(DATASET)) $(if $(SET),--set "$(SET)")
+
+.PHONY: push
+push: $(READY) ## send features to a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [NO_TEXT=1] [RELOCK=1]
+	$(AFFECTORY) push $(SHARED) $(if $(NO_TEXT),--no-text) $(if $(RELOCK),--relock)
+
+.PHONY: pull
+pull: $(READY) ## bring features from a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
+	$(AFFECTORY) pull $(SHARED) $(if $(SPLIT),--split $(SPLIT)) $(if $(LOCKED),--locked)
 
 .PHONY: init-table
 init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clips

@@ -75,7 +75,7 @@ def folds(rows: Sequence[Utterance], protocol: str) -> list[Fold]:
     Raises InputError on another protocol, and where a part of the official split has no row.
     """
     if protocol == "cv":
-        return in_parts(rows, [row.dialogue for row in rows])
+        return in_parts(rows, "dialogue")
     if protocol != "official":
         raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
     parts = {name: [row for row in rows if row.split == name] for name in _PARTS}

@@ -84,7 +84,7 @@ def _syllables(prosody: Prosody, samples: int, rng: np.random.Generator) -> list
     """The samples where syllables begin, and the end."""
     count = max(2, round(prosody.syllables_hz * rng.uniform(0.95, 1.05) * samples / RATE_HZ))
     weights = rng.uniform(0.8, 1.2, count)
-    return [0, *(np.cumsum(weights) / weights.sum() * samples).astype(int).tolist()]
+    return [0, *(np.cumsum(weights[:-1]) / weights.sum() * samples).astype(int).tolist(), samples]
 
 
 def _envelope(edges: list[int], pause: float, samples: int) -> Samples:

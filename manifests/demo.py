@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.reader import Labels
 from pipeline.utterance import Utterance
 
-VERSION = 2
+VERSION = 3
 
 _MARKER = "demo.json"
 _CUES = "Documentation/cues.csv"

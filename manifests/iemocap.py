@@ -186,12 +186,12 @@ class Iemocap(Reader):
         Where one of the 12 is not in `rows`, a tenth of the dialogues of the other sessions validates.
         """
         if protocol == "cv":
-            return leave_one_out(rows, lambda row: row.session)
+            return leave_one_out(rows, lambda row: row.session, group="session")
         if protocol != "official":
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
         test = [row for row in rows if row.session == "Session5"]
         train, valid = _cosmic([row for row in rows if row.session != "Session5"])
-        return [fold("official", train, valid, test)]
+        return [fold("official", train, valid, test, "session")]
 
     def _dialogue(self, file: Path) -> list[Utterance]:
         texts = _transcript(file.parents[1] / "transcriptions" / file.name)

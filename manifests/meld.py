@@ -134,7 +134,7 @@ class Meld(Reader):
         Neither is independent of speakers, and the published test episodes are nearly all train's too (X16).
         """
         if protocol == "cv":
-            return in_parts(rows, [str(row.session) if self.group == "episode" else row.dialogue for row in rows])
+            return in_parts(rows, "session" if self.group == "episode" else "dialogue")
         if protocol != "official":
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
         parts = {name: [row for row in rows if row.split == name] for name in _SPLIT.values()}

@@ -27,7 +27,7 @@ from typing import ClassVar
 
 from manifests._cells import COLUMNS, MODALITIES, Row, inside, is_number, read
 from pipeline.errors import InputError, closest
-from pipeline.reader import Fold, Labels, Reader, fold, held_out, in_parts
+from pipeline.reader import Fold, Group, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
 
 
@@ -79,7 +79,7 @@ class Table(Reader):
         `cv`: five folds (fewer for fewer groups) by session, else by speaker, else by dialogue, whichever all have.
         """
         if protocol == "cv":
-            return in_parts(rows, _group_names(rows))
+            return in_parts(rows, _group(rows))
         if protocol != "official":
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
         train, valid, test = ([row for row in rows if row.split == part] for part in ("train", "valid", "test"))
@@ -142,9 +142,7 @@ def _turns(rows: Iterable[Row]) -> list[int]:
     return turns
 
 
-def _group_names(rows: Sequence[Utterance]) -> list[str]:
-    by = ([row.session for row in rows], [row.speaker for row in rows])
-    for names in by:
-        if all(names):
-            return [str(name) for name in names]
-    return [row.dialogue for row in rows]
+def _group(rows: Sequence[Utterance]) -> Group:
+    if all(row.session for row in rows):
+        return "session"
+    return "speaker" if all(row.speaker for row in rows) else "dialogue"

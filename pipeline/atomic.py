@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import SpaceError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of a write that the disk did not take whole."""
 
 
 @contextmanager
@@ -32,10 +38,20 @@ def space(root: Path) -> Iterator[None]:
     """Within it a full disk is a SpaceError that names `root`."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not is_full(error):
             raise
         raise SpaceError(f"no space left on the disk of {root}") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """True where an error says that a disk, or what one may use of it, is full: each library says it in its own way."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    said = str(error)
+    return any(os.strerror(code) in said for code in FULL) or _SHORT.fullmatch(said) is not None
 
 
 def link(source: Path, target: Path) -> bool:

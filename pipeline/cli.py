@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline import cli_cache, cli_corpus, cli_weights
+from pipeline import cli_cache, cli_corpus, cli_explain, cli_keep, cli_weights
 from pipeline.arguments import (
     Dataset,
     Features,
@@ -33,6 +33,7 @@ from pipeline.arguments import (
     tell,
 )
 from pipeline.arguments import options as options_of
+from pipeline.atomic import is_full
 from pipeline.errors import INTERRUPTED, TOO_MANY_FAILED, AffectoryError, SpaceError
 from pipeline.home import Home
 from pipeline.progress import console
@@ -41,7 +42,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 
-for _group in (cli_corpus, cli_weights, cli_cache):
+for _group in (cli_corpus, cli_weights, cli_cache, cli_keep, cli_explain):
     app.add_typer(_group.commands)
 
 
@@ -181,8 +182,8 @@ def main() -> None:
         if end.code == INTERRUPTED:
             console.print("Interrupted. What was finished is kept: the same command goes on from there.")
         raise
-    except OSError as error:
-        if error.errno != 28:
+    except Exception as error:
+        if not is_full(error):
             raise
         console.print(f"[red]no space left: {escape(str(error))}[/red]")
         sys.exit(SpaceError.exit_code)

@@ -34,14 +34,14 @@ def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
     The file appears at `path` when its size and SHA-256 are right. Raises RemoteError otherwise; what came is kept
     unless it is known to be wrong.
     """
-    _check_url(item.url, item.url)
+    check_url(item.url, item.url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _Part(path, show) as part:
+    with Part(path, show) as part:
         resumed = part.size > 0
-        _complete(item, part)
+        complete(item, part)
         if resumed and part.digest() != item.sha256:
             part.restart()
-            _complete(item, part)
+            complete(item, part)
         found = part.digest()
         if found != item.sha256:
             part.remove()
@@ -49,7 +49,7 @@ def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
         part.finish(path)
 
 
-class _Part:
+class Part:
     """The first bytes of a file, `<name>.part`, their digest, and the version (`tag`) that the server said they're of.
 
     A context manager, so that the file is closed.
@@ -64,7 +64,7 @@ class _Part:
         while block := self._file.read(BLOCK):
             self._count(block)
 
-    def __enter__(self) -> _Part:
+    def __enter__(self) -> Part:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -72,28 +72,34 @@ class _Part:
 
     @property
     def tag(self) -> str:
+        """What the server called this version of the file."""
         return self._tag.read_text(encoding="latin-1").strip() if self._tag.exists() else ""
 
     def write(self, block: bytes) -> None:
+        """Adds bytes at the end."""
         self._file.write(block)
         self._count(block)
 
     def restart(self, tag: str = "") -> None:
+        """Throws away what there is: it is of another version than `tag`."""
         self._file.truncate(0)
         self._tag.write_text(tag, encoding="latin-1")
         self._hash, self.size = hashlib.sha256(), 0
         self._show(0)
 
     def digest(self) -> str:
+        """The SHA-256 of all there is."""
         return self._hash.hexdigest()
 
     def finish(self, path: Path) -> None:
+        """Puts the file, flushed to disk, at its place."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._path.replace(path)
         self._tag.unlink(missing_ok=True)
 
     def remove(self) -> None:
+        """Leaves nothing of it."""
         self._path.unlink()
         self._tag.unlink(missing_ok=True)
 
@@ -107,7 +113,7 @@ class _PassingError(Exception):
     """A failure that may not come again."""
 
 
-def _complete(item: Download, part: _Part) -> None:
+def complete(item: Download, part: Part) -> None:
     """Tries until the part has its full size, as long as each try gets further or is among the first few."""
     failed, furthest = 0, part.size
     while part.size != item.bytes:
@@ -121,7 +127,7 @@ def _complete(item: Download, part: _Part) -> None:
             time.sleep(WAITS_S[max(failed - 1, 0)])
 
 
-def _try(item: Download, part: _Part) -> None:
+def _try(item: Download, part: Part) -> None:
     """Asks for what the part lacks and takes what comes. Raises _PassingError where that isn't all of it."""
     if part.size > item.bytes:
         part.restart()
@@ -141,13 +147,13 @@ def _try(item: Download, part: _Part) -> None:
         raise _PassingError(f"the connection ended after {part.size} of {item.bytes} bytes")
 
 
-def _open(item: Download, part: _Part) -> HTTPResponse:
+def _open(item: Download, part: Part) -> HTTPResponse:
     headers = {"User-Agent": "affectory"}
     if part.size:
         headers |= {"Range": f"bytes={part.size}-"} | ({"If-Range": part.tag} if part.tag else {})
-    request = Request(item.url, headers=headers)  # noqa: S310 - _check_url saw it
+    request = Request(item.url, headers=headers)  # noqa: S310 - check_url saw it
     try:
-        response: HTTPResponse = build_opener(_Redirect).open(request, timeout=TIMEOUT_S)
+        response: HTTPResponse = build_opener(Redirect).open(request, timeout=TIMEOUT_S)
         return response
     except HTTPError as error:
         error.close()
@@ -188,19 +194,22 @@ def _start(response: HTTPResponse) -> int | None:
     return int(found[1]) if found else None
 
 
-class _Redirect(HTTPRedirectHandler):
+class Redirect(HTTPRedirectHandler):
+    """Follows a redirection to where a download may go, and to nowhere else."""
+
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
+        """Raises RemoteError for a place that `check_url` refuses."""
         try:
-            _check_url(newurl, req.full_url)
+            check_url(newurl, req.full_url)
         except RemoteError:
             fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _check_url(url: str, origin: str) -> None:
+def check_url(url: str, origin: str) -> None:
     """Raises RemoteError unless it is https, or http on this machine; only this machine redirects to itself."""
     target = urlsplit(url)
     if target.scheme == "https":

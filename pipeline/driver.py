@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pipeline.call import Knobs
 from pipeline.errors import InputError
-from pipeline.exchange import Exchange, Place, adopt, token
+from pipeline.exchange import Exchange, Place, adopt, shares, token
 from pipeline.extract import extract
 from pipeline.fit import NotYetError, fit
 from pipeline.inline import Inline
@@ -162,13 +162,14 @@ def _exchange(planner: Planner, workers: Workers | Inline, place: Place | None) 
     """By the cache alone where all workers see it, else by the remote. Raises InputError where there is none."""
     store, root = planner.store, planner.manifest.root
     url = store.remote.url if store.remote else ""
+    workers.preflight()
     with token(store.root) as seen:
-        if workers.preflight([seen, root]):
+        if workers.agree(partial(shares, store.root, [seen, root])):
             return Exchange(store.root, url)
     if not url or place is None:
         raise InputError(
-            f"not every worker sees {store.root} and {root} as this driver does: mount them there, or set "
-            "AFFECTORY_REMOTE, through which they then exchange shards"
+            f"not every worker sees {store.root} and {root}, or some have an AFFECTORY_HOME of their own: mount them "
+            "there, or set AFFECTORY_REMOTE, through which they then exchange shards"
         )
     exchange = Exchange(store.root, url, place)
     workers.everywhere(place.ready)
@@ -229,7 +230,7 @@ class _Queue:
         self.isolated: list[ExtractJob] = []
         self._fresh: list[Job] = list(plan.jobs)
         self._given: set[tuple[str, str]] = set()
-        self._open: set[str] = set()
+        self._open: dict[str, Job] = {}
         self._stale = False
 
     def more(self) -> list[Job]:
@@ -240,7 +241,7 @@ class _Queue:
         new = sorted(left, key=lambda job: not isinstance(job, FitJob))
         self._fresh = []
         self._given.update(key for job in new for key in job.keys)
-        self._open.update(job.id for job in new)
+        self._open.update((job.id, job) for job in new)
         self.watch(new, None)
         return new
 
@@ -265,10 +266,11 @@ class _Queue:
         self.isolated.append(job)
 
     def ended(self, job: Job) -> None:
-        self._open.discard(job.id)
-        self._stale = isinstance(job, FitJob) or self._feeds_fit(job)
+        self._open.pop(job.id, None)
+        last = self._feeds_fit(job) and not any(map(self._feeds_fit, self._open.values()))
+        self._stale = self._stale or isinstance(job, FitJob) or last
 
     def _feeds_fit(self, job: Job) -> bool:
-        """True where the last open rows of a stage that others stand on have just been saved."""
+        """True for rows of a stage that others stand on."""
         feeding = {up.name for node, _ in self.planner.wanted for up in node.upstream}
         return isinstance(job, ExtractJob) and any(run.node.name in feeding for run in job.runs)

@@ -3,8 +3,9 @@ and a remote between them."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -86,6 +87,12 @@ def adopt(store: Store, records: list[Record]) -> None:
     for record in records:
         provisional = any(Reason(reason).transient for reason in record.reasons.values())
         store.adopt(record, provisional)
+
+
+def shares(cache: Path, paths: Sequence[Path]) -> bool:
+    """True on a worker that uses the driver's cache: it sees these paths, and was given no other home."""
+    own = os.environ.get("AFFECTORY_HOME")
+    return all(path.exists() for path in paths) and (not own or Home().cache == cache)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
         return {"fetched": [], "obtain": reader.obtain}
     place = corpus_root(name, root, written, home.root)
     place.mkdir(parents=True, exist_ok=True)
-    with _alone(place), _bars() as bars:
+    with alone(place), _bars() as bars:
         fetched = fetch_all(reader.downloads, place, bars)
     console.print(escape(f"{place}: {_said(reader.downloads, fetched)}"), soft_wrap=True)
     return {"fetched": fetched, "root": str(place)}
@@ -138,7 +138,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def alone(root: Path) -> Iterator[None]:
     """Raises InputError where another process fetches into `root`."""
     with (root / _LOCK).open("w") as file:
         try:

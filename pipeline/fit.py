@@ -30,9 +30,10 @@ class NotYetError(Exception):
 def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     """Fits a stage on its scope's train and validation rows and saves the state; the first one saved wins.
 
-    A row without this modality takes no part. Raises InputError where none is left to learn from, and
-    NotYetError where a row is missing for a reason that may pass.
+    A row without this modality takes no part. Raises InputError where a row is held out, or of a group that is, and
+    where none is left to learn from; NotYetError where a row is missing for a reason that may pass.
     """
+    _refuse_held(job)
     began = time.perf_counter()
     with store.scratch() as scratch:
         train, valid = (_rows(job, part, store, scratch) for part in (job.train, job.valid))
@@ -51,6 +52,13 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     outcome.calls[name] += 1
     outcome.spend(name, seconds)
     return outcome
+
+
+def _refuse_held(job: FitJob) -> None:
+    for part in ("train", "valid"):
+        seen = job.held.among(getattr(job, part))
+        if seen:
+            raise InputError(f"{job.node.name} is not fitted on {job.scope}: {part} holds what is held out: {seen}")
 
 
 def _rows(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) -> Rows:

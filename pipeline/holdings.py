@@ -14,7 +14,6 @@ from pipeline.scope import Scope
 from pipeline.session import Session
 from pipeline.weights import pinned_digest
 
-
 PARTS = ("train", "valid", "test")
 
 

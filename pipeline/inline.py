@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 J = TypeVar("J")
@@ -19,8 +18,11 @@ class Inline:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def preflight(self, paths: Sequence[Path]) -> bool:
+    def preflight(self) -> None:
         """Nothing to compare: it is the same process."""
+
+    def agree(self, question: Callable[[], bool]) -> bool:
+        """It is the same process."""
         return True
 
     def everywhere(self, function: Callable[[], Any]) -> None:

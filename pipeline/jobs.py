@@ -11,6 +11,7 @@ from pipeline.outcome import Reason
 from pipeline.reader import Label
 from pipeline.recipe import Node
 from pipeline.record import Ref
+from pipeline.scope import HeldOut
 from pipeline.stage import Modality, Target
 from pipeline.utterance import Utterance
 
@@ -84,7 +85,10 @@ class ExtractJob:
 
 @dataclass(frozen=True)
 class FitJob:
-    """One fit: the rows of one scope's train and validation parts, and nothing else."""
+    """One fit: the rows of one scope's train and validation parts, and nothing else.
+
+    held: what the fold tests on, which a fit refuses to see whoever planned it.
+    """
 
     node: Node
     scope: str
@@ -95,6 +99,7 @@ class FitJob:
     valid: tuple[Utterance, ...]
     labels: Mapping[str, Label]
     stored: Mapping[str, Stored]
+    held: HeldOut
 
     @property
     def id(self) -> str:

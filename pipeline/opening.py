@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import manifest, snapshot
 from pipeline.driver import Corpus
-from pipeline.errors import InputError, RemoteError
+from pipeline.errors import InputError, RemoteError, closest
 from pipeline.exchange import Place
 from pipeline.home import Home
 from pipeline.jobs import ExtractJob, Job
@@ -50,6 +50,7 @@ def open_corpus(home: Home, options: Options) -> Opened:
         home=home.root,
         elsewhere=pulled.weights if pulled else None,
     )
+    _known(options, read)
     remote = reachable(options.url, home.cache)
     lock = read_lock(lock_path(path)) if options.locked else None
     store = Store(home.cache, remote)
@@ -115,6 +116,14 @@ def _raw_rows(job: Job, missing: set[str]) -> Iterator[str]:
     for run in job.runs:
         if missing.intersection(run.node.stage.inputs):
             yield from (run.node.name for key in run.keys if key not in run.copies)
+
+
+def _known(options: Options, read: Recipe) -> None:
+    modalities = {m for selections in read.features.values() for m in selections}
+    if options.modality and options.modality not in modalities:
+        raise InputError(f"no modality {options.modality!r} in this recipe: {closest(options.modality, modalities)}")
+    for name in set(options.features) - read.features.keys():
+        raise InputError(f"no feature set {name!r} in this recipe: {closest(name, read.features)}")
 
 
 def _manifest(home: Home, read: Recipe, pulled: snapshot.Pulled | None, store: Store) -> Manifest:

@@ -71,6 +71,7 @@ class Planner:
     def refresh(self) -> None:
         """Forgets what was read of the store, so that the next answers see what has been saved since."""
         self._keys: dict[Place, dict[str, str] | None] = {}
+        self._states: dict[Place, str | None] = {}
         self._listings: dict[str, dict[str, bool]] = {}
         self._indexes: dict[str, dict[str, Ref]] = {}
 
@@ -132,10 +133,20 @@ class Planner:
         stored = {up.name: self._stored(up, scope, [*scope.train, *scope.valid]) for up in node.upstream}
         if any(s is None for s in stored.values()):
             return
-        labels = {row.id: self.labels[row.id] for row in (*train, *valid)}
-        upstream = {name: s for name, s in stored.items() if s is not None}
-        root = self.manifest.root
-        plan.jobs.append(FitJob(node, scope.name, key, self.target, root, tuple(train), tuple(valid), labels, upstream))
+        plan.jobs.append(
+            FitJob(
+                node,
+                scope.name,
+                key,
+                self.target,
+                self.manifest.root,
+                tuple(train),
+                tuple(valid),
+                {row.id: self.labels[row.id] for row in (*train, *valid)},
+                {name: s for name, s in stored.items() if s is not None},
+                scope.held,
+            )
+        )
 
     def _extract_job(self, members: list[tuple[Node, Scope | None, Shard]]) -> ExtractJob | None:
         ready: dict[Node, Run] = {}
@@ -227,6 +238,12 @@ class Planner:
         return self.store.find(node.digest + FITS, key) if key else None
 
     def _state_key(self, node: Node, scope: Scope | None) -> str | None:
+        """Looks a stage's state up; None while a state further up is missing."""
+        if (node, scope) not in self._states:
+            self._states[node, scope] = self._make_state_key(node, scope)
+        return self._states[node, scope]
+
+    def _make_state_key(self, node: Node, scope: Scope | None) -> str | None:
         inputs = self._inputs(node, scope)
         if inputs is None or scope is None:
             return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -105,16 +106,17 @@ def count_table(differing: Sequence[Count]) -> Table:
 
 
 def plan_table(answer: dict[str, Any]) -> Table:
-    """What a plan would compute, by stage."""
-    table = Table("stage", "compute", "copy", "behind a fit", "cached", "core time", "disk", title="Plan")
+    """What a plan would compute, by stage, and why."""
+    table = Table("stage", "compute", "copy", "behind a fit", "cached", "core time", "disk", "because", title="Plan")
     kinds = ("compute", "copy", "pending", "cached")
     for name in sorted({name for kind in kinds for name in answer[kind]}):
         cost = answer["estimate"].get(name, {})
         seconds, size = cost.get("core_seconds"), cost.get("megabytes")
         figures = ["not measured here" if v is None else f"{v} {unit}" for v, unit in ((seconds, "s"), (size, "MB"))]
-        table.add_row(name, *(str(answer[kind].get(name, 0)) for kind in kinds), *(figures if cost else ["", ""]))
+        why = escape("\n".join(answer["because"].get(name, [])))
+        table.add_row(name, *(str(answer[kind].get(name, 0)) for kind in kinds), *(figures if cost else ["", ""]), why)
     for fit in answer["fits"]:
-        table.add_row(fit, "fit", "", "", "", "", "")
+        table.add_row(fit, "fit", "", "", "", "", "", "")
     return table
 
 

@@ -15,6 +15,8 @@ from pipeline.utterance import Utterance
 
 Task = Literal["multiclass", "multilabel", "regression"]
 Label = int | float | tuple[int, ...] | tuple[float, ...]
+Group = Literal["dialogue", "session", "speaker"]
+"""The field of an utterance that a protocol keeps on one side."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class Labels:
 
 @dataclass(frozen=True)
 class Fold:
-    """Ids of the utterances of one train, validation and test part; disjoint, and test shares no group with train."""
+    """Ids of the utterances of one train, validation and test part.
+
+    They are disjoint, and test shares neither a dialogue nor a `group` with the other two.
+    """
 
     name: str
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...]
+    group: Group = "dialogue"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,25 +113,33 @@ def held_out(rows: Sequence[Utterance], share: float, seed: str) -> tuple[list[U
     return [r for r in rows if r.dialogue not in chosen], [r for r in rows if r.dialogue in chosen]
 
 
-def leave_one_out(rows: Sequence[Utterance], key: Callable[[Utterance], str | None], valid: float = 0.1) -> list[Fold]:
-    """One fold for each value of `key` (a session, say): that value tests, about `valid` of the rest validate (X16)."""
+def leave_one_out(
+    rows: Sequence[Utterance],
+    key: Callable[[Utterance], str | None],
+    valid: float = 0.1,
+    *,
+    group: Group = "dialogue",
+) -> list[Fold]:
+    """One fold for each value of `key` (a session, say): that value tests, about `valid` of the rest validate (X16).
+
+    group: the field that no value of `key` shares with another.
+    """
     folds = []
-    for group in sorted({name for row in rows if (name := key(row)) is not None}):
-        test = [row for row in rows if key(row) == group]
-        train, held = held_out([row for row in rows if key(row) != group], valid, f"valid-{group}")
-        folds.append(fold(f"test-{group}", train, held, test))
+    for value in sorted({name for row in rows if (name := key(row)) is not None}):
+        test = [row for row in rows if key(row) == value]
+        train, held = held_out([row for row in rows if key(row) != value], valid, f"valid-{value}")
+        folds.append(fold(f"test-{value}", train, held, test, group))
     return folds
 
 
-def in_parts(rows: Sequence[Utterance], groups: Sequence[str], parts: int = 5) -> list[Fold]:
+def in_parts(rows: Sequence[Utterance], group: Group, parts: int = 5) -> list[Fold]:
     """Cross-validation in `parts` folds of about equal size, fewer where there are fewer groups (X16).
 
-    groups: the group of each row, which stays on one side: a video, a dialogue, a speaker. Raises InputError for a
-    single group.
+    group: what stays on one side. Raises InputError where all rows are of one.
     """
     members: dict[str, list[str]] = defaultdict(list)
-    for row, name in zip(rows, groups, strict=True):
-        members[name].append(row.id)
+    for row in rows:
+        members[str(getattr(row, group))].append(row.id)
     if len(members) < 2:
         raise InputError("protocol cv needs at least two groups, such as sessions, speakers, videos or dialogues")
     folds: list[list[str]] = [[] for _ in range(min(parts, len(members)))]
@@ -133,13 +147,19 @@ def in_parts(rows: Sequence[Utterance], groups: Sequence[str], parts: int = 5) -
     for name in sorted(shuffled, key=lambda name: -len(members[name])):
         min(folds, key=len).extend(members[name])
     place = {name: str(number) for number, ids in enumerate(folds, start=1) for name in ids}
-    return leave_one_out(rows, lambda row: place[row.id])
+    return leave_one_out(rows, lambda row: place[row.id], group=group)
 
 
-def fold(name: str, train: Sequence[Utterance], valid: Sequence[Utterance], test: Sequence[Utterance]) -> Fold:
+def fold(
+    name: str,
+    train: Sequence[Utterance],
+    valid: Sequence[Utterance],
+    test: Sequence[Utterance],
+    group: Group = "dialogue",
+) -> Fold:
     """A fold of rows, checked: raises InputError where two parts share an utterance."""
-    parts = [tuple(row.id for row in part) for part in (train, valid, test)]
-    ids = [name for part in parts for name in part]
+    seen, held, tested = (tuple(row.id for row in part) for part in (train, valid, test))
+    ids = [*seen, *held, *tested]
     if len(ids) != len(set(ids)):
         raise InputError(f"fold {name}: its parts share utterances")
-    return Fold(name, *parts)
+    return Fold(name, seen, held, tested, group)

@@ -96,18 +96,19 @@ class Workers:
         """How many jobs run at once."""
         return len(self.client.scheduler_info(n_workers=-1)["workers"])
 
-    def preflight(self, paths: Sequence[Path]) -> bool:
-        """Compares the code of every worker with this driver's; True where all of them see `paths` too.
-
-        Raises InputError naming each difference, since a wrong worker would fail late or cache wrong values.
-        """
+    def preflight(self) -> None:
+        """Compares the code of every worker with this driver's; raises InputError naming each difference, since a
+        wrong worker would fail late or cache wrong values."""
         here, there = environment(), self.client.run(environment, on_error="return")
         wrong = [f"{worker}: {line}" for worker, found in there.items() for line in _differences(found, here)]
         if wrong:
             raise InputError("the cluster does not match this driver:\n" + "\n".join(wrong))
         if self.scheduler and not {CPU, GPU} & self.offered:
             raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
-        return all(self.client.run(_see, [str(path) for path in paths]).values())
+
+    def agree(self, question: Callable[[], bool]) -> bool:
+        """True where every worker of a running cluster says so; local ones are like this process."""
+        return not self.scheduler or all(self.client.run(question).values())
 
     def everywhere(self, function: Callable[[], Any]) -> None:
         """Runs `function` on every worker; raises InputError with what any of them raised."""
@@ -183,10 +184,6 @@ class Workers:
     def _resources(self) -> set[str]:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return {name for worker in workers for name in worker.get("resources", {})}
-
-
-def _see(paths: Sequence[str]) -> bool:
-    return all(Path(path).exists() for path in paths)
 
 
 def environment() -> dict[str, str]:

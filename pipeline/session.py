@@ -6,20 +6,20 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import counts, coverage, estimate, opening, remarks, view
+from pipeline import counts, coverage, estimate, history, opening, pins, remarks, view
+from pipeline.because import because
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
-from pipeline.errors import InputError, closest
 from pipeline.exchange import Place
 from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
 from pipeline.outcome import Reason
 from pipeline.plan import Planner
 from pipeline.progress import Bars, console, count_table, outcome_table, reason_table
-from pipeline.recipe import Recipe
 from pipeline.store import CorruptError
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ class Session:
         `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
         """
         opened = opening.open_corpus(home, options)
-        _known(options, opened.corpus.recipe)
         places = opened.corpus.places(options.modality or None, options.features)
         planner = Planner(
             opened.corpus.manifest,
@@ -86,11 +85,15 @@ class Session:
         With a lock nothing is computed: what it names is fetched where it is not here, and InputError says what it
         does not name.
         """
-        if self.options.locked:
-            opening.bring_locked(self.planner)
-        with Bars() as bars:
-            report = drive(self.planner, self._start, Knobs(), bars, self.place)
+        with self.pinned():
+            if self.options.locked:
+                opening.bring_locked(self.planner)
+                pins.note_locked(self.planner.store)
+            with Bars() as bars:
+                report = drive(self.planner, self._start, Knobs(), bars, self.place)
         self.home.sweep()
+        if report.jobs or history.read(self.home.root, self.corpus.recipe.name) is None:
+            history.write(self)
         self.home.remember(self.options.dataset, self.options.root, self.options.changes)
         return report
 
@@ -117,11 +120,16 @@ class Session:
 
     def repaired(self, work: Callable[[], T]) -> T:
         """`work()`, once more after another extraction where it met a corrupt object, which is set aside by then."""
-        try:
-            return work()
-        except CorruptError:
-            self.extract()
-            return work()
+        with self.pinned():
+            try:
+                return work()
+            except CorruptError:
+                self.extract()
+                return work()
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """Within it `gc` leaves every stage that is asked for alone."""
+        return pins.pinned(self.home.cache, (node.digest for node, _ in self.planner.wanted))
 
     def workers(self) -> Workers | Inline:
         """The workers of this call, not started yet."""
@@ -130,14 +138,6 @@ class Session:
         from pipeline.schedule import Workers
 
         return Workers(self.options.scheduler, self.options.workers, self.options.gpus)
-
-
-def _known(options: Options, read: Recipe) -> None:
-    modalities = {m for selections in read.features.values() for m in selections}
-    if options.modality and options.modality not in modalities:
-        raise InputError(f"no modality {options.modality!r} in this recipe: {closest(options.modality, modalities)}")
-    for name in set(options.features) - read.features.keys():
-        raise InputError(f"no feature set {name!r} in this recipe: {closest(name, read.features)}")
 
 
 def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict[str, Any], bool]:
@@ -191,7 +191,7 @@ def _show(report: Report, failed: dict[str, Counter[str]], over: dict[str, float
 
 
 def plan(home: Home, options: Options) -> dict[str, Any]:
-    """`affectory plan`: what `extract` would compute, by stage, with what a row has cost here before."""
+    """`affectory plan`: what `extract` would compute, by stage, why, and what a row has cost here before."""
     session = Session.open(home, options)
     found = session.planner.plan()
     todo, copied = estimate.rows(found)
@@ -203,5 +203,6 @@ def plan(home: Home, options: Options) -> dict[str, Any]:
         "fits": fits,
         "pending": dict(found.pending),
         "cached": dict(found.cached),
+        "because": because(session, found),
         "estimate": estimate.cost(session.planner.store, todo + found.pending),
     }

@@ -31,12 +31,13 @@ def push(home: Home, options: Options, *, text: bool = True, relock: bool = Fals
     """
     remote = _remote(home, options)
     session = Session.open(home, options)
-    found = held(session)
-    theirs = {stage: remote.index(stage) for stage in found.indexes}
-    chosen = {stage: [_agreed(r, theirs[stage]) for r in records] for stage, records in found.indexes.items()}
-    sent = _send(remote, session.planner.store, [record for records in chosen.values() for record in records])
-    indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
-    _push_manifest(session, remote, text)
+    with session.pinned():
+        found = held(session)
+        theirs = {stage: remote.index(stage) for stage in found.indexes}
+        chosen = {stage: [_agreed(r, theirs[stage]) for r in records] for stage, records in found.indexes.items()}
+        sent = _send(remote, session.planner.store, [record for records in chosen.values() for record in records])
+        indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
+        _push_manifest(session, remote, text)
     recipe = session.corpus.recipe
     if recipe.reader.licence:
         console.print(f"{recipe.name}: {recipe.reader.licence}")
@@ -51,8 +52,8 @@ def push(home: Home, options: Options, *, text: bool = True, relock: bool = Fals
 def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     """`affectory pull`: the manifest, then the shards and states of the recipe that are not here.
 
-    split: train, valid or test of the protocol; shards without such a row stay there. Raises InputError without a remote or a pushed manifest,
-    RemoteError where it cannot be reached.
+    split: train, valid or test of the protocol; shards without such a row stay there. Raises InputError without a
+    remote or a pushed manifest, RemoteError where it cannot be reached.
     """
     remote = _remote(home, options)
     name = recipe_path(options.dataset).stem
@@ -63,9 +64,10 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     store.adopt(pulled.record)
     snapshot.note(home.root, name, pulled)
     session = Session.open(home, options)
-    found = held(session, split)
-    records = [record for stage in found.indexes.values() for record in stage]
-    got = _fetch(session.planner.store, records)
+    with session.pinned():
+        found = held(session, split)
+        records = [record for stage in found.indexes.values() for record in stage]
+        got = _fetch(session.planner.store, records)
     home.remember(options.dataset, options.root, options.changes)
     if found.incomplete:
         console.print(f"Not on the remote: {found.missing()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 import models
 from pipeline import coverage, keys
 from pipeline.errors import InputError
+from pipeline.exchange import shares
 from pipeline.home import Home
 from pipeline.progress import TrainBars, console
 from pipeline.reader import Fold
@@ -131,8 +133,11 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
     by_path = {job.request.run: run for run in runs for job in run.jobs}
     once = iter([jobs])
     with session.workers() as workers, TrainBars({run.model: len(run.jobs) for run in runs}) as bars:
-        if not workers.preflight([session.home.root]):
-            raise InputError(f"not every worker sees {session.home.root}: training reads its views there")
+        workers.preflight()
+        if not workers.agree(partial(shares, session.home.cache, [session.home.root])):
+            raise InputError(
+                f"not every worker shares {session.home.root} with this driver: training reads views there"
+            )
         for job, result in workers.run(work, lambda: next(once, [])):
             if not isinstance(result, FoldResult):
                 raise RuntimeError(f"training {job.request.model} on {job.request.fold.name} failed: {result}")

@@ -27,12 +27,16 @@ from pipeline.utterance import Utterance
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one stage in one fold: where each utterance's row stands, and which failed for now."""
+    """The rows of one stage in one fold: where each utterance's row stands, and which failed for now.
+
+    states: shard key -> the object of the state that its rows are of, None for a stage without a fit.
+    """
 
     node: Node
     keys: Mapping[str, str]
     shards: tuple[Shard, ...]
     gone: frozenset[str]
+    states: Mapping[str, str | None]
 
     def name(self, utterance: str) -> str:
         """What enters the view's key: the row's key, marked where the row is missing for a reason that may pass, so
@@ -43,7 +47,8 @@ class Part:
 def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, home: Path) -> dict[Modality, Path]:
     """The directory of each modality's column, written where it is missing.
 
-    Raises InputError where features are not extracted yet, or where a fit saw a test row of the fold.
+    Raises InputError where features are not extracted yet, where a fit saw a test row of the fold or a row of another
+    scope, and where a shard is of another state than that of its scope.
     """
     selections = corpus.recipe.features[features]
     return {m: _column(corpus, planner, selection, fold, home) for m, selection in selections.items()}
@@ -87,9 +92,11 @@ def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Pa
     by_id: dict[str, str] = {}
     gone: set[str] = set()
     found: list[Shard] = []
+    states: dict[str, str | None] = {}
     for scope in places:
         if scope is not None and fold is not None:
             _refuse_leaks(planner, node, scope, fold)
+        state = planner.state_record(node, scope)
         applied = None if scope is None else set(scope.apply)
         for shard in planner.shards(node, scope) or _not_extracted(node):
             reasons = _record(planner, node, shard).reasons
@@ -98,7 +105,8 @@ def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Pa
             by_id |= mine
             gone |= {i for i, reason in reasons.items() if i in mine and Reason(reason).transient}
             found.append(shard)
-    return Part(node, by_id, tuple(found), frozenset(gone))
+            states[shard.key] = state.object if state else None
+    return Part(node, by_id, tuple(found), frozenset(gone), states)
 
 
 def _record(planner: Planner, node: Node, shard: Shard) -> Record:
@@ -110,22 +118,34 @@ def _not_extracted(node: Node) -> NoReturn:
 
 
 def _refuse_leaks(planner: Planner, node: Node, scope: Scope, fold: Fold) -> None:
-    """Raises InputError where a state behind these features learned from a test row of the fold, by its own record."""
+    """Raises InputError where a state behind these features learned from a test row of the fold, or from a row that is
+    not of its scope, by its own record."""
     for upstream in node.upstream:
         _refuse_leaks(planner, upstream, scope, fold)
-    if not node.stage.fitted:
+    record = planner.state_record(node, scope) if node.stage.fitted else None
+    if record is None:
         return
-    record = planner.state_record(node, scope)
-    seen = {*record.about["train"], *record.about["valid"]} if record else set()
+    seen = _seen(node, record)
     leaked = seen & set(fold.test)
     if leaked:
         raise InputError(f"the state of {node.name} saw test rows of {fold.name}: {', '.join(sorted(leaked)[:5])}")
+    beyond = seen - {*scope.train, *scope.valid}
+    if beyond:
+        raise InputError(f"the state of {node.name} saw rows beyond {scope.name}: {', '.join(sorted(beyond)[:5])}")
+
+
+def _seen(node: Node, record: Record) -> set[str]:
+    """Who a state learned from; a record that does not say is refused, since it may come from another machine."""
+    parts = [record.about.get(part) for part in ("train", "valid")]
+    if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in parts):
+        raise InputError(f"the record of the state of {node.name} does not say which rows it saw: fit it again")
+    return {name for part in parts for name in part or ()}
 
 
 def _steps(planner: Planner, part: Part, train: set[str]) -> list[int]:
     found = []
     for shard in part.shards:
-        table = _table(planner, part.node, shard, ["utterance", "frames"])
+        table = _table(planner, part, shard, ["utterance", "frames"])
         pairs = zip(table["utterance"].to_pylist(), table["frames"].to_pylist(), strict=True)
         found += [frames for name, frames in pairs if name in train and frames]
     return found
@@ -134,7 +154,7 @@ def _steps(planner: Planner, part: Part, train: set[str]) -> list[int]:
 def _about(planner: Planner, parts: Sequence[Part]) -> tuple[list[int], list[str], str]:
     found = []
     for part in parts:
-        found.append(shards.about(_table(planner, part.node, part.shards[0], ["utterance"])))
+        found.append(shards.about(_table(planner, part, part.shards[0], ["utterance"])))
     names = [f"{p.node.name}.{name}" for p, about in zip(parts, found, strict=True) for name in about["names"]]
     dtype = "float32" if any(about["dtype"] == "float32" for about in found) else "float16"
     return [about["dim"] for about in found], names, dtype
@@ -145,7 +165,7 @@ def _tracks(planner: Planner, parts: Sequence[Part], rows: Sequence[Utterance]) 
     others = [_Lookup(planner, part) for part in parts[1:]]
     first = parts[0]
     for shard in first.shards:
-        for name, key, track in _read(planner, first.node, shard):
+        for name, key, track in _read(planner, first, shard):
             if first.keys.get(name) == key:
                 yield index[name], _concatenated([track, *(other[name] for other in others)], name)
 
@@ -163,12 +183,19 @@ def _concatenated(tracks: Sequence[Track], name: str) -> Track | None:
     return Track.of(values, valid=valid)
 
 
-def _read(planner: Planner, node: Node, shard: Shard) -> Iterator[tuple[str, str, Track]]:
-    return shards.read(_table(planner, node, shard))
+def _read(planner: Planner, part: Part, shard: Shard) -> Iterator[tuple[str, str, Track]]:
+    return shards.read(_table(planner, part, shard))
 
 
-def _table(planner: Planner, node: Node, shard: Shard, columns: list[str] | None = None) -> pa.Table:
-    return shards.open_table(planner.store.open(_record(planner, node, shard)), columns)
+def _table(planner: Planner, part: Part, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    """A shard, or some of its columns. Raises InputError where it says that it is of another state than its scope's."""
+    table = shards.open_table(planner.store.open(_record(planner, part.node, shard)), columns)
+    said, expected = shards.about(table)["recipe"].get("state"), part.states[shard.key]
+    if said != expected:
+        raise InputError(
+            f"a shard of {part.node.name} is of another state than the others of its fold: {said}, expected {expected}"
+        )
+    return table
 
 
 class _Lookup:
@@ -187,6 +214,6 @@ class _Lookup:
     def __getitem__(self, name: str) -> Track:
         shard = self._place[name]
         if self._held[0] != shard.key:
-            tracks = {found: track for found, _, track in _read(self._planner, self._part.node, shard)}
+            tracks = {found: track for found, _, track in _read(self._planner, self._part, shard)}
             self._held = (shard.key, tracks)
         return self._held[1][name]

@@ -25,7 +25,7 @@ from rich.progress import Progress
 from pipeline import download, keys
 from pipeline.atomic import space
 from pipeline.errors import InputError, RemoteError, closest
-from pipeline.fetch import _alone
+from pipeline.fetch import alone
 from pipeline.home import Home
 from pipeline.load import RECIPES, read_stages, recipe_path
 from pipeline.progress import console
@@ -72,7 +72,7 @@ def fetch_weights(home: Home, datasets: Sequence[str], changes: Sequence[str] = 
     root = folder(home)
     root.mkdir(parents=True, exist_ok=True)
     outcome = Outcome()
-    with _alone(root), space(root):
+    with alone(root), space(root):
         for lock, sources in locks.items():
             _fetch_all(root, lock, sources, outcome)
     if outcome.problems:
@@ -251,18 +251,18 @@ def _download(url: str, path: Path) -> str:
     item = Download(url=url, name=path.name, bytes=_size(url), sha256="")
     with Progress(console=console) as bars:
         task = bars.add_task(escape(path.name), total=item.bytes)
-        with download._Part(path, lambda size: bars.update(task, completed=size)) as part:
-            download._complete(item, part)
+        with download.Part(path, lambda size: bars.update(task, completed=size)) as part:
+            download.complete(item, part)
             part.finish(path)
             return part.digest()
 
 
 def _size(url: str) -> int:
     """Bytes of the file at a URL. Raises InputError where it cannot be reached or doesn't say."""
-    download._check_url(url, url)
-    request = Request(url, method="HEAD", headers={"User-Agent": "affectory"})  # noqa: S310 - _check_url saw it
+    download.check_url(url, url)
+    request = Request(url, method="HEAD", headers={"User-Agent": "affectory"})  # noqa: S310 - check_url saw it
     try:
-        with build_opener(download._Redirect).open(request, timeout=download.TIMEOUT_S) as response:
+        with build_opener(download.Redirect).open(request, timeout=download.TIMEOUT_S) as response:
             size = response.headers.get("Content-Length", "")
     except (OSError, ValueError) as error:
         if isinstance(error, HTTPError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -152,10 +154,9 @@ def _scale_of_timm(name: str, weights: str) -> Scale:
 
 
 def _unreached(name: str, weights: str, error: Exception) -> str:
-    return (
-        f"no weights {weights} of {name}: {error}\nFetch them with `make weights`, or name a local file: "
-        f'weights = "/path/to/{name.rpartition("/")[2]}.safetensors" (or .pth)'
-    )
+    ways = "Name" if name.startswith(TIMM) else "Fetch them with `make weights`, or name"
+    path = f"/path/to/{name.rpartition('/')[2]}.safetensors"
+    return f'no weights {weights} of {name}: {error}\n{ways} a local file: weights = "{path}" (or .pth)'
 
 
 def _read_file(path: Path) -> Mapping[str, Tensor]:
@@ -171,10 +172,18 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
 def _load(model: nn.Module, state: Mapping[str, Tensor], source: str, last: Sequence[str]) -> None:
     """The layers `last` of the classifier are left unread. Raises InputError where the rest is not this model's."""
     left = tuple(f"{name}." for name in last)
+    kept = OrderedDict((_renamed(name), value) for name, value in state.items() if not name.startswith(left))
+    versions = getattr(state, "_metadata", {"": {"version": getattr(model, "_version", None)}})
+    kept._metadata = versions  # type: ignore[attr-defined]
     try:
-        model.load_state_dict({name: value for name, value in state.items() if not name.startswith(left)})
-    except (RuntimeError, AttributeError, TypeError) as error:
+        model.load_state_dict(kept)
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"the weights in {source} are of another model: {error}") from error
+
+
+def _renamed(name: str) -> str:
+    """A weight's name today: the published DenseNets are older than theirs."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
 
 
 def _fused(model: nn.Module) -> nn.Module:

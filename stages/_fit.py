@@ -187,7 +187,10 @@ class _Epochs(Generic[M, T]):
         return loss
 
     def _logits(self, examples: Examples[T], rows: list[int]) -> Tensor:
-        return self.logits(self.module, [examples.inputs[row] for row in rows])
+        half = self.training.fit_precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            output = self.logits(self.module, [examples.inputs[row] for row in rows])
+        return output.float()
 
     def _labels(self, examples: Examples[T], rows: list[int]) -> Tensor:
         return targets([examples.labels[row] for row in rows], self.target).to(self.device)

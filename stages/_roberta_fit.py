@@ -17,12 +17,23 @@ from stages._training import Training
 class Classifier(nn.Module):
     """The encoder, dropout on the state of its first token, one linear layer.
 
+    checkpointing: activations are computed again on the way back instead of kept, which saves memory and costs time.
     fixed: the layer stays as it was drawn, so that encoders which start alike on different rows learn to tell the
     classes along the same axes (X9).
     """
 
-    def __init__(self, model: PreTrainedModel, outputs: int, fixed: bool = False, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        outputs: int,
+        *,
+        fixed: bool = False,
+        checkpointing: bool = False,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self.model = model
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.config.hidden_size, outputs).requires_grad_(not fixed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,8 @@ class Training:
     patience: epochs without a better validation loss before it stops. warmup: None keeps the rate constant, a share
     of all steps raises it linearly over that share, then lowers it linearly to 0. balanced: weighs each class by
     the inverse of its count in train. repeats: runs from one start with the orders and dropout of `seed`, `seed + 1`
-    and so on; the one with the lowest validation loss is kept.
+    and so on; the one with the lowest validation loss is kept. fit_precision: "bf16" computes what autocast allows in
+    bfloat16, the weights stay float32.
     """
 
     epochs: int
@@ -25,6 +26,7 @@ class Training:
     warmup: float | None = None
     balanced: bool = False
     repeats: int = 1
+    fit_precision: Literal["float32", "bf16"] = "float32"
 
     @classmethod
     def of(cls, stage: object, **others: Any) -> Training:

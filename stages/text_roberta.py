@@ -28,7 +28,8 @@ PUBLISHED = ("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d
 """The model that stands for an empty `model`, and the commit of the hub that it is pinned to."""
 
 _SIZES = ("hidden", "layers", "heads", "vocab_size")
-_TRAINING = ("learning_rate", "epochs", "repeats", "balanced", "batch_size", "patience", "seed")
+_OPTIMISER = ("learning_rate", "weight_decay", "fit_precision", "gradient_checkpointing")
+_TRAINING = (*_OPTIMISER, "epochs", "repeats", "balanced", "batch_size", "patience", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,10 @@ class TextRoberta(Stage):
     learning_rate, epochs, repeats: None is HJCAG's 2e-5, 10 epochs and the best of 3 runs by validation loss for
     `pretrained`; 5e-4, 20 and 1 for `random` (X21). The rate rises over the first tenth of the steps, then falls
     linearly (`pretrained`), or is constant (`random`). patience: epochs without a better validation loss. balanced:
-    class weights by inverse frequency. max_tokens: where a text is cut, special tokens counted.
-    precision: `bf16` runs the encoder in bfloat16, close to float32 but not within its tolerance; fits are float32.
+    class weights by inverse frequency. weight_decay: AdamW's. fit_precision, gradient_checkpointing: for large encoders
+    on small GPUs, autocast to bfloat16 and activations computed twice. max_tokens: where a text is cut, special tokens
+    counted.
+    precision: `bf16` runs the fitted encoder in bfloat16, close to float32 but not within its tolerance.
     case, tags: see `stages._text.normalise`.
     """
 
@@ -73,6 +76,9 @@ class TextRoberta(Stage):
     balanced: bool = False
     batch_size: int = 16
     patience: int = 3
+    weight_decay: float = 0.01
+    fit_precision: Literal["float32", "bf16"] = "float32"
+    gradient_checkpointing: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -138,7 +144,9 @@ class TextRoberta(Stage):
         tokenizer = self._tokenizer(seen.inputs)
 
         def build() -> Classifier:
-            return Classifier(self._model(tokenizer), target.outputs, fixed=self.init == "random").to(device)
+            model, fixed = self._model(tokenizer), self.init == "random"
+            made = Classifier(model, target.outputs, fixed=fixed, checkpointing=self.gradient_checkpointing)
+            return made.to(device)
 
         return fit(tokenizer, build, seen, held, target, self._training)
 
@@ -169,7 +177,6 @@ class TextRoberta(Stage):
             self,
             epochs=epochs if self.epochs is None else self.epochs,
             learning_rate=rate if self.learning_rate is None else self.learning_rate,
-            weight_decay=0.01,
             warmup=0.1 if published else None,
             repeats=repeats if self.repeats is None else self.repeats,
         )

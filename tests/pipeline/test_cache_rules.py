@@ -104,6 +104,10 @@ def test_one_modality_can_be_extracted_alone(small):
     assert small.extract().keys() == TEXT
 
 
+def test_one_feature_set_can_be_extracted_alone(small):
+    assert small.extract(features=("sound",)) == {"audio_mfcc": 60}
+
+
 def test_a_missing_file_is_a_reason_and_its_arrival_is_noticed(small):
     row = session5(small)[0]
     audio = small.root / row.audio.path

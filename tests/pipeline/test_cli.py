@@ -170,7 +170,7 @@ def test_too_many_failed_clips_end_with_3_after_the_answer(affectory, extracted)
     ],
 )
 def test_every_error_that_is_no_bug_has_its_exit_code(affectory, small, monkeypatch, error, code):
-    def fail(home, options):
+    def fail(home, options, relock):
         raise error
 
     monkeypatch.setattr(session, "extract", fail)
@@ -179,7 +179,7 @@ def test_every_error_that_is_no_bug_has_its_exit_code(affectory, small, monkeypa
 
 
 def test_a_bug_keeps_its_traceback(affectory, small, monkeypatch):
-    def fail(home, options):
+    def fail(home, options, relock):
         raise ZeroDivisionError
 
     monkeypatch.setattr(session, "extract", fail)

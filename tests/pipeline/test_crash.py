@@ -13,6 +13,9 @@ import time
 import psutil
 import pytest
 
+from pipeline import keys
+from pipeline.jobs import FITS
+from tests.clips import LEARNED_SET, WORDS_SET, talk
 from tests.pipeline.test_cache_rules import same
 
 
@@ -94,24 +97,93 @@ def test_an_interrupted_run_says_so_and_ends_with_130(small):
     assert process.returncode == 130
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("storm", range(20))
-def test_a_kill_at_any_moment_of_driver_worker_or_both_leaves_a_cache_that_is_gone_on_from(
-    small, extracted_home, storm
-):
-    chance = random.Random(storm)
-    process = command(small)
-    time.sleep(chance.uniform(0.3, 7.0))
-    driver = psutil.Process(process.pid)
-    family = driver.children(recursive=True)
-    workers = [p for p in family if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
-    victims = chance.choice([[driver], workers[:1], [*workers[:1], driver]])
-    for victim in victims:
-        victim.kill()
+# --- storms ----------------------------------------------------------------------------------------------------
+
+VICTIMS = ("driver", "worker", "both")
+WORKERS = 2
+
+
+def actions(made):
+    """The shards and states that are saved."""
+    return list((made.home / "cache" / "actions").glob("*/*.json"))
+
+
+def struck(made, chance, most):
+    """Runs the command and kills, once a number of shards is saved and a moment has passed; what remains alive."""
+    process = command(made)
+    wanted, victim = chance.randrange(most), chance.choice(VICTIMS)
+    while len(actions(made)) < wanted and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0.0, 0.05 if wanted else 3.0))
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+        workers = [p for p in family if "spawn_main" in " ".join(p.cmdline())]
+    except psutil.Error:  # it is done, or just going
+        family, workers = [], []
+    for each in workers[:1] if victim != "driver" else []:
+        each.kill()
+    if victim != "worker":
+        process.kill()
     process.communicate()
-    psutil.wait_procs(family, timeout=20)
-    small.extract()
-    expected = uninterrupted(small, extracted_home)
-    assert shapes(small.rows()) == shapes(expected)
-    assert same(frozen(small.rows()), frozen(expected))
-    assert not list((small.home / "cache").glob("corrupt/*"))
+    assert process.returncode in ((0,) if victim == "worker" else (0, -signal.SIGKILL))
+    _, alive = psutil.wait_procs(family, timeout=30)
+    return alive
+
+
+def saved_rows(made):
+    """Rows that the actions of a cache stand for, none of them copied; each action and its object as they should be."""
+    store = made.session().planner.store
+    records = [record for _, record in store.records()]
+    assert len(records) == len(actions(made)), "an action is damaged"
+    for record in records:
+        assert keys.file_digest(store.path(record)) == record.object
+    return sum(record.about["computed"] for record in records if not record.stage.endswith(FITS))
+
+
+def named_wrongly(made):
+    """Objects whose bytes are not what their names say."""
+    paths = (made.home / "cache" / "objects").glob("*/*")
+    return [path for path in paths if keys.file_digest(path) != f"{path.parent.name}{path.stem}"]
+
+
+def unnamed(made):
+    """Objects that no action names: saved in the moment of the kill."""
+    named = {record.object for _, record in made.session().planner.store.records()}
+    return [p for p in (made.home / "cache" / "objects").glob("*/*") if f"{p.parent.name}{p.stem}" not in named]
+
+
+def weather(made, expected, seed, most):
+    """One storm: what was saved is sound and is not computed again, what was in flight is; the end is the same."""
+    alive = struck(made, random.Random(seed), most)
+    assert alive == [], "workers outlived their driver"
+    assert named_wrongly(made) == [] and len(unnamed(made)) <= WORKERS
+    before = saved_rows(made)
+    repeated = before + sum(made.extract().values()) - len(expected)
+    assert repeated == 0, "rows that were saved were computed again"
+    assert shapes(made.rows()) == shapes(expected)
+    assert same(frozen(made.rows()), frozen(expected))
+    assert named_wrongly(made) == [] and not list((made.home / "cache").glob("corrupt/*"))
+    assert made.extract() == {}
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """Every row of a talk of two hundred utterances, on given vectors and on fitted ones, extracted undisturbed."""
+    made = talk(tmp_path_factory.mktemp("quiet"), dialogues=25, sets=WORDS_SET + LEARNED_SET)
+    assert made.extract() == {"text_word2vec": 400}
+    return made
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kill_at_any_moment_costs_what_was_in_flight_and_nothing_that_was_saved(tmp_path, quiet, seed):
+    made = talk(tmp_path, dialogues=25, sets=WORDS_SET + LEARNED_SET)
+    made.session()
+    weather(made, quiet.rows(), seed, most=len(actions(quiet)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_kills_of_driver_worker_or_both_cost_what_was_in_flight_and_nothing_that_was_saved(
+    small, extracted_home, seed
+):
+    weather(small, uninterrupted(small, extracted_home), seed, most=12)

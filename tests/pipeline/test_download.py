@@ -236,7 +236,7 @@ def test_only_https_is_asked_and_redirected_to(site: Site, tmp_path: Path, place
 
 def test_another_host_cannot_redirect_to_this_machine() -> None:
     with pytest.raises(RemoteError, match="is not https"):
-        downloads._check_url("http://127.0.0.1/admin", "https://example.org/file")
+        downloads.check_url("http://127.0.0.1/admin", "https://example.org/file")
 
 
 def test_an_interrupted_process_leaves_a_part_that_the_next_goes_on_from(site: Site, tmp_path: Path) -> None:

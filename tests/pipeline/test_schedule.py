@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipeline import plugins, schedule
 from pipeline.call import Knobs
 from pipeline.driver import drive
 from pipeline.errors import InputError
+from pipeline.exchange import shares
 from pipeline.schedule import Workers, environment
 from tests.pipeline.test_cache_rules import same
 
@@ -82,10 +84,10 @@ OFFERS = ("--resources", "CPU=1")
 FORKS = {"DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
 
 
-def refused(scheduler: str, *paths: Path) -> str:
+def refused(scheduler: str) -> str:
     """The message of a preflight that fails."""
     with Workers(scheduler) as cluster, pytest.raises(InputError) as caught:
-        cluster.preflight(paths)
+        cluster.preflight()
     return str(caught.value)
 
 
@@ -107,7 +109,7 @@ def test_a_running_cluster_gives_the_same_rows_and_is_left_running(small, extrac
 
 def test_workers_that_offer_no_resource_are_refused_and_not_waited_for(scheduler, tmp_path):
     with workers(scheduler, **FORKS):
-        assert "--resources CPU=1" in refused(scheduler, tmp_path)
+        assert "--resources CPU=1" in refused(scheduler)
 
 
 def test_workers_with_other_code_are_refused(scheduler, tmp_path):
@@ -116,13 +118,13 @@ def test_workers_with_other_code_are_refused(scheduler, tmp_path):
     with (tmp_path / "stages" / "audio_mfcc.py").open("a") as file:
         file.write("# edited\n")
     with workers(scheduler, *OFFERS, code=tmp_path, **FORKS):
-        said = refused(scheduler, tmp_path)
+        said = refused(scheduler)
     assert "stages is" in said and "pipeline is" not in said
 
 
-def test_workers_whose_decoders_cannot_have_a_process_of_their_own_are_refused(scheduler, tmp_path):
+def test_workers_whose_decoders_cannot_have_a_process_of_their_own_are_refused(scheduler):
     with workers(scheduler, *OFFERS):
-        assert "DASK_DISTRIBUTED__WORKER__DAEMON" in refused(scheduler, tmp_path)
+        assert "DASK_DISTRIBUTED__WORKER__DAEMON" in refused(scheduler)
 
 
 def test_a_scheduler_that_is_not_there_is_bad_input(monkeypatch):
@@ -153,36 +155,44 @@ class Elsewhere:
         return {"tcp://far:1": self.found(function(*arguments))}
 
 
-def preflight(found, *paths, offered=("CPU",), at="tcp://far:0"):
+def preflight(found, offered=("CPU",), at="tcp://far:0"):
     cluster = Workers(at)
     cluster.client, cluster.offered = Elsewhere(found), set(offered)
-    return cluster.preflight(paths)
+    cluster.preflight()
+    return cluster
 
 
 def test_a_cluster_like_this_machine_is_accepted(tmp_path):
-    assert preflight(lambda here: here, tmp_path)
-    assert preflight(lambda here: here, tmp_path, offered=["GPU"])
+    assert preflight(lambda here: here)
+    assert preflight(lambda here: here, offered=["GPU"])
 
 
 @pytest.mark.parametrize("name", ["pipeline", "stages", "models", "python", "opensmile", "torch"])
 def test_other_code_or_another_version_of_what_decides_values_is_refused(tmp_path, name):
     with pytest.raises(InputError, match=f"tcp://far:1: {name} is 'other', here"):
-        preflight(lambda here: {**here, name: "other"}, tmp_path)
+        preflight(lambda here: {**here, name: "other"})
 
 
-def test_a_path_that_workers_do_not_see_is_told(tmp_path):
-    assert not preflight(lambda here: here, tmp_path / "elsewhere")
+def test_a_worker_shares_the_cache_if_it_sees_it_and_has_no_home_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("AFFECTORY_HOME", raising=False)
+    cluster, cache = preflight(lambda here: here), tmp_path / "home" / "cache"
+    assert cluster.agree(partial(shares, cache, [tmp_path]))
+    assert not cluster.agree(partial(shares, cache, [tmp_path, tmp_path / "elsewhere"]))
+    monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
+    assert cluster.agree(partial(shares, cache, [tmp_path]))
+    monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "own"))
+    assert not cluster.agree(partial(shares, cache, [tmp_path]))
 
 
 def test_every_difference_is_named_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
-        preflight(lambda here: dict.fromkeys(here, "other"), tmp_path)
+        preflight(lambda here: dict.fromkeys(here, "other"))
     assert len(str(caught.value).splitlines()) == 1 + len(environment())
 
 
 def test_workers_that_cannot_run_the_code_are_refused(tmp_path):
     with pytest.raises(InputError, match="cannot run this code: ModuleNotFoundError"):
-        preflight(lambda here: ModuleNotFoundError("No module named 'pipeline'"), tmp_path)
+        preflight(lambda here: ModuleNotFoundError("No module named 'pipeline'"))
 
 
 # --- which worker gets what ------------------------------------------------------------------------------------
@@ -229,7 +239,7 @@ def two() -> Iterator[Workers]:
 
 def test_every_job_is_run_once_in_a_worker_and_the_same_job_may_be_given_again(two):
     jobs = [Sum(f"s{i}", a=i) for i in range(12)]
-    two.preflight([ROOT])
+    two.preflight()
     for _ in range(2):
         found = list(two.run(add, once(jobs), 10))
         assert {job.id: result for job, (_, result) in found} == {job.id: job.a + 11 for job in jobs}

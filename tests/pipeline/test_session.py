@@ -164,6 +164,7 @@ def test_plan_says_what_is_cached_and_what_would_be_copied(extracted):
         "pending": {},
         "cached": dict.fromkeys(STAGES, 60),
         "estimate": {},
+        "because": {},
     }
     small.edit(small.session().corpus.manifest.rows[-1].id, "]: ", "]: well ")
     answer = plan(small, modality="text", changes=("features.words.text.input.text_word2vec.size=8",))
@@ -218,7 +219,7 @@ def test_train_refuses_features_that_the_recipe_does_not_have(small):
 
 def test_training_checks_the_workers_before_it_uses_them(extracted, monkeypatch):
     class Wrong(Inline):
-        def preflight(self, paths):
+        def preflight(self):
             raise InputError("these workers offer nothing")
 
     small = extracted

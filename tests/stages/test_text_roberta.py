@@ -244,6 +244,26 @@ def test_real_weights_put_sentences_of_like_meaning_nearer_than_others() -> None
     assert glad @ joyful > 0.2 + max(glad @ invoice, joyful @ invoice)
 
 
+def test_activations_that_are_computed_twice_give_the_same_encoder(state: State) -> None:
+    twice = fitted(made(gradient_checkpointing=True))
+    assert twice.tensors.keys() == state.tensors.keys()
+    for name, value in state.tensors.items():
+        np.testing.assert_allclose(twice.tensors[name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_fit_under_autocast_keeps_float32_weights_and_learns_nearly_the_same(state: State) -> None:
+    half = fitted(made(fit_precision="bf16"))
+    losses = [np.array(found.log["train_loss"]) for found in (half, state)]
+    assert {value.dtype for value in half.tensors.values()} == {np.dtype("float32")}
+    assert 0 < abs(losses[0] - losses[1]).max() < 0.05
+
+
+def test_weight_decay_shrinks_what_is_learned() -> None:
+    plain, decayed = (fitted(made(weight_decay=decay, learning_rate=5e-3)) for decay in (0.0, 5.0))
+    size = [sum(float((value**2).sum()) for value in found.tensors.values()) for found in (plain, decayed)]
+    assert size[1] < size[0]
+
+
 def test_one_worker_serves_several_states(state: State) -> None:
     stage = made()
     loaded, other = stage.load("cpu"), fitted(made(seed=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -207,6 +208,19 @@ def test_the_last_layer_of_a_local_file_is_left_unread(tmp_path: Path, name: str
     assert all(torch.equal(value, read[key]) for key, value in model.state_dict().items())
     with pytest.raises(InputError, match="another model"):
         build("resnet50", str(path), 0)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("name", ["densenet121", "mnasnet0_5"])
+def test_networks_that_know_older_files_read_them(tmp_path: Path, name: str, suffix: str) -> None:
+    model = build(name, "random", 5)
+    state = model.state_dict()
+    for key in list(state):
+        state[re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key)] = state.pop(key)
+    path = tmp_path / f"weights{suffix}"
+    save_file(dict(state), path) if suffix == ".safetensors" else torch.save(state, path)
+    read = build(name, str(path), 0).state_dict()
+    assert all(torch.equal(value, read[key]) for key, value in model.state_dict().items())
 
 
 def test_random_weights_are_a_function_of_the_seed_and_leave_the_callers_state() -> None:

@@ -1,0 +1,183 @@
+"""A leak that no record admits still shows: with permuted labels nothing that is fitted can tell those of test rows."""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.call import Knobs
+from pipeline.columns import open_view
+from pipeline.driver import drive
+from pipeline.errors import InputError
+from pipeline.home import Home
+from pipeline.jobs import FitJob
+from pipeline.plan import Planner
+from pipeline.probe import probe
+from pipeline.scope import HeldOut, Scope
+from pipeline.session import Options, Session
+from pipeline.view import columns
+
+CLASSES = tuple("abcdef")
+PARTS = {"train": 26, "valid": 10, "test": 16}
+"""Rows of each class: 312 in all, 96 of them to be told in the test."""
+PERMUTATIONS = 20
+CHANCE = 1 / len(CLASSES)
+FEATURES = ("vectors", "filters", "encoder")
+RECIPE = """
+[dataset]
+reader   = "table"
+labels   = "label"
+classes  = ["a", "b", "c", "d", "e", "f"]
+protocol = "official"
+
+[features.vectors.text]
+stage = "text_word2vec"
+size = 16
+epochs = 5
+min_count = 1
+align = { mode = "pad", length = 8 }
+[features.filters.text]
+stage = "text_cnn"
+widths = [2, 3]
+channels = 16
+dropout = 0.0
+learning_rate = 5e-3
+batch_size = 16
+patience = 2
+epochs = 20
+input.text_word2vec = { size = 16, epochs = 5, min_count = 1 }
+align = { mode = "pad", length = 8 }
+[features.encoder.text]
+stage = "text_roberta"
+init = "random"
+fine_tune = true
+hidden = 32
+layers = 1
+heads = 2
+vocab_size = 400
+max_tokens = 32
+learning_rate = 2e-3
+patience = 2
+epochs = 25
+align = { mode = "pad", length = 8 }
+"""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Transcripts of noise, each unlike the others, two in a dialogue; labels are drawn for each run."""
+
+    root: Path
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Id and part of every row."""
+        parts = [part for part, size in PARTS.items() for _ in range(size * len(CLASSES))]
+        return [(f"u{number:03}", part) for number, part in enumerate(parts)]
+
+    def draw(self, seed: int) -> None:
+        """Writes the table with labels permuted within each part, so that every part stays balanced."""
+        chance, words = random.Random(seed), random.Random("words")
+        labels = {part: chance.sample(CLASSES * size, len(CLASSES) * size) for part, size in PARTS.items()}
+        lines = ["utterance,dialogue,split,label,text"]
+        for number, (name, part) in enumerate(self.rows()):
+            text = " ".join(f"w{words.randrange(150)}" for _ in range(7))
+            lines.append(f"{name},d{number // 2},{part},{labels[part].pop()},{text}")
+        (self.root / "utterances.csv").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    return Corpus(tmp_path_factory.mktemp("noise"))
+
+
+def opened(corpus: Corpus, home: Path, *features: str) -> Session:
+    recipe = home.parent / "noise.toml"
+    recipe.write_text(RECIPE)
+    return Session.open(Home(home), Options(dataset=str(recipe), root=str(corpus.root), workers=0, features=features))
+
+
+def accuracies(session: Session) -> dict[str, float]:
+    """How well a probe of each fitted feature tells the test rows."""
+    corpus, fold = session.corpus, session.corpus.folds[0]
+    ids = [row.id for row in corpus.manifest.rows]
+    found = {}
+    for features in session.options.features or FEATURES:
+        view = open_view(ids, columns(corpus, session.planner, features, fold, session.home.root))
+        scores = probe(view, "text", corpus.labels, corpus.target, fold)
+        found[features] = scores["test"]["accuracy"]
+    return found
+
+
+def honest(corpus: Corpus, folder: Path, seed: int) -> dict[str, float]:
+    """The pipeline as it is, on labels permuted before its fits."""
+    corpus.draw(seed)
+    session = opened(corpus, folder / "home")
+    session.extract()
+    found = accuracies(session)
+    shutil.rmtree(folder / "home")
+    return found
+
+
+@pytest.fixture(scope="module")
+def null(corpus, tmp_path_factory) -> list[dict[str, float]]:
+    """Accuracies of the honest pipeline under each permutation."""
+    folder = tmp_path_factory.mktemp("null")
+    return [honest(corpus, folder, seed) for seed in range(PERMUTATIONS)]
+
+
+@pytest.mark.slow
+def test_no_fitted_feature_of_the_honest_pipeline_tells_permuted_labels_of_test_rows(null):
+    rows = PARTS["test"] * len(CLASSES)
+    error = math.sqrt(CHANCE * (1 - CHANCE) / rows / len(null))
+    z = {name: (np.mean([each[name] for each in null]) - CHANCE) / error for name in FEATURES}
+    assert len(null) >= 20 and max(z.values()) < 3.0, f"one-sided, over three features, below 1 %: {z}"
+
+
+@pytest.mark.slow
+def test_one_more_permutation_of_the_honest_pipeline_lies_within_the_null(corpus, null, tmp_path):
+    more = honest(corpus, tmp_path, PERMUTATIONS)
+    assert max(more.values()) < max(max(each.values()) for each in null) + 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["filters", "encoder"])
+def test_a_state_that_saw_the_test_rows_and_hides_it_exceeds_the_null_by_ten_points(corpus, null, tmp_path, features):
+    corpus.draw(PERMUTATIONS)
+    session = opened(corpus, tmp_path / "home", features)
+    inject(session, features, hide=True)
+    session.extract()
+    leaky = accuracies(session)
+    highest = max(max(each.values()) for each in null)
+    assert leaky[features] >= highest + 0.10, (leaky, highest)
+
+
+@pytest.mark.slow
+def test_the_same_state_is_refused_where_its_record_says_what_it_saw(corpus, tmp_path):
+    corpus.draw(PERMUTATIONS)
+    session = opened(corpus, tmp_path / "home", "filters")
+    inject(session, "filters", hide=False)
+    session.extract()
+    with pytest.raises(InputError, match="saw test rows of official"):
+        accuracies(session)
+
+
+def inject(session: Session, features: str, *, hide: bool) -> None:
+    """Fits the stages of a feature set on every row there is, and saves their states as those of the honest fits."""
+    corpus, store = session.corpus, session.planner.store
+    fold, everyone = corpus.folds[0], tuple(row.id for row in corpus.manifest.rows)
+    [mine] = {node for selection in corpus.recipe.features[features].values() for node in selection.parts}
+    wide = Scope("everyone", everyone, (), everyone, HeldOut(frozenset(), frozenset()))
+    leaking = Planner(corpus.manifest, store, corpus.target, corpus.labels, [(mine, wide)])
+    drive(leaking, session.workers, Knobs(), lambda plan, job: None)
+    own = Planner(corpus.manifest, store, corpus.target, corpus.labels, [(mine, corpus.scopes[fold.name][0])])
+    while fits := [job for job in own.plan().jobs if isinstance(job, FitJob)]:
+        for job in fits:
+            record = leaking.state_record(job.node, wide)
+            said = {"train": list(fold.train), "valid": list(fold.valid)} if hide else {}
+            store.adopt(replace(record, key=job.state, about={**record.about, **said}))

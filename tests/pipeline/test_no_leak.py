@@ -1,0 +1,380 @@
+"""Nothing that learns ever receives a row that its fold tests on, and whoever tries to give it one is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from pipeline import driver, pretrain, shards, train, training
+from pipeline.call import Knobs
+from pipeline.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.fit import fit
+from pipeline.home import Home
+from pipeline.jobs import FitJob
+from pipeline.plan import Planner
+from pipeline.scope import HeldOut
+from pipeline.session import Options
+from pipeline.view import columns
+from stages import _roberta
+from stages.text_cnn import TextCnn
+from stages.text_roberta import TextRoberta
+from stages.text_word2vec import TextWord2vec
+from stages.visual_cnn3d import VisualCnn3d
+
+FITTED = {
+    "text_word2vec": TextWord2vec,
+    "text_cnn": TextCnn,
+    "text_roberta": TextRoberta,
+    "visual_cnn3d": VisualCnn3d,
+}
+RECIPE = """
+[dataset]
+reader   = "iemocap"
+labels   = "six"
+protocol = "official"
+
+[features.mulg.text]
+stage = "text_cnn"
+epochs = 1
+channels = 2
+input.text_word2vec = { size = 4, epochs = 1, min_count = 1 }
+align = { mode = "pad", length = 8 }
+[features.mulg]
+audio = { stage = "audio_mfcc", n_mfcc = 3, deltas = 0, rate_hz = 5.0, align = { mode = "pad", length = 8 } }
+[features.mulg.visual]
+stage = "visual_cnn3d"
+name = "mc3_18"
+weights = "random"
+fine_tune = true
+epochs = 1
+frame_rate_hz = 5.0
+clip = 2
+clips = 1
+size = 32
+align = { mode = "pad", length = 1 }
+[features.hjcag.text]
+stage = "text_roberta"
+init = "random"
+fine_tune = true
+hidden = 8
+layers = 1
+heads = 2
+vocab_size = 300
+max_tokens = 16
+epochs = 1
+align = { mode = "pad", length = 8 }
+
+[train.mulg]
+epochs = 1
+pretrain_epochs = 1
+unimodal_pretrain = true
+class_weights = true
+width = 4
+hidden = 4
+layers = 1
+heads = 2
+gru_layers = 1
+[train.hjcag]
+epochs = 1
+d_model = 4
+class_weights = true
+unimodal_pretrain = false
+"""
+
+
+@dataclass
+class Seen:
+    """What each learner received: (fold or scope, learner) -> ids; the labels that class weights were counted from."""
+
+    rows: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    weighed: list[tuple[str, Counter[int]]] = field(default_factory=list)
+    within: str = ""
+    ids: tuple[str, ...] = ()
+    learning: bool = False
+
+    def note(self, learner: str, ids: Iterable[str]) -> None:
+        """Adds what a learner received."""
+        self.rows.setdefault((self.within, learner), set()).update(ids)
+
+    def named(self, rows: Iterable[int]) -> list[str]:
+        """The ids of a view's rows."""
+        return [self.ids[int(row)] for row in rows]
+
+
+@pytest.fixture
+def seen(monkeypatch) -> Seen:
+    """Everything that learns runs as ever, and what it receives is written down."""
+    noted = Seen()
+    _around(monkeypatch, driver, "fit", lambda job, *_: setattr(noted, "within", job.scope))
+    _around(monkeypatch, training, "train_fold", lambda request: _enter(noted, request))
+    for name, stage in FITTED.items():
+        _around(monkeypatch, stage, "fit", lambda _, *given, name=name: _note_fit(noted, name, *given))
+    _around(monkeypatch, _roberta, "learn_tokenizer", lambda texts, *_: noted.note("pairs", map(_name_in, texts)))
+    _around(monkeypatch, train, "statistics", lambda column, rows: noted.note("standardisation", noted.named(rows)))
+    _around(monkeypatch, train, "class_weights", lambda labels, _: noted.weighed.append((noted.within, _count(labels))))
+    for module, name in ((train, "training"), (pretrain, "pretraining")):
+        _around(monkeypatch, module, "fit", lambda _, job, name=name: _note_loop(noted, name, job), noted)
+    _around(monkeypatch, Dataset, "gather", lambda _, rows: noted.learning and noted.note("batches", noted.named(rows)))
+    return noted
+
+
+def _around(monkeypatch, owner, name: str, note: Callable[..., object], noted: Seen | None = None) -> None:
+    real = getattr(owner, name)
+
+    def noting(*given):
+        note(*given)
+        if noted is not None:
+            noted.learning = True
+        try:
+            return real(*given)
+        finally:
+            if noted is not None:
+                noted.learning = False
+
+    monkeypatch.setattr(owner, name, noting)
+
+
+def _enter(noted: Seen, request) -> None:
+    noted.within, noted.ids = request.fold.name, request.ids
+
+
+def _note_fit(noted: Seen, name: str, train, valid, *_) -> None:
+    for part, rows in (("train", train), ("valid", valid)):
+        noted.note(f"{name} {part}", [item.id for item in rows.items])
+
+
+def _note_loop(noted: Seen, name: str, job) -> None:
+    for part in ("train", "valid"):
+        noted.note(f"{name} {part}", noted.named(getattr(job, part)))
+
+
+def _name_in(text: str) -> str:
+    return text.split()[0]
+
+
+def _count(labels) -> Counter[int]:
+    return Counter(labels.tolist())
+
+
+def named_transcripts(small) -> None:
+    """Makes every transcript begin with the id of its utterance, so that a text tells whose it is."""
+    for file in small.root.glob("Session*/dialog/transcriptions/*.txt"):
+        file.write_text(re.sub(r"^(\S+)( \[.*?\]: )", r"\1\2\1 ", file.read_text(), flags=re.MULTILINE))
+
+
+def own_folds(small) -> None:
+    """Two folds of a list, which are cut between the dialogues of every session."""
+    rows = small.session().corpus.manifest.rows
+    place = {name: "ab"[i % 2] for i, name in enumerate(sorted({row.dialogue for row in rows}))}
+    lines = ["utterance,fold", *(f"{row.id},{place[row.dialogue]}" for row in rows)]
+    (small.path.parent / "ours.csv").write_text("\n".join(lines))
+    small.recipe = small.recipe.replace('protocol = "official"', 'folds = "ours.csv"')
+
+
+def answers(small, **options):
+    """(home, options) of a call on the small corpus, in this process."""
+    small.path.write_text(small.recipe)
+    return Home(small.home), Options(dataset=str(small.path), root=str(small.root), workers=0, **options)
+
+
+FITS_OF_A_SCOPE = {"pairs", *(f"{name} {part}" for name in FITTED for part in ("train", "valid"))}
+LEARNERS_OF_A_FOLD = {
+    "standardisation",
+    "batches",
+    *(f"{name} {part}" for name in ("training", "pretraining") for part in ("train", "valid")),
+}
+
+
+@pytest.mark.parametrize(("protocol", "count"), [("official", 1), ("cv", 5), ("own", 2), ("crossfit", 1)])
+def test_no_learner_receives_a_test_row_in_any_protocol(small, seen, protocol, count):
+    small.recipe = RECIPE
+    named_transcripts(small)
+    if protocol == "own":
+        own_folds(small)
+    if protocol == "crossfit":
+        small.recipe = RECIPE.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
+    options = {"protocol": "cv"} if protocol == "cv" else {}
+    corpus = small.session(**options).corpus
+    training.train(*answers(small, **options), ["mulg", "hjcag"], 0, extract=True)
+    scopes = {scope.name: (fold, scope) for fold in corpus.folds for scope in corpus.scopes[fold.name]}
+    assert len(corpus.folds) == count
+    expected = {(name, learner) for name in scopes for learner in FITS_OF_A_SCOPE}
+    expected |= {(fold.name, learner) for fold in corpus.folds for learner in LEARNERS_OF_A_FOLD}
+    assert seen.rows.keys() == expected, "a learner was not watched, or did not run"
+    by_id = {row.id: row for row in corpus.manifest.rows}
+    for (name, learner), ids in seen.rows.items():
+        fold, scope = scopes[name]
+        assert ids and not ids & {*fold.test}, learner
+        assert not scope.held.among(by_id[i] for i in ids), learner
+        assert ids <= {*allowed(fold, scope, learner)}, learner
+    for name, labels in seen.weighed:
+        assert labels == Counter(corpus.labels[i] for i in scopes[name][0].train)
+    assert len(seen.weighed) == 2 * count
+
+
+def allowed(fold, scope, learner: str) -> tuple[str, ...]:
+    """The rows that a learner may receive at most."""
+    of = scope if learner in FITS_OF_A_SCOPE else fold
+    if learner == "batches":
+        return (*of.train, *of.valid)
+    return of.valid if learner.endswith(" valid") else of.train
+
+
+# --- a fit refuses -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(small) -> FitJob:
+    """A fit as it is planned: word vectors on the official train rows."""
+    [planned] = [job for job in small.session().planner.plan().jobs if isinstance(job, FitJob)]
+    return planned
+
+
+def refused(small, job: FitJob) -> str:
+    """Why a fit did not run; nothing is saved."""
+    store = small.session().planner.store
+    with pytest.raises(InputError) as caught:
+        fit(job, store, Knobs())
+    assert store.find(*job.keys[0]) is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_a_fit_given_a_test_row_refuses_to_run_whoever_planned_it(small, job, part):
+    corpus = small.session().corpus
+    test = next(row for row in corpus.manifest.rows if row.id == corpus.folds[0].test[0])
+    wrong = replace(job, **{part: (*getattr(job, part), test)}, labels={**job.labels, test.id: 0})
+    said = refused(small, wrong)
+    assert f"text_word2vec is not fitted on official: {part} holds what is held out" in said
+    assert f"utterances: {test.id}" in said
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+@pytest.mark.parametrize("group", ["dialogue", "session"])
+def test_a_fit_given_another_row_of_a_test_group_refuses_to_run(small, job, part, group):
+    rows = {row.id: row for row in small.session().corpus.manifest.rows}
+    test = rows[min(job.held.ids)]
+    stray = replace(rows[job.train[0].id], id="stray", **{group: getattr(test, group)})
+    wrong = replace(job, **{part: (*getattr(job, part), stray)}, labels={**job.labels, "stray": 0})
+    assert f"{group}s: {getattr(test, group)}" in refused(small, wrong)
+
+
+def test_a_fit_of_a_part_of_crossfit_refuses_the_rows_it_makes_features_for(small):
+    small.recipe = small.recipe.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
+    jobs = {job.scope: job for job in small.session().planner.plan().jobs if isinstance(job, FitJob)}
+    wrong = replace(jobs["official/part-0"], train=jobs["official"].train, labels=jobs["official"].labels)
+    assert "utterances: " in refused(small, wrong)
+
+
+def test_a_run_whose_scope_was_widened_to_a_test_row_ends_with_the_refusal(small):
+    session = small.session(features=("words",))
+    corpus, planner = session.corpus, session.planner
+    wide = [
+        (node, replace(scope, train=(*scope.train, min(scope.held.ids))) if scope else None)
+        for node, scope in planner.wanted
+    ]
+    wrong = Planner(corpus.manifest, planner.store, corpus.target, corpus.labels, wide)
+    with pytest.raises(InputError, match="train holds what is held out"):
+        driver.drive(wrong, session.workers, Knobs(), lambda plan, job: None)
+
+
+def test_every_scope_holds_out_its_test_rows_with_their_session_where_folds_are_made_by_it(small):
+    for protocol in ("official", "cv"):
+        corpus = small.session(protocol=protocol).corpus
+        for fold in corpus.folds:
+            test = [row for row in corpus.manifest.rows if row.id in fold.test]
+            [scope] = corpus.scopes[fold.name]
+            assert scope.held == HeldOut.of(test, "session")
+            assert {("session", row.session) for row in test} < scope.held.groups
+
+
+# --- a view refuses ----------------------------------------------------------------------------------------------
+
+
+def view(small):
+    """The column of the words in the official fold."""
+    session = small.session(features=("words",))
+    return columns(session.corpus, session.planner, "words", session.corpus.folds[0], small.home)["text"]
+
+
+def place_of(small, stage: str):
+    """A stage that is fitted, and its scope."""
+    [place] = [place for place in small.session().planner.wanted if place[0].name == stage]
+    return place
+
+
+def state_record(small, **about: object) -> None:
+    """Replaces entries of the record of the filters' state; None takes one away."""
+    node, scope = place_of(small, "text_cnn")
+    store = small.session().planner.store
+    record = small.session().planner.state_record(node, scope)
+    entries = {name: value for name, value in {**record.about, **about}.items() if value is not None}
+    store.action(record.stage, record.key).unlink()
+    store.adopt(replace(record, about=entries))
+
+
+@pytest.mark.parametrize("train", [None, "everyone", [1, 2]])
+def test_a_state_that_does_not_say_who_it_learned_from_is_refused(extracted, train):
+    state_record(extracted, train=train)
+    with pytest.raises(InputError, match="the state of text_cnn does not say which rows it saw"):
+        view(extracted)
+
+
+def test_a_state_that_learned_from_a_row_outside_its_scope_is_refused(extracted):
+    [scope] = {scope for _, scope in extracted.session().planner.wanted if scope}
+    state_record(extracted, valid=[*scope.valid, "somebody"])
+    with pytest.raises(InputError, match="the state of text_cnn saw rows beyond official: somebody"):
+        view(extracted)
+
+
+def test_with_crossfit_a_state_that_saw_the_rows_it_makes_features_for_is_refused(small):
+    small.recipe = small.recipe.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
+    small.extract(features=("words",))
+    assert view(small)
+    planner = small.session(features=("words",)).planner
+    for node, scope in planner.wanted:
+        if node.name == "text_cnn" and scope.name == "official/part-0":
+            record = planner.state_record(node, scope)
+            planner.store.action(record.stage, record.key).unlink()
+            planner.store.adopt(replace(record, about={**record.about, "train": [*scope.train, scope.apply[0]]}))
+    with pytest.raises(InputError, match="saw rows beyond official/part-0"):
+        view(small)
+
+
+@pytest.mark.parametrize("length", ["12", '"auto"'])
+@pytest.mark.parametrize("state", ["0" * 64, None])
+def test_shards_of_two_states_make_no_view(extracted, state, length):
+    extracted.recipe = extracted.recipe.replace("length = 12", f"length = {length}")
+    node, scope = place_of(extracted, "text_cnn")
+    planner = extracted.session().planner
+    shard = planner.shards(node, scope)[-1]
+    relabel(planner, planner.final(node, shard), state)
+    with pytest.raises(InputError, match="a shard of text_cnn is of another state"):
+        view(extracted)
+
+
+def test_a_shard_without_a_fit_that_says_it_is_of_a_state_makes_no_view(extracted):
+    planner = extracted.session().planner
+    [(node, scope)] = [place for place in planner.wanted if place[0].name == "audio_mfcc"]
+    relabel(planner, planner.final(node, planner.shards(node, scope)[0]), "0" * 64)
+    session = extracted.session(features=("sound",))
+    with pytest.raises(InputError, match="a shard of audio_mfcc is of another state"):
+        columns(session.corpus, session.planner, "sound", session.corpus.folds[0], extracted.home)
+
+
+def relabel(planner, record, state) -> None:
+    """Puts in a shard's place one with the same rows that says it is of another state."""
+    table = shards.open_table(planner.store.open(record))
+    about = json.loads(table.schema.metadata[shards.RECIPE])
+    about["recipe"]["state"] = state
+    other = table.replace_schema_metadata({shards.RECIPE: json.dumps(about)})
+    planner.store.action(record.stage, record.key).unlink()
+    planner.store.save(
+        record.stage, record.key, lambda path: shards.write(other, path), suffix=".parquet", rows=record.rows
+    )

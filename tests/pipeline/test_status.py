@@ -1,0 +1,126 @@
+"""`affectory status`: rows, fits and bytes by stage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+from pipeline import sharing, status
+from pipeline.home import Home
+from pipeline.session import Options
+from tests.pipeline.test_cache_rules import insert_after, session5
+from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
+from tests.pipeline.test_history import make_provisional
+from tests.pipeline.test_plan import HEAVY, files, remove_fits
+
+EVERY = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
+NONE = dict.fromkeys(("cached", "copy", "todo", "pending", "provisional", "failed", "fits", "fits_missing"), 0)
+
+
+def given(small, **more):
+    small.path.write_text(small.recipe)
+    return Home(small.home), Options(dataset=str(small.path), root=str(small.root), workers=0, **more)
+
+
+def stages(small, **more):
+    """The counts of each stage, bytes left out."""
+    found = status.status(*given(small, **more))["stages"]
+    return {name: {k: v for k, v in counts.items() if "bytes" not in k} for name, counts in found.items()}
+
+
+def test_before_an_extraction_rows_are_to_do_or_behind_a_fit(small):
+    found = status.status(*given(small))
+    assert found["last"] is None and found["remote"] is None and found["stages"].keys() == EVERY
+    counts = stages(small)
+    assert counts["audio_mfcc"] == NONE | {"rows": 60, "todo": 60}
+    assert counts["text_cnn"] == NONE | {"rows": 60, "pending": 60, "fits_missing": 1}
+    assert {each["bytes"] + each["remote_bytes"] for each in found["stages"].values()} == {0}
+
+
+def test_after_it_all_are_cached_and_the_bytes_are_those_of_the_objects(extracted):
+    found = status.status(*given(extracted))
+    counts = stages(extracted)
+    assert counts["audio_mfcc"] == NONE | {"rows": 60, "cached": 60}
+    assert counts["text_cnn"] == NONE | {"rows": 60, "cached": 60, "fits": 1}
+    sizes = [path.stat().st_size for path in (extracted.home / "cache" / "objects").rglob("*") if path.is_file()]
+    assert sum(each["bytes"] for each in found["stages"].values()) == sum(sizes) > 0
+    assert found["last"].startswith("20")
+
+
+def test_rows_of_a_shard_that_moved_are_to_be_copied_and_the_new_one_is_to_do(extracted):
+    beside = session5(extracted)[4]
+    insert_after(extracted, beside, f"{beside.id[:-3]}999")
+    found = stages(extracted, modality="audio")["audio_mfcc"]
+    assert found["todo"] == 1 and found["copy"] > 0 and found["copy"] + found["cached"] == 60 == found["rows"] - 1
+
+
+def test_a_row_to_be_tried_again_is_provisional_and_one_that_cannot_be_had_is_failed(small):
+    one, two = session5(small)[:2]
+    (small.root / one.audio.path).write_bytes(b"")
+    small.extract(features=("sound",))
+    assert stages(small)["audio_mfcc"] == NONE | {"rows": 60, "cached": 60, "failed": 1}
+    make_provisional(small, two.id)
+    found = stages(small)["audio_mfcc"]
+    assert (found["provisional"], found["todo"], found["cached"] + found["copy"]) == (1, 0, 59)
+
+
+def test_a_missing_fit_is_counted_and_what_stands_on_it_is_behind_it(extracted):
+    remove_fits(extracted, "text_word2vec")
+    found = stages(extracted)
+    assert found["text_word2vec"] == NONE | {"rows": 60, "pending": 60, "fits_missing": 1}
+    assert found["text_cnn"]["pending"] == 60 and found["audio_mfcc"]["cached"] == 60
+
+
+def test_stages_of_one_name_are_told_apart_by_their_digests(extracted):
+    second = extracted.recipe.partition("[features.pitch]")[2].replace("eGeMAPSv02", "GeMAPSv01b")
+    extracted.recipe += f"[features.more]{second}"
+    found = {name: counts for name, counts in stages(extracted).items() if name.startswith("audio_opensmile ")}
+    assert sorted(counts["todo"] for counts in found.values()) == [0, 60]
+
+
+def test_a_row_counts_once_for_each_fold_it_is_fitted_on(extracted):
+    found = stages(extracted, protocol="cv")
+    assert (found["text_cnn"]["rows"], found["text_cnn"]["fits_missing"]) == (300, 5)
+    assert found["audio_mfcc"] == NONE | {"rows": 60, "cached": 60}
+
+
+def test_what_the_remote_alone_holds_is_told_apart(extracted, bucket):
+    sharing.push(*given(extracted, remote=bucket), text=True, relock=False)
+    before = status.status(*given(extracted, remote=bucket))
+    shutil.rmtree(extracted.home / "cache")
+    after = status.status(*given(extracted, remote=bucket))
+    assert before["remote"] == after["remote"] == bucket
+    for name in EVERY:
+        one, other = before["stages"][name], after["stages"][name]
+        assert (one["remote_bytes"], other["bytes"], other["remote_bytes"]) == (0, 0, one["bytes"])
+        assert one["cached"] == other["cached"] == 60
+
+
+def test_the_command_prints_a_table_or_the_same_numbers_as_json(affectory, extracted, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("pipeline.progress.console.width", 200, raising=False)
+    code, out, err = affectory("status", *options(extracted, "--json"))
+    assert (code, err) == (0, "")
+    found = json.loads(out)["stages"]["text_cnn"]
+    code, out, err = affectory("status", *options(extracted))
+    assert (code, out) == (0, "")
+    [line] = [line for line in err.splitlines() if "text_cnn" in line]
+    shown = [cell.strip() for cell in line.strip("│ ").split("│")]
+    assert shown[:3] == ["text_cnn", str(found["rows"]), str(found["cached"])]
+    assert shown[-2:] == ["1 of 1", f"{found['bytes'] / 1e6:.2f} MB"]
+
+
+def test_it_writes_nothing_and_imports_nothing_heavy(extracted):
+    asked = extracted.session().options
+    before = files(extracted.home) | files(extracted.root)
+    program = (
+        "import sys; from pathlib import Path; from pipeline import status; from pipeline.home import Home\n"
+        "from pipeline.session import Options\n"
+        f"options = Options(dataset={asked.dataset!r}, root={asked.root!r})\n"
+        f"found = status.status(Home(Path({str(extracted.home)!r})), options)\n"
+        f"print(len(found['stages']), *(name for name in {HEAVY} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.split()) == ("", ["4"])
+    assert files(extracted.home) | files(extracted.root) == before
