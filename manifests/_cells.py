@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, closest
+from pipeline.places import stays
 from pipeline.utterance import Audio, Utterance, Value, Video
 
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
@@ -41,11 +42,14 @@ class Row:
         return self.cells.get(name) or None
 
     def number(self, name: str, hint: str = "") -> float | None:
-        cell = self.cells.get(name, "")
-        if not is_number(cell):
+        cell = self.cells.get(name)
+        if not cell:
+            return None
+        try:
+            return number(cell)
+        except ValueError:
             self.wrong(f"{name} = {cell!r} is not a number{hint}")
             return None
-        return None if cell.strip().lower() in _UNKNOWN else float(cell)
 
     def count(self, name: str) -> int | None:
         value = self.number(name)
@@ -62,10 +66,10 @@ class Row:
 
     def path(self, name: str) -> str | None:
         cell = self.text(name)
-        if cell is not None and not inside(self.root, cell):
+        if cell is not None and not stays(cell):
             self.wrong(f"{name} = {cell!r} is outside the root")
             return None
-        return None if cell is None else PurePosixPath(cell).as_posix()
+        return cell and (PurePosixPath(cell).as_posix() if "./" in cell or "//" in cell else cell)
 
     def span(self, prefix: str) -> tuple[float | None, float | None]:
         start, end = self.number(f"{prefix}start_s"), self.number(f"{prefix}end_s")
@@ -108,13 +112,24 @@ def inside(root: Path, path: str) -> bool:
         return False
 
 
-def is_number(cell: str) -> bool:
-    if cell.strip().lower() in _UNKNOWN:
-        return True
+def number(cell: str) -> float | None:
+    """The number in a cell, None for one that is not known; raises ValueError for anything else, infinity too."""
     try:
-        return math.isfinite(float(cell))
+        if math.isfinite(value := float(cell)):
+            return value
+    except ValueError:
+        pass
+    if cell.strip().lower() in _UNKNOWN:
+        return None
+    raise ValueError(cell)
+
+
+def is_number(cell: str) -> bool:
+    try:
+        number(cell)
     except ValueError:
         return False
+    return True
 
 
 def whole(row: Row, name: str) -> int:

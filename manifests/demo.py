@@ -38,6 +38,7 @@ class Demo(iemocap.Iemocap):
 
     layout: ClassVar[str] = f"{_MARKER}\n{_CUES}\n{iemocap.Iemocap.layout}"
     obtain: ClassVar[str] = "The corpus is synthetic and is written when it is first asked for: `make demo`."
+    licence: ClassVar[str] = "The corpus is synthetic: share it as you like."
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     labels: ClassVar[Mapping[str, Labels]] = {"six": iemocap.Iemocap.labels["six"]}  # what the bounds are known for
 

@@ -125,6 +125,7 @@ class Iemocap(Reader):
     `video` is the half of the picture that shows the speaker, or `both` halves. `audio` is the utterance's own file
     (`sentence`), or the `speaker`'s channel of the dialogue's stereo file, cut by the annotation's times. The actor who
     wears markers, named by the letter after the session's number in the dialogue's name, is on the left of both.
+    `valid` is what validates in protocol `cv`: a tenth of the other `dialogues`, or the next `session` (X16).
 
     Annotations: `emotion` (the consensus code, `xxx` where there is none); `valence`, `arousal`, `dominance` (means
     over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`); `ratings` (each rater's
@@ -152,6 +153,9 @@ class Iemocap(Reader):
         **{name: _attribute(name) for name in VAD},
         "vad": Labels("regression", VAD, _vad),
     }
+    licence: ClassVar[str] = (
+        "USC licenses IEMOCAP to those who signed its release form: share its transcripts and features with them alone."
+    )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "six": {"hap": 595, "sad": 1084, "neu": 1708, "ang": 1103, "exc": 1041, "fru": 1849, "test": 1622},
         "six_7433": {
@@ -165,9 +169,11 @@ class Iemocap(Reader):
 
     video: Literal["speaker", "both"] = "speaker"
     audio: Literal["sentence", "speaker"] = "sentence"
+    valid: Literal["dialogues", "session"] = "dialogues"
 
     def __post_init__(self) -> None:
-        for name, known in (("video", ("speaker", "both")), ("audio", ("sentence", "speaker"))):
+        either = {"video": ("speaker", "both"), "audio": ("sentence", "speaker"), "valid": ("dialogues", "session")}
+        for name, known in either.items():
             if (given := getattr(self, name)) not in known:
                 raise InputError(f"{name} = {given!r}: {closest(given, known)}")
 
@@ -186,7 +192,8 @@ class Iemocap(Reader):
         Where one of the 12 is not in `rows`, a tenth of the dialogues of the other sessions validates.
         """
         if protocol == "cv":
-            return leave_one_out(rows, lambda row: row.session, group="session")
+            share = 0.1 if self.valid == "dialogues" else None
+            return leave_one_out(rows, lambda row: row.session, share, group="session")
         if protocol != "official":
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
         test = [row for row in rows if row.session == "Session5"]

@@ -80,6 +80,9 @@ class Meld(Reader):
         "emotion": _classes("emotion", EMOTIONS),
         "sentiment": _classes("sentiment", SENTIMENTS),
     }
+    licence: ClassVar[str] = (
+        "MELD's tables are under GPL-3.0, its clips belong to the series' owners: share them for research alone."
+    )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "emotion": _counts(
             EMOTIONS,

@@ -101,6 +101,9 @@ class Mosei(Reader):
         "sentiment7_sdk": derived(SEVEN, outwards),
         "emotions": Labels("multilabel", EMOTIONS, _emotions),
     }
+    licence: ClassVar[str] = (
+        "CMU-MOSEI is for research; its videos belong to the people in them: share transcripts and features with care."
+    )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 16326}}
 
     def scan(self, root: Path) -> list[Utterance]:

@@ -57,6 +57,9 @@ class Mosi(Reader):
         "from https://github.com/thuiar/MMSA. Give the folder that holds either, or one above it."
     )
     labels: ClassVar[Mapping[str, Labels]] = PROTOCOLS
+    licence: ClassVar[str] = (
+        "CMU-MOSI is for research; its videos belong to the people in them: share transcripts and features with care."
+    )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 1284, "valid": 229, "test": 686}}
 
     def scan(self, root: Path) -> list[Utterance]:

@@ -15,7 +15,7 @@ Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemoca
 Root = Annotated[str, typer.Option(help="Where the corpus lies; else <DATASET>_ROOT, else what the recipe says.")]
 Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
 Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
-Protocol = Annotated[str, typer.Option(help="official, cv or own; else what the recipe says.")]
+Protocol = Annotated[str, typer.Option(help="official, cv, holdout or own; else what the recipe says.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one a core; 0 runs in this one.")]
 Scheduler = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://host:8786.")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPU workers beside the CPU ones; needs dask-cuda.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -171,7 +172,9 @@ def _stop(number: int, frame: object) -> None:
 
 def main() -> None:
     """Runs the command and ends with the exit code of its error: see pipeline/errors.py."""
+    gc.set_threshold(100_000, 20, 100)  # a manifest is a million objects without a cycle
     signal.signal(signal.SIGTERM, _stop)
+    logging.raiseExceptions = False  # a full disk is said once, not at every line of the log
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:
         app()

@@ -28,6 +28,8 @@ commands = typer.Typer()
 Split = Annotated[str, typer.Option(help="Shards with rows of one part alone: train, valid or test.")]
 NoText = Annotated[bool, typer.Option("--no-text", help="Leave transcripts out of the manifest; their digests stay.")]
 
+Repair = Annotated[bool, typer.Option("--repair", help="Look whether what is named there is there, send it if not.")]
+
 
 @commands.command()
 def push(
@@ -40,6 +42,7 @@ def push(
     change: Set = None,
     no_text: NoText = False,
     relock: Relock = False,
+    repair: Repair = False,
     as_json: Json = False,
 ) -> None:
     """Sends what is cached of a corpus's features, and not there yet, to a remote cache.
@@ -49,7 +52,7 @@ def push(
     from pipeline import sharing
 
     given = replace(options(dataset, root, modality, features, protocol, 0, "", 0, change), remote=remote)
-    answer = sharing.push(Home(), given, text=not no_text, relock=relock)
+    answer = sharing.push(Home(), given, text=not no_text, relock=relock, repair=repair)
     tell(answer, as_json, f"Sent {answer['objects']} objects, {answer['bytes']:,} bytes, to {answer['remote']}")
 
 

@@ -127,5 +127,6 @@ def _decode(child: Child, kind: str, row: Utterance, root: Path, stages: Sequenc
     try:
         found = child.call(read, kind, source, root, [stage for _, stage in stages], deadline_s=DEADLINE_S)
     except Unreadable as why:
-        return why
+        gone = why.reason is Reason.MISSING_FILE  # it was there when the corpus was scanned, so it may come back
+        return Unreadable(Reason.IO_ERROR, f"{source.path} is gone") if gone else why
     return {name: value for (name, _), value in zip(stages, found, strict=True)}

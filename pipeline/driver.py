@@ -21,10 +21,10 @@ from pipeline.plan import Place as Wanted
 from pipeline.plan import Plan, Planner
 from pipeline.reader import Fold, Label
 from pipeline.recipe import Node, Recipe, nodes
-from pipeline.record import Ref
+from pipeline.record import Record, Ref
 from pipeline.scope import Scope, folds, labelled, scopes
 from pipeline.stage import Target
-from pipeline.store import CorruptError
+from pipeline.store import CorruptError, Store
 
 if TYPE_CHECKING:
     from pipeline.schedule import Workers  # Dask takes half a second to import: only where there is work
@@ -124,6 +124,8 @@ class Again:
 def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
     """One job on a worker."""
     store, knobs = exchange.store(), knobs.on_worker(job.gpu)
+    if (saved := _saved(job, store)) is not None:
+        return exchange.share(store, Outcome(job.modality, saved=saved))
     job = exchange.localised(job)
     try:
         outcome = extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
@@ -134,6 +136,12 @@ def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
         log.warning("%s", error)
         return Again(str(error))
     return exchange.share(store, outcome)
+
+
+def _saved(job: Job, store: Store) -> list[Record] | None:
+    """The records of everything a job would save, where another driver has done it since this one planned."""
+    found = [store.final(*key) for key in job.keys]
+    return None if any(record is None for record in found) else [record for record in found if record is not None]
 
 
 def drive(

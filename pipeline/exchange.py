@@ -19,7 +19,6 @@ from pipeline.manifest import media_digests
 from pipeline.outcome import Outcome, Reason
 from pipeline.reader import Reader
 from pipeline.record import Record
-from pipeline.remote import Remote
 from pipeline.store import Store
 
 
@@ -106,6 +105,8 @@ def token(cache: Path) -> Iterator[Path]:
 
 @cache
 def _store(root: Path, url: str) -> Store:
+    from pipeline.remote import Remote
+
     return Store(root, Remote(url, root) if url else None)
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pipeline.call import Knobs
+from pipeline.clips import Clips, Room
 from pipeline.decode import decoded
 from pipeline.errors import InputError
 from pipeline.extract import made_by, stored_tracks
 from pipeline.jobs import FITS, FitJob
-from pipeline.keys import digest
 from pipeline.outcome import Outcome, Reason, Unreadable
-from pipeline.stage import RAW, Frames, Item, Rows, Waveform
+from pipeline.stage import RAW, Item, Rows
 from pipeline.state import save_state
 from pipeline.store import Store
 from pipeline.utterance import Utterance
@@ -36,12 +33,16 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     _refuse_held(job)
     began = time.perf_counter()
     with store.scratch() as scratch:
-        train, valid = (_rows(job, part, store, scratch) for part in (job.train, job.valid))
+        room = Room.on(scratch)
+        train, valid = (_rows(job, part, store, room) for part in (job.train, job.valid))
         if not train.items:
             raise InputError(f"{job.node.name} has nothing to learn from in {job.scope}")
-        state = job.node.stage.fit(train, valid, job.target, knobs.device)
+        try:
+            state = job.node.stage.fit(train, valid, job.target, knobs.device)
+        except Unreadable as why:
+            raise NotYetError(f"a fit of {job.node.name} lost a clip on the way: {why}") from why
     seconds = time.perf_counter() - began
-    learned = {"train": [i.id for i in train.items], "valid": [i.id for i in valid.items]}
+    learned = {"train": _ids(train), "valid": _ids(valid)}
     about = {"stage": job.node.name, "scope": job.scope, "recipe": job.node.describe(), "log": dict(state.log)}
     about |= learned | made_by(knobs.device)
     write = partial(save_state, state)
@@ -61,16 +62,18 @@ def _refuse_held(job: FitJob) -> None:
             raise InputError(f"{job.node.name} is not fitted on {job.scope}: {part} holds what is held out: {seen}")
 
 
-def _rows(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) -> Rows:
-    items = list(_items(job, rows, store, scratch))
-    return Rows(items, [job.labels[item.id] for item in items])
-
-
-def _items(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) -> Iterator[Item]:
+def _rows(job: FitJob, rows: Sequence[Utterance], store: Store, room: Room) -> Rows:
     raw = next((name for name in job.node.inputs if isinstance(name, str) and name in RAW), None)
-    if raw is not None:
-        yield from _raw_items(job, raw, rows, scratch)
-        return
+    items = list(_stored_items(job, rows, store)) if raw is None else _raw_items(job, raw, rows, room)
+    found = Rows(items, ())
+    return replace(found, labels=[job.labels[name] for name in _ids(found)])
+
+
+def _ids(rows: Rows) -> list[str]:
+    return rows.items.ids if isinstance(rows.items, Clips) else [item.id for item in rows.items]
+
+
+def _stored_items(job: FitJob, rows: Sequence[Utterance], store: Store) -> Iterator[Item]:
     sources = {name: dict(stored_tracks(stored, store)) for name, stored in job.stored.items()}
     for row in rows:
         tracks = {name: found[row.id] for name, found in sources.items()}
@@ -80,30 +83,17 @@ def _items(job: FitJob, rows: Sequence[Utterance], store: Store, scratch: Path) 
             yield Item(row.id, tracks)
 
 
+def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], room: Room) -> Clips:
+    clips = Clips(raw, job.node.stage, job.root, room)
+    for row, found in decoded(raw, rows, job.root, [[("fit", job.node.stage)]] * len(rows)):
+        if isinstance(found, Unreadable):
+            _refuse_transient(row, found.reason)
+        else:
+            clips.add(row, found["fit"])
+    return clips
+
+
 def _refuse_transient(row: Utterance, reason: Reason | None) -> None:
     """A state's key names its rows: one that is missing for a reason that may pass cannot be left out of it."""
     if reason is not None and reason.transient:
         raise NotYetError(f"a fit waits for {row.id}: {reason}")
-
-
-def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], scratch: Path) -> Iterator[Item]:
-    stages = [[("fit", job.node.stage)]] * len(rows)
-    for row, found in decoded(raw, rows, job.root, stages):
-        if isinstance(found, Unreadable):
-            _refuse_transient(row, found.reason)
-        else:
-            yield Item(row.id, {raw: _spilled(found["fit"], scratch / f"{digest(row.id)}.npy")})
-
-
-def _spilled(value: Any, path: Path) -> Any:
-    """A decoded clip kept on disk and mapped, so that a fit over hours of media needs little memory."""
-    if isinstance(value, Frames):
-        return Frames(_mapped(value.images, path), value.time_s)
-    if isinstance(value, Waveform):
-        return Waveform(_mapped(value.samples, path), value.rate_hz)
-    return value
-
-
-def _mapped(array: Any, path: Path) -> Any:
-    np.save(path, array, allow_pickle=False)
-    return np.load(path, mmap_mode="r", allow_pickle=False)

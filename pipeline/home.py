@@ -34,7 +34,9 @@ class Home:
         """Notes what was extracted last, for a `train` that names no dataset."""
         self.root.mkdir(parents=True, exist_ok=True)
         found = {"dataset": dataset, "root": root, "changes": list(changes)}
-        (self.root / "last.json").write_text(json.dumps(found))
+        beside = self.root / "last.json.part"
+        beside.write_text(json.dumps(found))
+        beside.replace(self.root / "last.json")
 
     def last(self) -> tuple[str, str, list[str]]:
         """Dataset, root and changes of what was extracted last; raises InputError where there is nothing."""

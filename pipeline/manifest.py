@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline import keys
 from pipeline.errors import InputError
+from pipeline.places import Look, Places, stamp
 from pipeline.reader import Reader
 from pipeline.utterance import MISSING, Audio, Utterance, Video, in_order
 
@@ -48,16 +49,19 @@ def build(reader: Reader, root: Path, memory: Path) -> Manifest:
     """
     reader.prepare(root)
     rows = in_order(reader.scan(root))
-    check(rows, root)
-    return Manifest(root, tuple(_digested(rows, root, memory)))
+    looks = check(rows, root)
+    digests = remembered({f"{root}/{path}": look.stamp for path, look in looks.items()}, memory)
+    return Manifest(root, tuple(_digested(rows, {path: digests[f"{root}/{path}"] for path in looks})))
 
 
-def check(rows: Sequence[Utterance], root: Path) -> None:
-    """Raises InputError listing every offending row; see `build`."""
-    problems = list(_problems(rows, root))
+def check(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
+    """What lies at each path of the rows. Raises InputError listing every offending row; see `build`."""
+    looks = _looks(rows, root)
+    problems = list(_problems(rows, root, looks))
     if problems:
         shown = "\n".join(problems[:50]) + (f"\n... and {len(problems) - 50} more" if len(problems) > 50 else "")
         raise InputError(f"{len(problems)} rows of the manifest are wrong:\n{shown}")
+    return looks
 
 
 def _canonical(row: Utterance) -> dict[str, Any]:
@@ -72,44 +76,36 @@ def without_text(row: Utterance) -> Utterance:
     return replace(row, text=None, text_digest=keys.text_digest(row))
 
 
-def _problems(rows: Sequence[Utterance], root: Path) -> Iterator[str]:
+def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) -> Iterator[str]:
     if not rows:
         yield f"no utterance found in {root}"
     for name, count in Counter(row.id for row in rows).items():
         if count > 1:
             yield f"{name}: {count} rows have this id"
-    outside = {path for path in {m.path for row in rows for m in _media(row)} if _escapes(path, root)}
     for row in rows:
         if row.start_s is not None and row.end_s is not None and row.end_s < row.start_s:
             yield f"{row.id}: ends at {row.end_s} s, before its start at {row.start_s} s"
         for media in _media(row):
-            if media.path in outside:
+            if not looks[media.path].inside:
                 yield f"{row.id}: {media.path} lies outside {root}"
             if media.start_s is not None and media.end_s is not None and media.end_s < media.start_s:
                 yield f"{row.id}: {media.path} is cut from {media.start_s} to {media.end_s} s"
+
+
+def _looks(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
+    places = Places(root)
+    return {path: places.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
 
 
 def _media(row: Utterance) -> list[Audio | Video]:
     return [media for media in (row.audio, row.video) if media is not None]
 
 
-def _escapes(path: str, root: Path) -> bool:
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        return True
-    try:
-        return not (root / path).resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # links that go round in circles, a name no file can have
-        return True
-
-
-def _digested(rows: Sequence[Utterance], root: Path, memory: Path) -> Iterator[Utterance]:
-    paths = sorted({media.path for row in rows for media in _media(row)})
-    found = media_digests([root / path for path in paths], memory)
-    by_path = {path: found[root / path] for path in paths}
+def _digested(rows: Sequence[Utterance], digests: Mapping[str, str]) -> Iterator[Utterance]:
     for row in rows:
-        audio = row.audio and replace(row.audio, digest=by_path[row.audio.path])
-        video = row.video and replace(row.video, digest=by_path[row.video.path])
-        yield replace(row, audio=audio, video=video)
+        media = {kind: getattr(row, kind) for kind in ("audio", "video")}
+        named = {kind: replace(each, digest=digests[each.path]) for kind, each in media.items() if each is not None}
+        yield replace(row, **named) if named else row
 
 
 def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
@@ -117,31 +113,28 @@ def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
 
     A file is hashed once for each (path, size, time of change); each is looked at (stat) once.
     """
+    found = remembered({str(path): stamp(path) for path in paths}, memory)
+    return {path: found[str(path)] for path in paths}
+
+
+def remembered(stamps: Mapping[str, str | None], memory: Path) -> dict[str, str]:
+    """The digest of each file by its path; `memory` has those of files whose stamp is as it was."""
     memory.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(memory, timeout=60) as base:
         base.execute("create table if not exists digest (path text primary key, stamp text, digest text)")
-        known = {path: (stamp, found) for path, stamp, found in base.execute("select path, stamp, digest from digest")}
-        stamps = {path: _stamp(path) for path in paths}
-        stale = [path for path in paths if stamps[path] and known.get(str(path), ("", ""))[0] != stamps[path]]
+        known = {path: (held, found) for path, held, found in base.execute("select path, stamp, digest from digest")}
+        stale = [path for path, now in stamps.items() if now and known.get(path, ("", ""))[0] != now]
         with ThreadPoolExecutor() as pool:
             fresh = dict(zip(stale, pool.map(_digest, stale), strict=True))
-        new = [(str(path), stamps[path], digest) for path, digest in fresh.items() if digest != MISSING]
+        new = [(path, stamps[path], digest) for path, digest in fresh.items() if digest != MISSING]
         base.executemany("insert or replace into digest values (?, ?, ?)", new)
     base.close()
-    return {p: fresh.get(p) or known[str(p)][1] if stamps[p] else MISSING for p in paths}
+    return {path: fresh.get(path) or known[path][1] if now else MISSING for path, now in stamps.items()}
 
 
-def _digest(path: Path) -> str:
+def _digest(path: str) -> str:
     try:
-        return keys.file_digest(path)
+        return keys.file_digest(Path(path))
     except OSError as error:
         log.warning("%s counts as missing, it cannot be read: %s", path, error)
         return MISSING
-
-
-def _stamp(path: Path) -> str | None:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return f"{status.st_size}:{status.st_mtime_ns}"

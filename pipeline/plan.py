@@ -72,6 +72,7 @@ class Planner:
         """Forgets what was read of the store, so that the next answers see what has been saved since."""
         self._keys: dict[Place, dict[str, str] | None] = {}
         self._states: dict[Place, str | None] = {}
+        self._shards: dict[Place, list[Shard] | None] = {}
         self._listings: dict[str, dict[str, bool]] = {}
         self._indexes: dict[str, dict[str, Ref]] = {}
 
@@ -92,13 +93,24 @@ class Planner:
 
     def shards(self, node: Node, scope: Scope | None) -> list[Shard] | None:
         """The shards that hold a stage's rows for a scope; None while a fit it depends on is missing."""
-        scope = scope if node.scoped else None
+        place = (node, scope if node.scoped else None)
+        if place not in self._shards:
+            self._shards[place] = self._make_shards(*place)
+        return self._shards[place]
+
+    def _make_shards(self, node: Node, scope: Scope | None) -> list[Shard] | None:
         by_id = self._row_keys(node, scope)
         if by_id is None:
             return None
         wanted = self.wanted[node, scope]
-        pieces = cut([row for row in self.manifest.rows if row.id in wanted])
+        everyone = len(wanted) == len(self.manifest.rows)
+        pieces = self._whole if everyone else cut([row for row in self.manifest.rows if row.id in wanted])
         return [self._shard(piece, by_id) for piece in pieces]
+
+    @cached_property
+    def _whole(self) -> list[list[Utterance]]:
+        """The shards of a stage that is wanted for every row."""
+        return cut(self.manifest.rows)
 
     def final(self, node: Node, shard: Shard) -> Record | None:
         """The record of a shard without rows that may pass; None where there is none."""

@@ -116,20 +116,34 @@ def held_out(rows: Sequence[Utterance], share: float, seed: str) -> tuple[list[U
 def leave_one_out(
     rows: Sequence[Utterance],
     key: Callable[[Utterance], str | None],
-    valid: float = 0.1,
+    valid: float | None = 0.1,
     *,
     group: Group = "dialogue",
 ) -> list[Fold]:
-    """One fold for each value of `key` (a session, say): that value tests, about `valid` of the rest validate (X16).
+    """One fold for each value of `key` (a session, say): that value tests, and of the rest about the share `valid` of
+    the dialogues validates, or with None the next value (X16).
 
     group: the field that no value of `key` shares with another.
     """
+    values = sorted({name for row in rows if (name := key(row)) is not None})
     folds = []
-    for value in sorted({name for row in rows if (name := key(row)) is not None}):
+    for value, following in zip(values, values[1:] + values[:1], strict=True):
         test = [row for row in rows if key(row) == value]
-        train, held = held_out([row for row in rows if key(row) != value], valid, f"valid-{value}")
+        rest = [row for row in rows if key(row) != value]
+        if valid is None:
+            train = [row for row in rest if key(row) != following]
+            held = [row for row in rest if key(row) == following]
+        else:
+            train, held = held_out(rest, valid, f"valid-{value}")
         folds.append(fold(f"test-{value}", train, held, test, group))
     return folds
+
+
+def hold_out(rows: Sequence[Utterance]) -> Fold:
+    """About a fifth of the dialogues tests, a tenth of the others validates; a function of their names alone."""
+    rest, test = held_out(rows, 0.2, "test-holdout")
+    train, valid = held_out(rest, 0.1, "valid-holdout")
+    return fold("holdout", train, valid, test)
 
 
 def in_parts(rows: Sequence[Utterance], group: Group, parts: int = 5) -> list[Fold]:

@@ -140,9 +140,13 @@ class Remote:
         """Uploads an object unless it is there; True where it was sent."""
         if self.has(ref):
             return False
+        self.put(ref, source)
+        return True
+
+    def put(self, ref: Ref, source: Path) -> None:
+        """Uploads an object, the same bytes over the same if it is there."""
         self._put(self._object(ref), lambda place: self._files.put_file(str(source), place))
         self._objects[ref.object] = ref.size
-        return True
 
     def publish(self, stage: str, records: Iterable[Record], newest: bool = False) -> str:
         """Adds an index of a stage unless this very one is there, or with `newest` is the last; its digest."""

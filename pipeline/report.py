@@ -46,6 +46,7 @@ def write(home: Home, options: Options) -> dict[str, Any]:
         "dataset": session.corpus.recipe.name,
         "report": str(path),
         "incomplete": extracted.incomplete(),
+        "warnings": _notices(session, extracted, found, runs),
         "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in found if probe.folds},
         "models": {f"{run.answer['model']}-{run.answer['protocol']}": _model(run) for run in runs},
         "bounds": dict(probes.bounds(session.corpus, [i for fold in session.corpus.folds for i in fold.test])),

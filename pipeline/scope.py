@@ -10,9 +10,11 @@ from typing import Self
 from pipeline import own_folds
 from pipeline.errors import InputError
 from pipeline.keys import digest
-from pipeline.reader import Fold, Group, Label, Labels, Reader
+from pipeline.reader import Fold, Group, Label, Labels, Reader, hold_out
 from pipeline.utterance import Utterance
 
+HOLDOUT = "holdout"
+"""The protocol that every corpus has: see `pipeline.reader.hold_out`."""
 OWN = "own"
 """The protocol of the folds that a recipe names by `[dataset] folds`."""
 
@@ -68,14 +70,15 @@ def folds(
 ) -> list[Fold]:
     """The protocol's folds over the labelled rows, each checked for what test shares with train or validation.
 
-    protocol: `own` takes those of the file `listed`, any other is the reader's. Raises InputError where there are
-    none, where an utterance stands in two parts, or where a dialogue or a value of the fold's `group` stands in test
-    and in another part.
+    protocol: `own` takes those of the file `listed`, `holdout` cuts at random, any other is the reader's. Raises
+    InputError where there are none, where an utterance stands in two parts, or where a dialogue or a value of the
+    fold's `group` stands in test and in another part.
     """
     if protocol == OWN and listed is not None:
         found = own_folds.read(listed, rows, kept)
     else:
-        found = reader.folds([row for row in rows if row.id in kept], protocol)
+        mine = [row for row in rows if row.id in kept]
+        found = [hold_out(mine)] if protocol == HOLDOUT else reader.folds(mine, protocol)
     if not found:
         raise InputError(f"protocol {protocol!r} gives no folds on this corpus")
     by_id = {row.id: row for row in rows}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,24 +11,29 @@ from pipeline import snapshot
 from pipeline.errors import InputError
 from pipeline.holdings import held, local_weights
 from pipeline.home import Home
+from pipeline.inventory import Inventory
 from pipeline.jobs import FITS
 from pipeline.load import recipe_path
 from pipeline.lock import lock_path, read_lock
 from pipeline.locking import lock
 from pipeline.progress import ByteBar, console
 from pipeline.record import Record
-from pipeline.remote import Remote
 from pipeline.session import Options, Session
 from pipeline.store import Store
 
 THREADS = 8
 """Objects on their way at once."""
+SURE_S = 43_200.0
+"""How long no `gc` of another machine can take an object that no index names: half of what it leaves alone."""
 
 
-def push(home: Home, options: Options, *, text: bool = True, relock: bool = False) -> dict[str, Any]:
+def push(
+    home: Home, options: Options, *, text: bool = True, relock: bool = False, repair: bool = False
+) -> dict[str, Any]:
     """`affectory push`: sends what is final and not there yet, then the indexes, the manifest and the lock.
 
-    text: whether transcripts go with the manifest. Raises InputError without a remote, RemoteError where it fails.
+    text: whether transcripts go with the manifest. repair: looks also whether what indexes name is really there.
+    Raises InputError without a remote, RemoteError where it fails.
     """
     remote = _remote(home, options)
     session = Session.open(home, options)
@@ -35,7 +41,9 @@ def push(home: Home, options: Options, *, text: bool = True, relock: bool = Fals
         found = held(session)
         theirs = {stage: remote.index(stage) for stage in found.indexes}
         chosen = {stage: [_agreed(r, theirs[stage]) for r in records] for stage, records in found.indexes.items()}
-        sent = _send(remote, session.planner.store, [record for records in chosen.values() for record in records])
+        believed = set() if repair else {r.object for records in theirs.values() for r in records.values()}
+        records = {r.object: r for records in chosen.values() for r in records if r.object not in believed}
+        sent = _send(remote, session.planner.store, records.values())
         indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
         _push_manifest(session, remote, text)
     recipe = session.corpus.recipe
@@ -84,10 +92,10 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
 # --- push ------------------------------------------------------------------------------------------------------
 
 
-def _remote(home: Home, options: Options) -> Remote:
+def _remote(home: Home, options: Options) -> Inventory:
     if not options.url:
         raise InputError("which remote? Give REMOTE=s3://bucket/prefix, or set AFFECTORY_REMOTE")
-    remote = Remote(options.url, home.cache)
+    remote = Inventory(options.url, home.cache)
     remote.check()
     return remote
 
@@ -100,21 +108,27 @@ def _agreed(mine: Record, theirs: Mapping[str, Record]) -> Record:
     return other
 
 
-def _send(remote: Remote, store: Store, records: Iterable[Record]) -> list[int]:
-    """Uploads what is here and not there; the bytes of each object sent."""
-    mine = {record.object: record for record in records if store.here(record)}
-    with ThreadPoolExecutor(THREADS) as pool:
-        there = list(pool.map(remote.has, mine.values()))
-    todo = [record for record, has in zip(mine.values(), there, strict=True) if not has]
+def _send(remote: Inventory, store: Store, records: Collection[Record]) -> list[int]:
+    """Uploads what is here and not there; the bytes of each object sent.
+
+    An object that nothing names yet may be what an upload left that broke off. One that has been so for long is sent
+    again, since a `gc` elsewhere may just be deleting it.
+    """
+    standing = {file.object: file for file in remote.files("objects")} if records else {}
+    now = time.time()
+
+    def lacks(record: Record) -> bool:
+        file = standing.get(record.object)
+        return file is None or file.size != record.size or file.older(SURE_S, now)
 
     def send(record: Record, moved: Callable[[int], None]) -> None:
-        remote.send(record, store.open(record))
+        remote.put(record, store.open(record))
         moved(record.size)
 
-    return _moved("push", todo, send)
+    return _moved("push", [record for record in records if store.here(record) and lacks(record)], send)
 
 
-def _push_manifest(session: Session, remote: Remote, text: bool) -> None:
+def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
     found, store, recipe = session.corpus.manifest, session.planner.store, session.corpus.recipe
     if not found.media:
         return

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +16,11 @@ from pipeline import keys, manifest
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest
 from pipeline.record import DamagedError, Record, decode, encode
-from pipeline.remote import Remote
 from pipeline.store import Store
 from pipeline.utterance import SCHEMA, from_table, to_table
+
+if TYPE_CHECKING:
+    from pipeline.remote import Remote
 
 MOST_ROWS, LARGEST = 20_000_000, 1 << 34
 """What a manifest may hold, in rows and in bytes unpacked."""

@@ -81,6 +81,10 @@ class Store:
             return self.fixed.get(stage, {}).get(key)
         return self._held(stage, key) or self._beyond(stage).get(key) or self._held(stage, key + PROVISIONAL)
 
+    def final(self, stage: str, key: str) -> Record | None:
+        """The final record of this cache alone, its object at hand."""
+        return self._held(stage, key)
+
     def open(self, ref: Ref) -> Path:
         """The object's file, verified once per process, fetched where the remote alone has it.
 
@@ -104,9 +108,9 @@ class Store:
         return _is_file(self.path(ref), ref.size)
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Every sound action of this cache, with its file."""
+        """Every sound action of this cache, with its file; reading it here is no use that `gc` goes by."""
         for path in sorted((self.root / "actions").glob("*/*.json")):
-            if record := self._read(path.parent.name, path.stem):
+            if record := self._read(path.parent.name, path.stem, used=False):
                 yield path, record
 
     # --- answering -------------------------------------------------------------------------------------------------
@@ -258,10 +262,10 @@ class Store:
             if record is not None and record.object == ref.object and not self.here(record):
                 self.action(ref.stage, name).unlink(missing_ok=True)
 
-    def _read(self, stage: str, name: str) -> Record | None:
+    def _read(self, stage: str, name: str, used: bool = True) -> Record | None:
         path = self.action(stage, name)
         try:
-            record = decode(_content(path))
+            record = decode(_content(path, used))
         except FileNotFoundError:
             return None
         except DamagedError:
@@ -277,11 +281,11 @@ class Store:
         return None
 
 
-def _content(path: Path) -> bytes:
-    """An action's bytes; a hit is noted, at most daily."""
+def _content(path: Path, used: bool) -> bytes:
+    """An action's bytes; a use is noted, at most daily."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(handle, "rb") as file:
-        if time.time() - os.fstat(handle).st_mtime > TOUCH_S:
+        if used and time.time() - os.fstat(handle).st_mtime > TOUCH_S:
             with suppress(PermissionError):  # a cache that others own
                 os.utime(path)
         return file.read()

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import coverage, shards
 from pipeline.driver import Report
 from pipeline.home import Home
+from pipeline.plan import Planner, Shard
+from pipeline.recipe import Node
 from pipeline.session import Options, Session
 from pipeline.stage import Track
 
@@ -30,6 +34,13 @@ audio = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5, align = 
 [features.pitch]
 audio = { stage = "audio_opensmile", feature_set = "eGeMAPSv02", align = { mode = "broadcast", length = 4 } }
 """
+
+
+def stored(planner: Planner, node: Node, shard: Shard) -> pa.Table:
+    """The table of a shard that is there."""
+    record = planner.store.find(node.digest, shard.key)
+    assert record is not None
+    return shards.open_table(planner.store.open(record))
 
 
 @dataclass
@@ -67,9 +78,7 @@ class Small:
         for node, scope in planner.wanted:
             name = f"{node.name}@{scope.name}" if scope else node.name
             for shard in planner.shards(node, scope) or ():
-                record = planner.store.find(node.digest, shard.key)
-                table = shards.open_table(planner.store.open(record))
-                for utterance, key, track in shards.read(table):
+                for utterance, key, track in shards.read(stored(planner, node, shard)):
                     yield (name, utterance), (key, track)
 
     def failed(self) -> dict[str, dict[str, str]]:

@@ -15,6 +15,7 @@ from pipeline.plan import Planner
 from pipeline.schedule import Workers
 from pipeline.store import Store
 from tests import poison
+from tests.small import stored
 
 
 def planner_of(small, node):
@@ -23,11 +24,10 @@ def planner_of(small, node):
 
 
 def tracks(planner):
-    import pyarrow.parquet as pq
 
     for node, scope in planner.wanted:
         for shard in planner.shards(node, scope):
-            for name, _, track in shards.read(pq.read_table(planner.store.open(node.digest, shard.key))):
+            for name, _, track in shards.read(stored(planner, node, shard)):
                 yield name, track
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.bench.demo_scores import affectory, scores
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
-def affectory(home: Path, *arguments: str) -> dict[str, Any]:
-    line = [sys.executable, "-m", "pipeline.cli", *arguments, "--dataset", "demo", "--json"]
-    environment = {**os.environ, "AFFECTORY_HOME": str(home)}
-    done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+@pytest.mark.parametrize("protocol", ["official", "cv"])
+def test_the_mean_of_three_seeds_of_each_model_beats_the_best_that_one_modality_can_do(
+    protocol: str, tmp_path: Path
+) -> None:
+    for score in scores(tmp_path, protocol, 3):
+        assert score.difference > 0, score.line()
+        assert score.interval[0] < score.difference < score.interval[1]
+
+
+def test_without_crossfit_the_report_warns_of_features_that_are_better_on_train(tmp_path: Path) -> None:
+    plain = ("--set", "dataset.crossfit=0")
+    affectory(tmp_path, "extract", "--modality", "text", *plain)
+    warnings = affectory(tmp_path, "report", *plain)["warnings"]
+    assert any("which crossfit avoids" in line for line in warnings), warnings
 
 
 def test_each_model_beats_every_linear_probe_and_a_second_extraction_does_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -88,7 +89,7 @@ align = { mode = "pad", length = 8 }
 audio = { stage = "audio_mfcc", n_mfcc = 3, deltas = 0, rate_hz = 5.0, align = { mode = "pad", length = 8 } }
 
 [train.hjcag]
-epochs = 40
+epochs = 80
 patience = 0
 d_model = 8
 """
@@ -111,7 +112,7 @@ def answer(small, *line: str) -> dict:
     return json.loads(out)
 
 
-def kill_when(process: subprocess.Popen[bytes], reached) -> None:
+def kill_when(process: subprocess.Popen[bytes], reached: Callable[[], object]) -> None:
     """kill -9 of driver and workers at once, as soon as `reached()`."""
     while not reached():
         assert process.poll() is None, "it ended before it was killed"
@@ -123,37 +124,45 @@ def kill_when(process: subprocess.Popen[bytes], reached) -> None:
     psutil.wait_procs(family, timeout=20)
 
 
-def stamps(paths) -> dict[Path, int]:
+def stamps(paths: Iterable[Path]) -> dict[Path, int]:
+    """When each file was written."""
     return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def saved(small) -> list[Path]:
+    """The actions of states."""
+    return list((small.home / "cache" / "actions").glob("*.fit/*.json"))
+
+
+def results(small) -> list[Path]:
+    """Those of the folds that are finished."""
+    return list((small.home / "runs").glob("small/*/*/result.json"))
+
+
+def under_way(small) -> list[Path]:
+    """The epochs of folds that have more than three and are not finished."""
+    found = (small.home / "runs").glob("small/*/*/.work-*/fusion/epochs.csv")
+    return [path for path in found if len(path.read_text().splitlines()) > 4]
 
 
 @pytest.mark.slow
 def test_five_folds_of_hjcag_killed_in_the_third_go_on_there_and_repeat_neither_fits_nor_trainings(small):
     small.recipe = HJCAG
-    saved = lambda: [*(small.home / "cache" / "actions").glob("*.fit/*.json")]  # noqa: E731
-    kill_when(command(small, "extract"), lambda: len(saved()) == 2)
-    fitted = stamps(saved())
+    kill_when(command(small, "extract"), lambda: len(saved(small)) == 2)
+    fitted = stamps(saved(small))
     assert len(fitted) == 2, "the third fit was to be under way"
     extracted = answer(small, "extract")
     assert extracted["calls"]["text_roberta (fit)"] == 3
-    assert len(saved()) == 5 and fitted.items() <= stamps(saved()).items()
+    assert len(saved(small)) == 5 and fitted.items() <= stamps(saved(small)).items()
 
-    runs = small.home / "runs" / "small"
-    results = lambda: sorted(runs.glob("*/*/result.json"))  # noqa: E731
-    under_way = lambda: [path for path in runs.glob("*/*/.work-*/fusion/epochs.csv") if epochs(path) > 3]  # noqa: E731
     train = ("train", "--model", "hjcag")
-    kill_when(command(small, *train), lambda: len(results()) == 2 and under_way())
-    done = [path for result in results() for path in result.parent.rglob("*") if path.is_file()]
-    finished, [third] = stamps(done), under_way()
+    kill_when(command(small, *train), lambda: len(results(small)) == 2 and under_way(small))
+    done = [path for result in results(small) for path in result.parent.rglob("*") if path.is_file()]
+    finished, [third] = stamps(done), under_way(small)
     began = third.read_text().splitlines()
     trained = answer(small, *train)
-    assert len(trained["folds"]) == len(results()) == 5
+    assert len(trained["folds"]) == len(results(small)) == 5
     assert stamps(done) == finished
     whole = (third.parents[2] / "epochs.csv").read_text().splitlines()
-    assert len(whole) == 41 and whole[: len(began)] == began, "the third fold began again"
-    assert fitted.items() <= stamps(saved()).items()
-
-
-def epochs(path: Path) -> int:
-    """Whole epochs that a run has written down."""
-    return len(path.read_text().splitlines()) - 1
+    assert len(whole) == 81 and whole[: len(began)] == began, "the third fold began again"
+    assert fitted.items() <= stamps(saved(small)).items()

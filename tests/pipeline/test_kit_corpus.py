@@ -11,12 +11,12 @@ import sys
 from dataclasses import fields
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline import shards
 from pipeline.home import Home
 from pipeline.session import Options, Session
+from tests.small import stored
 
 RECIPE = """
 [dataset]
@@ -95,7 +95,7 @@ def write_table(root):
 def tracks(session, stage):
     for node, scope in session.planner.wanted:
         for shard in session.planner.shards(node, scope) if node.name == stage else ():
-            for name, _, track in shards.read(pq.read_table(session.planner.store.open(node.digest, shard.key))):
+            for name, _, track in shards.read(stored(session.planner, node, shard)):
                 yield name, track
 
 
@@ -165,7 +165,7 @@ def test_a_shard_tells_its_whole_recipe(extracted):
     session, _, _ = extracted
     for node, scope in session.planner.wanted:
         shard = session.planner.shards(node, scope)[0]
-        about = shards.about(pq.read_table(session.planner.store.open(node.digest, shard.key)))
+        about = shards.about(stored(session.planner, node, shard))
         assert about["recipe"]["stage"] == node.name
         assert about["recipe"]["params"].keys() == {field.name for field in fields(node.stage)}
         assert about["recipe"]["libraries"].keys() == set(node.stage.libraries)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline import shards
 from pipeline.home import Home
 from pipeline.outcome import Reason
 from pipeline.session import Options, Session
+from tests.small import stored
 
 RECIPE = """
 [dataset]
@@ -88,7 +88,7 @@ def test_damaged_media_end_in_finite_features_or_a_reason_and_never_in_a_crash_o
     seen: dict[str, set[str]] = {}
     for node, scope in session.planner.wanted:
         for shard in session.planner.shards(node, scope) or ():
-            for name, _, track in shards.read(pq.read_table(session.planner.store.open(node.digest, shard.key))):
+            for name, _, track in shards.read(stored(session.planner, node, shard)):
                 assert track.reason not in FAULTS, f"{node.name} of {name}: {track.reason}"
                 assert (track.values is None) == (track.reason is not None), name
                 if track.values is not None and track.valid is not None:

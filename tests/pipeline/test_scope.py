@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manifests.iemocap import Iemocap
+from pipeline import manifest
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Labels
-from pipeline.scope import Scope, folds, labelled, scopes
+from pipeline.scope import HeldOut, Scope, folds, labelled, scopes
 from pipeline.utterance import Utterance
 
 
@@ -143,6 +146,67 @@ def test_a_dialogue_in_train_and_test_is_an_error_that_names_it():
         folds(Given(FOLD, leak), ROWS, labelled(ROWS, MOOD), "official")
 
 
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_a_dialogue_in_test_and_another_part_is_an_error_though_no_utterance_is(part):
+    stray = FOLD.test[-1]
+    leak = replace(FOLD, test=FOLD.test[:-1], **{part: (*getattr(FOLD, part), stray)})
+    with pytest.raises(InputError, match=f"fold one: {part} and test share dialogues: d07"):
+        folds(Given(leak), ROWS, labelled(ROWS, MOOD), "official")
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+@pytest.mark.parametrize("group", ["session", "speaker"])
+def test_what_the_folds_are_made_by_is_on_one_side_too_and_is_not_asked_of_other_folds(part, group):
+    shared = {getattr(FOLD, part)[0], FOLD.test[0]}
+    rows = [replace(row, **{group: "S1"}) if row.id in shared else row for row in ROWS]
+    assert folds(Given(FOLD), rows, labelled(rows, MOOD), "official") == [FOLD]
+    with pytest.raises(InputError, match=f"fold one: {part} and test share {group}s: S1"):
+        folds(Given(replace(FOLD, group=group)), rows, labelled(rows, MOOD), "official")
+
+
+def test_an_utterance_in_train_and_validation_is_an_error_that_names_it():
+    leak = replace(FOLD, valid=(*FOLD.valid, FOLD.train[1]))
+    with pytest.raises(InputError, match=f"train and valid share utterances: {FOLD.train[1]}"):
+        folds(Given(leak), ROWS, labelled(ROWS, MOOD), "official")
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_a_fit_is_told_the_test_rows_and_their_groups_and_those_it_makes_features_for(k):
+    rows = [replace(row, session=f"S{row.dialogue}") for row in ROWS]
+    test = HeldOut.of((row for row in rows if row.id in FOLD.test), "session")
+    assert test.groups == {("dialogue", "d07"), ("session", "Sd07")}
+    whole, *parts = scopes(replace(FOLD, group="session"), rows, k)
+    assert whole.held == test and len(parts) == k
+    for scope in parts:
+        assert (scope.held.ids, scope.held.groups) == (test.ids | {*scope.apply}, test.groups)
+
+
+def test_a_row_without_a_session_shares_none():
+    held = HeldOut.of([ROWS[0]], "session")
+    assert held.groups == {("dialogue", "d00")} and held.among(ROWS[3:]) == ""
+
+
 def test_no_folds_is_an_error():
     with pytest.raises(InputError, match="protocol 'cv' gives no folds"):
         folds(Given(), ROWS, labelled(ROWS, MOOD), "cv")
+
+
+# --- what validates, what is held out --------------------------------------------------------------------------
+
+
+def test_a_whole_session_can_validate_instead_of_a_tenth_of_the_dialogues(demo_root):
+    rows = manifest.build(Iemocap(valid="session"), demo_root, demo_root.parent / "memory").rows
+    session = {row.id: row.session for row in rows}
+    for fold in Iemocap(valid="session").folds(rows, "cv"):
+        parts = [{session[i] for i in part} for part in (fold.train, fold.valid, fold.test)]
+        assert [len(part) for part in parts] == [3, 1, 1] and not parts[0] & (parts[1] | parts[2])
+
+
+def test_every_corpus_can_hold_dialogues_out_the_same_ones_every_time(demo_root):
+    rows = manifest.build(Iemocap(), demo_root, demo_root.parent / "memory").rows
+    kept = labelled(rows, Iemocap.labels["six"])
+    [fold], [again] = (folds(Iemocap(), order, kept, "holdout") for order in (rows, rows[::-1]))
+    assert [set(part) for part in (fold.train, fold.valid, fold.test)] == [
+        set(part) for part in (again.train, again.valid, again.test)
+    ]
+    assert 0.1 <= len(fold.test) / len(kept) <= 0.3

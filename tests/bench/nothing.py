@@ -1,0 +1,116 @@
+"""`affectory extract` with nothing to do, on large manifests: time and memory.
+
+The corpus is a table over small WAV files, the cache is filled with as many shards as an extraction would have left,
+each saved by the store itself, with one made-up step a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from pipeline import shards
+from pipeline.home import Home
+from pipeline.session import Options, Session
+from pipeline.stage import Spec, Track
+
+RECIPE = """
+[dataset]
+reader = "table"
+labels = "label"
+protocol = "official"
+
+[features.sound]
+audio = { stage = "audio_mfcc", align = { mode = "pad", length = 1 } }
+[features.pitch]
+audio = { stage = "audio_opensmile", align = { mode = "broadcast", length = 1 } }
+"""
+PER_FILE = 50
+MEASURED = """
+import resource, runpy, sys
+sys.argv = {line}
+try:
+    runpy.run_module("pipeline.cli", run_name="__main__")
+finally:
+    sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+"""
+
+
+def corpus(root: Path, rows: int, per_file: int) -> None:
+    """A table of `rows` utterances, so many in each WAV file, twenty to a dialogue."""
+    root.mkdir(parents=True)
+    sound = np.zeros(160, np.int16)
+    for number in range(-(-rows // per_file)):
+        soundfile.write(root / f"{number}.wav", sound + number % 1000, 16000)
+    with (root / "utterances.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["utterance", "dialogue", "audio", "audio_start_s", "audio_end_s", "split", "label"])
+        for i in range(rows):
+            part, start = ("train", "train", "train", "valid", "test")[i // 20 % 5], i % per_file
+            lines.writerow([f"u{i}", f"d{i // 20}", f"{i // per_file}.wav", start, start + 1, part, i % 2])
+
+
+def fill(home: Path, recipe: Path, root: Path) -> None:
+    """Saves a shard for each that the plan asks for."""
+    planner = Session.open(Home(home), Options(dataset=str(recipe), root=str(root))).planner
+    track = Track.of(np.zeros((1, 1), np.float32))
+    for job in planner.plan().jobs:
+        for run in job.runs:
+            ids = [row.id for row in job.rows]
+            table = shards.to_table(ids, run.keys, [track] * len(ids), Spec(1), {})
+            about = {"stage": run.node.name, "rows": len(ids), "computed": len(ids)}
+            planner.store.save(
+                run.node.digest,
+                run.shard,
+                lambda path, table=table: shards.write(table, path),
+                suffix=".parquet",
+                rows=run.keys,
+                about=about,
+            )
+
+
+def timed(home: Path, line: list[str]) -> tuple[float, float]:
+    """Seconds and megabytes of a call."""
+    program = MEASURED.format(line=json.dumps(["affectory", *line]))
+    environment = {**os.environ, "AFFECTORY_HOME": str(home)}
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["jobs"] == 0
+    return time.perf_counter() - began, int(done.stderr.split()[-1]) / 1e3
+
+
+def measure(rows: int, per_file: int) -> None:
+    """Prints the second of two calls without work: the first one digests the media."""
+    with tempfile.TemporaryDirectory() as place:
+        home, root, recipe = (Path(place) / name for name in ("home", "corpus", "large.toml"))
+        recipe.write_text(RECIPE)
+        corpus(root, rows, per_file)
+        fill(home, recipe, root)
+        line = ["extract", "--dataset", str(recipe), "--root", str(root), "--modality", "audio", "--json"]
+        timed(home, line)
+        seconds, size = timed(home, line)
+        floor = _floor()
+    sys.stdout.write(
+        f"No-op of {rows:,} utterances, two stages: {seconds:.2f} s, {size:,.0f} MB "
+        f"(python -c 'import pyarrow, pydantic': {floor:.2f} s)\n"
+    )
+
+
+def _floor() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import pyarrow, pydantic"], check=True)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    measure(10_000, 1)
+    measure(1_000_000, PER_FILE)

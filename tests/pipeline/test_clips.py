@@ -1,0 +1,59 @@
+"""A fit reads each clip from disk and not from the decoder, up to a bound; beyond it the values are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline import clips
+from pipeline.clips import Clips, Room
+from pipeline.decode import decoded
+from pipeline.outcome import Unreadable
+from stages.visual_cnn3d import VisualCnn3d
+
+STAGE = VisualCnn3d(weights="random", clips=1, clip=4, size=32, fine_tune=True)
+
+
+@pytest.fixture
+def rows(small):
+    return small.session(modality="audio").corpus.manifest.rows[:4]
+
+
+def gathered(small, rows, room):
+    found = Clips("video", STAGE, small.root, room)
+    for row, value in decoded("video", rows, small.root, [[("fit", STAGE)]] * len(rows)):
+        found.add(row, value["fit"])
+    return found
+
+
+def test_clips_beyond_the_bound_are_decoded_again_to_the_same_values(small, rows, tmp_path, monkeypatch):
+    one = 4 * 32 * 32 * 3
+    whole, part = (tmp_path / name for name in ("whole", "part"))
+    whole.mkdir(), part.mkdir()
+    kept, bounded = (gathered(small, rows, Room(place, left)) for place, left in ((whole, 10**9), (part, 2 * one)))
+    assert (len(list(whole.iterdir())), len(list(part.iterdir()))) == (4, 2)
+    asked = []
+
+    def counted(kind, rows, *rest):
+        asked.extend(row.id for row in rows)
+        return decoded(kind, rows, *rest)
+
+    monkeypatch.setattr(clips, "decoded", counted)
+    for _ in range(2):
+        for mine, theirs in zip(bounded, kept, strict=True):
+            assert mine.id == theirs.id
+            np.testing.assert_array_equal(mine["video"].images, theirs["video"].images)
+    assert asked == [row.id for row in rows[2:]] * 2
+    assert bounded.ids == [row.id for row in rows] and len(asked) == 4
+
+
+def test_a_clip_that_is_gone_when_it_is_read_again_says_so(small, rows, tmp_path):
+    found = gathered(small, rows, Room(tmp_path, 0))
+    (small.root / rows[0].video.path).unlink()
+    with pytest.raises(Unreadable):
+        found[0]
+
+
+def test_no_more_than_half_of_the_free_disk_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    assert Room.on(tmp_path).left == 500
