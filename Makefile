@@ -69,6 +69,14 @@ push: $(READY) ## send features to a remote cache: DATASET=iemocap REMOTE=s3://t
 pull: $(READY) ## bring features from a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
 	$(AFFECTORY) pull $(SHARED) $(if $(SPLIT),--split $(SPLIT)) $(if $(LOCKED),--locked)
 
+.PHONY: status
+status: $(READY) ## what is cached, to do, failed, of each stage: DATASET=iemocap
+	$(AFFECTORY) status $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(SET),--set "$(SET)")
+
+.PHONY: verify
+verify: $(READY) ## read the whole cache and set aside what is damaged: [REMOTE=s3://team/affectory]
+	$(AFFECTORY) verify $(if $(REMOTE),--remote "$(REMOTE)")
+
 .PHONY: init-table
 init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clips
 	$(AFFECTORY) init-table "$(DIR)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -9,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
+
+from blake3 import blake3
 
 from pipeline.errors import InputError, closest
 from pipeline.utterance import Utterance
@@ -45,6 +48,12 @@ class Fold:
     valid: tuple[str, ...]
     test: tuple[str, ...]
     group: Group = "dialogue"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the ids of each part, whatever their order: where these agree, two teams trained and tested the same."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: blake3(json.dumps(sorted(ids)).encode()).hexdigest() for name, ids in parts.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class FoldResult:
     have every modality (None where there are none); valid of the validation rows. Each has `majority_*` beside it.
     best_epoch counts from 0; seconds are of training; cropped is modality -> part -> share (X2); gates is class ->
     modality -> mean share, over the test rows. transductive: statistics of test rows were used. predictions: the
-    path of a Parquet file with a row for each validation and test utterance.
+    path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`.
     """
 
     model: str
@@ -48,6 +48,7 @@ class FoldResult:
     gates: dict[str, dict[str, float]]
     answers: dict[str, list[float]]
     predictions: str
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def read_result(run: Path) -> FoldResult | None:

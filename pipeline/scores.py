@@ -193,6 +193,7 @@ def facts(run: Trained) -> dict[str, str]:
     return {
         "Trained": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when)),
         "Folds": f"{len(run.folds)}, seed {run.answer['seed']}",
+        "Test rows": ", ".join(f"{fold['fold']} {fold['digests']['test'][:12]}" for fold in run.folds),
         "Parameters": f"{first['parameters']:,}",
         "Training": f"{amount(sum(fold['seconds'] for fold in run.folds), 's').text} on {_devices(run)}",
         "Kept epoch": epochs,

@@ -183,6 +183,7 @@ def _finish(setup: _Setup, model: nn.Module, pretrained: dict[str, History], his
         gates=predictions.mean_gates(test, request.target),
         answers={name: list(values) for name, values in metrics.answers(train, request.target).items()},
         predictions=str(run / predictions.FILE),
+        digests=request.fold.digests,
     )
 
 

@@ -24,6 +24,7 @@ from pipeline.stage import Frames, Item, Stage, Target, Track, Waveform
 from stages.audio_opensmile import AudioOpensmile
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
+from tests.bench import nothing
 from tests.small import Small
 
 TURNS = 5
@@ -144,6 +145,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         shuffled_epoch(Path(place))
         nothing_to_do(Path(place))
+    nothing.main()
     kit = Path(os.environ.get("AFFECTORY_KIT") or "../shared/kit")
     if (kit / "meld").is_dir():
         scan(kit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -57,6 +58,28 @@ def test_a_plan_imports_nothing_heavy(small):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stderr, done.stdout.split()[1:]) == ("", []) and int(done.stdout.split()[0]) > 0
+
+
+def test_an_extraction_without_work_imports_nothing_heavy_and_lists_each_stage_once(extracted):
+    small = extracted
+    small.session()
+    program = (
+        "import collections, json, os, sys\n"
+        "from pathlib import Path; from pipeline.home import Home\n"
+        "from pipeline import session; from pipeline.session import Options\n"
+        "listed, real = collections.Counter(), os.listdir\n"
+        "def counted(path='.'):\n"
+        "    listed[str(path)] += 1\n"
+        "    return real(path)\n"
+        "os.listdir = counted\n"
+        f"given = Options(dataset={str(small.path)!r}, root={str(small.root)!r}, modality='audio')\n"
+        f"answer, _ = session.extract(Home(Path({str(small.home)!r})), given)\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+        "mine = {place: n for place, n in listed.items() if '/actions/' in place}\n"
+        "print(json.dumps([answer['jobs'], heavy, sorted(mine.values())]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, [], [1, 1]]
 
 
 def test_a_plan_reads_no_media(small):
