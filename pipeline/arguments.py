@@ -12,7 +12,7 @@ from pipeline.progress import console
 from pipeline.session import Options
 
 Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
-Root = Annotated[str, typer.Option(help="Where the corpus lies; else IEMOCAP_ROOT or the like, else as the recipe has it.")]
+Root = Annotated[str, typer.Option(help="Where the corpus lies; else IEMOCAP_ROOT or alike, else as the recipe says.")]
 Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
 Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
 Protocol = Annotated[str, typer.Option(help="official, cv, holdout or own; else what the recipe says.")]

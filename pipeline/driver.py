@@ -140,7 +140,7 @@ def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
 
 def _saved(job: Job, store: Store) -> list[Record] | None:
     """The records of everything a job would save, where another driver has done it since this one planned."""
-    found = [store.final(*key) for key in job.keys]
+    found = [store.held(*key) for key in job.keys]
     return None if any(record is None for record in found) else [record for record in found if record is not None]
 
 

@@ -79,11 +79,7 @@ class Store:
         is gone."""
         if self.fixed is not None:
             return self.fixed.get(stage, {}).get(key)
-        return self._held(stage, key) or self._beyond(stage).get(key) or self._held(stage, key + PROVISIONAL)
-
-    def final(self, stage: str, key: str) -> Record | None:
-        """The final record of this cache alone, its object at hand."""
-        return self._held(stage, key)
+        return self.held(stage, key) or self._beyond(stage).get(key) or self.held(stage, key + PROVISIONAL)
 
     def open(self, ref: Ref) -> Path:
         """The object's file, verified once per process, fetched where the remote alone has it.
@@ -157,7 +153,7 @@ class Store:
         first = atomic.write_new(self.root, action, encode(record))
         if not provisional:
             self.action(record.stage, record.key + PROVISIONAL).unlink(missing_ok=True)
-        return record if first else self._held(record.stage, record.key) or record
+        return record if first else self.held(record.stage, record.key) or record
 
     def demote(self, record: Record, rows: tuple[str, ...]) -> None:
         """Makes a final action provisional, its object serving until a better one is saved; only `rows` are copied."""
@@ -201,7 +197,7 @@ class Store:
             return []
         return [name.removesuffix(".json") for name in found if name.endswith(".json")]
 
-    def _held(self, stage: str, name: str) -> Record | None:
+    def held(self, stage: str, name: str) -> Record | None:
         """The record of an action whose object is at hand; one whose object is lost is forgotten, so that whoever
         makes it again can say so."""
         record = self._read(stage, name)

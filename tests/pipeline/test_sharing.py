@@ -9,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sharing, snapshot
+from pipeline import sharing, snapshot, training
 from pipeline.errors import InputError, RemoteError
 from pipeline.home import Home
+from pipeline.inventory import Inventory
 from pipeline.lock import lock_path, read_lock
 from pipeline.record import encode
 from pipeline.remote import Remote
 from pipeline.session import Options, Session
 from pipeline.session import extract as extract_command
 from tests.small import Small
-
-STAGES = 4
-"""With a state of their own: text_word2vec, text_cnn; without: audio_mfcc, audio_opensmile."""
 
 
 def options(team: Small, url: str, **more) -> Options:
@@ -80,12 +78,30 @@ def there(url: str, root: Path) -> list[str]:
 # --- what travels ----------------------------------------------------------------------------------------------
 
 
-def test_a_team_without_media_trains_on_what_another_pushed_and_extracts_nothing(pushed, other, bucket):
+def test_a_team_without_media_trains_on_what_another_pushed_and_extracts_nothing(extracted, other, bucket):
+    for team in (extracted, other):
+        team.recipe = team.recipe.replace("[features.sound]", "[train.hjcag]\nepochs = 1\n[features.hjcag]")
+    push(extracted, bucket)
     assert pull(other, bucket)["missing"] == {}
-    assert not other.root.exists()
-    other.recipe = other.recipe.replace("[features.words.text]", "[train.hjcag]\nepochs = 1\n\n[features.words.text]")
-    assert extract(other, "") == {}
-    assert keys_of(other, "") == keys_of(pushed, "")
+    assert not other.root.exists() and extract(other, "") == {}
+    assert keys_of(other, "") == keys_of(extracted, "")
+    [answer] = training.train(Home(other.home), options(other, ""), ["hjcag"], 0, extract=True)
+    assert answer["metrics"]["pooled"]["accuracy"] is not None
+
+
+def test_a_team_without_the_weights_has_the_keys_of_the_one_that_has_them(small, other, bucket, tmp_path):
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("2 3\nthe 0.1 0.2 0.3\nand 0.3 0.2 0.1\n")
+    for team in (small, other):
+        head, _, _ = team.recipe.partition("[features.words.text]")
+        table = f'stage = "text_word2vec", vectors = "{vectors}", align = {{ mode = "pad", length = 4 }}'
+        team.recipe = f"{head}[features.words]\ntext = {{ {table} }}\n"
+    small.extract()
+    push(small, bucket)
+    expected = keys_of(small, "")
+    vectors.unlink()
+    pull(other, bucket)
+    assert keys_of(other, "") == expected and extract(other, "") == {}
 
 
 def test_a_second_push_sends_nothing(pushed, bucket):
@@ -164,6 +180,42 @@ def test_a_pulled_manifest_without_transcripts_fits_no_text(extracted, other, bu
     other.recipe = other.recipe.replace("min_count = 1", "min_count = 2")
     with pytest.raises(InputError, match="no text.*text_word2vec"):
         extract(other, bucket)
+
+
+def test_a_push_that_broke_off_goes_on_with_what_is_not_there_yet(extracted, bucket, monkeypatch):
+    sent: list[str] = []
+    put = Inventory.put
+
+    def breaking(self, ref, source):
+        if len(sent) >= 3:
+            raise RemoteError("the line is dead")
+        sent.append(ref.object)
+        put(self, ref, source)
+
+    total = len(objects(extracted))
+    with monkeypatch.context() as patch:
+        patch.setattr(Inventory, "put", breaking)
+        with pytest.raises(RemoteError, match="the line is dead"):
+            push(extracted, bucket)
+    assert push(extracted, bucket)["objects"] == total - len(set(sent))
+
+
+def test_an_object_that_the_remote_lost_is_sent_again_where_a_repair_is_asked_for(pushed, bucket):
+    remote = Remote(bucket, pushed.home / "cache")
+    _, record = max(pushed.session().planner.store.records(), key=lambda pair: pair[1].size)
+    remote._files.rm_file(remote._full(remote._object(record)))
+    assert push(pushed, bucket)["objects"] == 0
+    answer = sharing.push(Home(pushed.home), options(pushed, bucket), repair=True)
+    assert (answer["objects"], answer["bytes"]) == (1, record.size)
+
+
+@pytest.mark.parametrize("prefix", ["", "/team/features"])
+def test_a_remote_may_be_a_folder_that_is_not_there_yet(extracted, other, tmp_path, prefix):
+    url = f"file://{tmp_path}/remote{prefix}"
+    push(extracted, url)
+    assert pull(other, url)["missing"] == {}
+    assert keys_of(other, "") == keys_of(extracted, "")
+    assert not list((tmp_path / "remote").rglob("*.part"))
 
 
 # --- read-through ----------------------------------------------------------------------------------------------
