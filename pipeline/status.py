@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.jobs import ExtractJob, Run
 from pipeline.outcome import Reason
@@ -168,13 +169,17 @@ def _bytes(standing: Sequence[Standing], store: Store) -> dict[str, int]:
 
 
 def status_table(answer: Mapping[str, Any]) -> Table:
-    """The numbers of `status`, for people."""
-    heads = ("stage", "rows", "cached", "copy", "to do", "behind a fit", "to be tried again", "failed", "fits", "here")
-    table = Table(*heads, *(["on the remote only"] if answer["remote"] else []), title=answer["dataset"])
+    """The numbers of `status`, for people, in rows of utterances and in MB; eighty columns wide."""
+    heads = ("rows", "cached", "copy", "to do", "wait", "retry", "failed", "fits", "MB")
+    note = "wait: behind a fit; retry: failed for a reason that may pass"
+    stage = Column("stage", overflow="fold")
+    table = Table(stage, box=SIMPLE, padding=(0, 0, 0, 1), title=answer["dataset"], caption=note)
+    for head in (*heads, *(["remote MB"] if answer["remote"] else [])):
+        table.add_column(head, justify="right", no_wrap=True)
     for name, found in sorted(answer["stages"].items()):
         counts = (found[kind] for kind in ("rows", "cached", "copy", "todo", "pending", "provisional", "failed"))
         total = found["fits"] + found["fits_missing"]
-        fits = f"{found['fits']} of {total}" if total else ""
-        sizes = [f"{found[kind] / 1e6:.2f} MB" for kind in ("bytes", "remote_bytes")]
+        fits = f"{found['fits']}/{total}" if total else ""
+        sizes = [f"{found[kind] / 1e6:.1f}" for kind in ("bytes", "remote_bytes")]
         table.add_row(escape(name), *(f"{count:,}" for count in counts), fits, *sizes[: 2 if answer["remote"] else 1])
     return table
