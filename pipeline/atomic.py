@@ -54,6 +54,15 @@ def is_full(error: BaseException) -> bool:
     return any(os.strerror(code) in said for code in FULL) or _SHORT.fullmatch(said) is not None
 
 
+@contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """A folder of the caller's own in `root/partial`, gone at the end; one that a kill leaves is swept later."""
+    folder = root / "partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        yield Path(name)
+
+
 def link(source: Path, target: Path) -> bool:
     """Flushes `source` and links it in as `target`, read-only; False where somebody else's stands there already."""
     _flush(source)

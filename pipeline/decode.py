@@ -54,8 +54,8 @@ def read(kind: str, source: Audio | Video, root: Path, stages: Sequence[Stage]) 
 
 
 def _text(row: Utterance, stages: Sequence[tuple[str, Stage]]) -> Decoded:
-    if row.text is None:
-        return Unreadable(Reason.ABSENT)
+    if row.text is None:  # a transcript that was left out may come back
+        return Unreadable(Reason.ABSENT if row.text_digest is None else Reason.IO_ERROR)
     return Unreadable(Reason.NO_TEXT) if not row.text.strip() else {name: row.text for name, _ in stages}
 
 

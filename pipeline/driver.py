@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.call import Knobs
 from pipeline.errors import InputError
-from pipeline.exchange import Exchange, Place, adopt, shares, token
+from pipeline.exchange import Exchange, Place, adopt, marks, shares, token
 from pipeline.extract import extract
 from pipeline.fit import NotYetError, fit
 from pipeline.inline import Inline
@@ -140,8 +140,13 @@ def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
 
 def _saved(job: Job, store: Store) -> list[Record] | None:
     """The records of everything a job would save, where another driver has done it since this one planned."""
-    found = [store.held(*key) for key in job.keys]
-    return None if any(record is None for record in found) else [record for record in found if record is not None]
+    found = [record for key in job.keys if (record := store.held(*key)) is not None]
+    try:
+        for record in found:
+            store.open(record)
+    except CorruptError:
+        return None
+    return found if len(found) == len(job.keys) else None
 
 
 def drive(
@@ -172,7 +177,7 @@ def _exchange(planner: Planner, workers: Workers | Inline, place: Place | None) 
     url = store.remote.url if store.remote else ""
     workers.preflight()
     with token(store.root) as seen:
-        if workers.agree(partial(shares, store.root, [seen, root])):
+        if workers.agree(partial(shares, store.root, marks(seen, root))):
             return Exchange(store.root, url)
     if not url or place is None:
         raise InputError(
@@ -196,7 +201,8 @@ def _round(
     """Runs a plan and what its fits make possible; False where something upstream was corrupt, to be made again."""
     queue = _Queue(planner, plan, watch)
     sound = True
-    for job, result in workers.run(run, queue.more, exchange, knobs):
+    store = planner.store
+    for job, result in workers.run(run, lambda: exchange.offer(store, queue.more()), exchange, knobs):
         if isinstance(result, Died):
             queue.died(job, result)
         elif isinstance(result, Outcome):
@@ -204,7 +210,7 @@ def _round(
         else:
             sound = False
             if result.lost is not None:
-                planner.store.distrust(result.lost)
+                store.distrust(result.lost)
         queue.ended(job)
     _isolated(queue, workers, exchange, knobs, watch, report)
     return sound and not queue.isolated

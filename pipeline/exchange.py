@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline import keys
+from pipeline.errors import InputError, RemoteError
 from pipeline.home import Home
 from pipeline.jobs import ExtractJob, Job
 from pipeline.load import corpus_root
@@ -20,6 +21,7 @@ from pipeline.outcome import Outcome, Reason
 from pipeline.reader import Reader
 from pipeline.record import Record
 from pipeline.store import Store
+from pipeline.weights import pinned_digest
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Exchange:
         """
         if self.apart is None:
             return job
+        _refuse_other_weights(job)
         root = Path(self.apart.ready())
         if isinstance(job, ExtractJob):
             differing = dict.fromkeys(_differing(job, root), Reason.IO_ERROR)
@@ -71,13 +74,23 @@ class Exchange:
             raise InputError(f"{root} is not the driver's copy of the corpus: the media of {found[0]} differ")
         return replace(job, root=root)
 
+    def offer(self, store: Store, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs, once what they read, and the driver alone has, is where workers apart can get it."""
+        if self.apart is not None and store.remote is not None:
+            for ref in {ref.object: ref for job in jobs for ref in job.reads}.values():
+                if store.here(ref):
+                    store.remote.send(ref, store.open(ref))
+        return jobs
+
     def share(self, store: Store, outcome: Outcome) -> Outcome:
         """Puts what a job saved where the driver can get it; the records go with the outcome only where they must."""
         if self.apart is None:
             return replace(outcome, saved=[])
-        assert store.remote is not None
+        if store.remote is None:
+            raise RemoteError(f"{self.remote} went away: what was computed cannot be handed on")
         for record in outcome.saved:
-            store.remote.send(record, store.path(record))
+            if store.here(record):
+                store.remote.put(record, store.open(record))
         return outcome
 
 
@@ -88,10 +101,19 @@ def adopt(store: Store, records: list[Record]) -> None:
         store.adopt(record, provisional)
 
 
-def shares(cache: Path, paths: Sequence[Path]) -> bool:
-    """True on a worker that uses the driver's cache: it sees these paths, and was given no other home."""
+def marks(*paths: Path) -> dict[Path, int]:
+    """By which another machine knows whether a path there is the same file or folder, and not one of the same name.
+
+    What is not there, the media behind a pulled manifest say, is not asked for.
+    """
+    return {path: path.stat().st_ino for path in paths if path.exists()}
+
+
+def shares(cache: Path, known: Mapping[Path, int]) -> bool:
+    """True on a worker that uses the driver's cache: it sees the same files, and was given no other home."""
     own = os.environ.get("AFFECTORY_HOME")
-    return all(path.exists() for path in paths) and (not own or Home().cache == cache)
+    seen = all(path.exists() and path.stat().st_ino == mark for path, mark in known.items())
+    return seen and (not own or Home().cache == cache)
 
 
 @contextmanager
@@ -108,6 +130,18 @@ def _store(root: Path, url: str) -> Store:
     from pipeline.remote import Remote
 
     return Store(root, Remote(url, root) if url else None)
+
+
+def _refuse_other_weights(job: Job) -> None:
+    """Raises InputError where a local file of weights is not, on this machine, what the driver's key says."""
+    for node in [run.node for run in job.runs] if isinstance(job, ExtractJob) else [job.node]:
+        for f in fields(node.stage):
+            name, wanted = getattr(node.stage, f.name), node.params[f.name]
+            if f.metadata.get("source") and wanted != name and not pinned_digest(name):
+                path = Path(name).expanduser()
+                found = keys.file_digest(path) if path.is_dir() else media_digests([path], Home().memory)[path]
+                if found != wanted:
+                    raise InputError(f"{name} is not here, or is not the driver's copy of these weights")
 
 
 def _differing(job: Job, root: Path) -> list[str]:

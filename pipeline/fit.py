@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from pipeline import atomic
 from pipeline.call import Knobs
 from pipeline.clips import Clips, Room
 from pipeline.decode import decoded
@@ -32,7 +33,7 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     """
     _refuse_held(job)
     began = time.perf_counter()
-    with store.scratch() as scratch:
+    with atomic.scratch(store.root) as scratch:
         room = Room.on(scratch)
         train, valid = (_rows(job, part, store, room) for part in (job.train, job.valid))
         if not train.items:

@@ -73,6 +73,13 @@ class ExtractJob:
         return [run.key for run in self.runs]
 
     @property
+    def reads(self) -> list[Ref]:
+        """The objects it opens."""
+        stored = [ref for run in self.runs for each in run.stored.values() for ref in each.shards]
+        states = [run.state for run in self.runs if run.state is not None]
+        return [*stored, *states, *(ref for run in self.runs for ref in run.copies.values())]
+
+    @property
     def gpu(self) -> bool:
         """True where one of its stages wants a GPU."""
         return any(run.node.stage.gpu for run in self.runs)
@@ -110,6 +117,11 @@ class FitJob:
     def keys(self) -> list[tuple[str, str]]:
         """The action it saves."""
         return [(self.node.digest + FITS, self.state)]
+
+    @property
+    def reads(self) -> list[Ref]:
+        """The objects it opens."""
+        return [ref for each in self.stored.values() for ref in each.shards]
 
     @property
     def gpu(self) -> bool:

@@ -114,7 +114,7 @@ class Planner:
 
     def final(self, node: Node, shard: Shard) -> Record | None:
         """The record of a shard without rows that may pass; None where there is none."""
-        return self.store.find(node.digest, shard.key) if self._listing(node.digest).get(shard.key) else None
+        return self.store.final(node.digest, shard.key) if self._listing(node.digest).get(shard.key) else None
 
     def _want(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> None:
         place = (node, scope if node.scoped else None)

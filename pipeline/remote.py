@@ -11,6 +11,7 @@ there is ever changed. One listing of a stage's folder says what there is; an in
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ LARGEST_INDEX = 1 << 29
 """Bytes; a stage of ten million utterances has half of it."""
 BLOCK = 1 << 23
 """Bytes asked for at once."""
-DIGEST = 64
+_NUMBER, _DIGEST = re.compile(r"[0-9]{1,12}"), re.compile(r"[0-9a-f]{64}")
 
 
 class ForeignError(RemoteError):
@@ -56,7 +57,7 @@ class Segment:
     def parse(cls, name: str) -> Segment | None:
         """None for a file that is no index."""
         number, _, digest = name.removesuffix(".json").partition("-")
-        return cls(int(number), digest) if number.isdigit() and len(digest) == DIGEST else None
+        return cls(int(number), digest) if _NUMBER.fullmatch(number) and _DIGEST.fullmatch(digest) else None
 
 
 class Remote:
@@ -94,7 +95,7 @@ class Remote:
         if stage not in self._indexes:
             found: dict[str, Record] = {}
             for segment in self.segments(stage):
-                for record in self._records(stage, segment):
+                for record in self._standing(stage, segment):
                     known = found.get(record.key)
                     if known is None or len(record.reasons) < len(known.reasons):
                         found[record.key] = record
@@ -104,9 +105,8 @@ class Remote:
 
     def records(self, stage: str, digest: str) -> list[Record]:
         """The records of one index by its digest, the local copy first. Raises RemoteError where it is nowhere."""
-        kept = self.root / "index" / f"{digest}.json"
-        if kept.exists():
-            return self._records(stage, Segment(0, digest))
+        if raw := self._kept(digest):
+            return decode_index(raw, stage)
         for segment in self.segments(stage):
             if segment.digest == digest:
                 return self._records(stage, segment)
@@ -134,7 +134,8 @@ class Remote:
         with atomic.beside(self.root) as temporary:
             if self._download(ref, temporary, moved) != ref.object:
                 raise ForeignError(f"{self.url}: object {ref.object[:12]} has other bytes than its name says")
-            atomic.link(temporary, target)
+            if not atomic.link(temporary, target):
+                temporary.replace(target)  # what stood there was not the object: these bytes are checked
 
     def send(self, ref: Ref, source: Path) -> bool:
         """Uploads an object unless it is there; True where it was sent."""
@@ -184,11 +185,27 @@ class Remote:
     def _object(self, ref: Ref) -> str:
         return f"objects/{ref.object[:2]}/{ref.object[2:]}{ref.suffix}"
 
+    def _standing(self, stage: str, segment: Segment) -> list[Record]:
+        """The records of an index that was just listed; none of one that a `gc` elsewhere has deleted since."""
+        try:
+            return self._records(stage, segment)
+        except ForeignError:
+            if segment in self.segments(stage):
+                raise
+            return []
+
+    def _kept(self, digest: str) -> bytes | None:
+        """The copy of an index that is kept here; a damaged one is forgotten."""
+        path = self.root / "index" / f"{digest}.json"
+        raw = path.read_bytes() if path.exists() else b""
+        if blake3(raw).hexdigest() == digest:
+            return raw
+        path.unlink(missing_ok=True)
+        return None
+
     def _records(self, stage: str, segment: Segment) -> list[Record]:
-        kept = self.root / "index" / f"{segment.digest}.json"
-        raw = kept.read_bytes() if kept.exists() else self._read(f"index/{stage}/{segment.name}")
+        raw = self._kept(segment.digest) or self._read(f"index/{stage}/{segment.name}")
         if blake3(raw).hexdigest() != segment.digest:
-            kept.unlink(missing_ok=True)
             raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]} is damaged")
         try:
             found = decode_index(raw, stage)
@@ -201,7 +218,10 @@ class Remote:
         size = self._size(place) or 0
         if size > LARGEST_INDEX:
             raise ForeignError(f"{self.url}/{place} has {size} bytes: no index of ours is that large")
-        raw: bytes = self._reach(lambda: self._files.cat_file(self._full(place)))
+        try:
+            raw: bytes = self._reach(lambda: self._files.cat_file(self._full(place)))
+        except FileNotFoundError as error:
+            raise ForeignError(f"{self.url} has lost {place}") from error
         return raw
 
     def _download(self, ref: Ref, target: Path, moved: Callable[[int], None]) -> str:

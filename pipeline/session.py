@@ -14,6 +14,7 @@ from pipeline import counts, coverage, estimate, history, opening, pins, remarks
 from pipeline.because import because
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
+from pipeline.errors import InputError
 from pipeline.exchange import Place
 from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
@@ -99,6 +100,8 @@ class Session:
 
     def retry_failed(self) -> None:
         """Has the rows that failed computed again, whatever the reason; their shards serve until then."""
+        if self.options.locked:
+            raise InputError("with --locked nothing is computed, so nothing that failed is tried again")
         self.planner.doctored = None  # its findings are of an earlier day
         for node, scope in self.planner.wanted:
             for shard in self.planner.shards(node, scope) or ():

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline import snapshot
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RemoteError
 from pipeline.holdings import held, local_weights
 from pipeline.home import Home
 from pipeline.inventory import Inventory
@@ -68,7 +68,7 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     agreed = read_lock(lock_path(recipe_path(options.dataset))).manifest if options.locked else None
     pulled = snapshot.latest(remote, name, agreed)
     store = Store(home.cache, remote)
-    store.open(pulled.record)
+    store.bring(pulled.record)
     store.adopt(pulled.record)
     snapshot.note(home.root, name, pulled)
     session = Session.open(home, options)
@@ -114,15 +114,15 @@ def _send(remote: Inventory, store: Store, records: Collection[Record]) -> list[
     An object that nothing names yet may be what an upload left that broke off. One that has been so for long is sent
     again, since a `gc` elsewhere may just be deleting it.
     """
-    standing = {file.object: file for file in remote.files("objects")} if records else {}
+    standing = {file.place: file for file in remote.files("objects")} if records else {}
     now = time.time()
 
     def lacks(record: Record) -> bool:
-        file = standing.get(record.object)
+        file = standing.get(remote.place(record))
         return file is None or file.size != record.size or file.older(SURE_S, now)
 
     def send(record: Record, moved: Callable[[int], None]) -> None:
-        remote.put(record, store.open(record))
+        remote.put(record, store.bring(record))
         moved(record.size)
 
     return _moved("push", [record for record in records if store.here(record) and lacks(record)], send)
@@ -133,7 +133,7 @@ def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
     if not found.media:
         return
     record = snapshot.save(store, recipe.name, found if text else found.without_text(), local_weights(recipe))
-    remote.send(record, store.path(record))
+    remote.send(record, store.open(record))
     remote.publish(record.stage, [record], newest=True)
 
 
@@ -142,8 +142,9 @@ def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
 
 def _fetch(store: Store, records: Iterable[Record]) -> list[int]:
     """Brings what is not here; the bytes of each object. An action is noted when its object has come."""
-    assert store.remote is not None
     remote = store.remote
+    if remote is None:
+        raise RemoteError("the remote went away, or an index on it is damaged: `affectory verify --remote` says which")
     todo = {record.object: record for record in records if not store.here(record)}
 
     def fetch(record: Record, moved: Callable[[int], None]) -> None:

@@ -45,7 +45,7 @@ class Pulled:
 
     def load(self, store: Store, root: Path) -> Manifest:
         """The manifest; `root` is where its media would lie. Raises InputError where it is none."""
-        table = _table(store.open(self.record))
+        table = _table(store.bring(self.record))
         rows = from_table(table)
         manifest.check(rows, root)
         found = Manifest(root, tuple(rows), media=False)
@@ -73,10 +73,19 @@ def latest(remote: Remote, dataset: str, digest: str | None = None) -> Pulled:
     stage = stage_of(dataset)
     for segment in reversed(remote.segments(stage)):
         for record in remote.records(stage, segment.digest):
-            if digest in (None, record.about.get("manifest")):
+            if digest in (None, record.about.get("manifest")) and _is_told(record.about):
                 return Pulled(record)
     which = "manifest" if digest is None else f"manifest {digest[:12]}"
     raise InputError(f"{remote.url} has no {which} of {dataset}: a team that has the corpus pushes it with `make push`")
+
+
+def _is_told(about: Mapping[str, Any]) -> bool:
+    weights = about.get("weights")
+    return (
+        isinstance(about.get("manifest"), str)
+        and isinstance(weights, Mapping)
+        and all(isinstance(digest, str) for digest in weights.values())
+    )
 
 
 def note(home: Path, dataset: str, pulled: Pulled) -> None:

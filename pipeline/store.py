@@ -14,10 +14,9 @@ import errno
 import logging
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,7 +78,13 @@ class Store:
         is gone."""
         if self.fixed is not None:
             return self.fixed.get(stage, {}).get(key)
-        return self.held(stage, key) or self._beyond(stage).get(key) or self.held(stage, key + PROVISIONAL)
+        return self.final(stage, key) or self.held(stage, key + PROVISIONAL)
+
+    def final(self, stage: str, key: str) -> Record | None:
+        """As `find`, never a provisional one."""
+        if self.fixed is not None:
+            return self.fixed.get(stage, {}).get(key)
+        return self.held(stage, key) or self._beyond(stage).get(key)
 
     def open(self, ref: Ref) -> Path:
         """The object's file, verified once per process, fetched where the remote alone has it.
@@ -87,13 +92,20 @@ class Store:
         Raises CorruptError, after setting object and action aside, so that planning again makes it again.
         """
         path = self.path(ref)
-        if ref.object not in self._verified:
+        if ref.object not in self._verified or not _is_file(path, ref.size):
             if _is_file(path) and keys.file_digest(path) != ref.object:
                 self.set_aside(ref)
             if not _is_file(path):
                 self._fetch(ref)
             self._verified.add(ref.object)
         return path
+
+    def bring(self, ref: Ref) -> Path:
+        """As `open`; raises RemoteError where an object is damaged or gone, for those who cannot make it again."""
+        try:
+            return self.open(ref)
+        except CorruptError as error:
+            raise RemoteError(f"{error}, by `affectory extract`") from error
 
     def path(self, ref: Ref) -> Path:
         """Where an object lies, or would."""
@@ -108,8 +120,6 @@ class Store:
         for path in sorted((self.root / "actions").glob("*/*.json")):
             if record := self._read(path.parent.name, path.stem, used=False):
                 yield path, record
-
-    # --- answering -------------------------------------------------------------------------------------------------
 
     def save(
         self,
@@ -147,10 +157,14 @@ class Store:
 
     def adopt(self, record: Record, provisional: bool = False) -> Record:
         """Notes an action, of an object that stands here or on the remote; the record that stands afterwards."""
+        self._distrusted.discard(record.object)
         action = self.action(record.stage, record.key + (PROVISIONAL if provisional else ""))
         if provisional:
             action.unlink(missing_ok=True)
         first = atomic.write_new(self.root, action, encode(record))
+        if not first and self.held(record.stage, action.stem) is None:  # it stands for an object that is lost
+            action.unlink(missing_ok=True)
+            first = atomic.write_new(self.root, action, encode(record))
         if not provisional:
             self.action(record.stage, record.key + PROVISIONAL).unlink(missing_ok=True)
         return record if first else self.held(record.stage, record.key) or record
@@ -176,14 +190,6 @@ class Store:
         with suppress(FileNotFoundError):  # another worker met it too
             path.replace(aside / f"{ref.object}{ref.suffix}")
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A folder of the caller's own on the cache's disk, gone at the end; one that a kill leaves is swept later."""
-        folder = self.root / "partial"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            yield Path(name)
-
     def action(self, stage: str, name: str) -> Path:
         """The file of an action."""
         return self.root / "actions" / stage / f"{name}.json"
@@ -198,13 +204,9 @@ class Store:
         return [name.removesuffix(".json") for name in found if name.endswith(".json")]
 
     def held(self, stage: str, name: str) -> Record | None:
-        """The record of an action whose object is at hand; one whose object is lost is forgotten, so that whoever
-        makes it again can say so."""
+        """The record of an action whose object is at hand, here or on the remote."""
         record = self._read(stage, name)
-        if record is None or self._at_hand(record):
-            return record
-        self.action(stage, name).unlink(missing_ok=True)
-        return None
+        return record if record is not None and self._at_hand(record) else None
 
     def _at_hand(self, ref: Ref) -> bool:
         if self.here(ref):

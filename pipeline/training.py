@@ -14,7 +14,7 @@ from rich.table import Table
 import models
 from pipeline import coverage, keys
 from pipeline.errors import InputError
-from pipeline.exchange import shares
+from pipeline.exchange import marks, shares
 from pipeline.home import Home
 from pipeline.progress import TrainBars, console
 from pipeline.reader import Fold
@@ -134,7 +134,7 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
     once = iter([jobs])
     with session.workers() as workers, TrainBars({run.model: len(run.jobs) for run in runs}) as bars:
         workers.preflight()
-        if not workers.agree(partial(shares, session.home.cache, [session.home.root])):
+        if not workers.agree(partial(shares, session.home.cache, marks(session.home.root))):
             raise InputError(
                 f"not every worker shares {session.home.root} with this driver: training reads views there"
             )

@@ -27,7 +27,7 @@ from pipeline.utterance import Utterance
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one stage in one fold: where each utterance's row stands, and which failed for now.
+    """The rows of one stage in one fold: where each utterance's row stands, and what marks it beside its key.
 
     states: shard key -> the object of the state that its rows are of, None for a stage without a fit.
     """
@@ -35,13 +35,13 @@ class Part:
     node: Node
     keys: Mapping[str, str]
     shards: tuple[Shard, ...]
-    gone: frozenset[str]
+    marks: Mapping[str, str]
     states: Mapping[str, str | None]
 
     def name(self, utterance: str) -> str:
-        """What enters the view's key: the row's key, marked where the row is missing for a reason that may pass, so
-        that a later repair makes another view."""
-        return self.keys[utterance] + ("~" if utterance in self.gone else "")
+        """What enters the view's key: the row's key, marked where the row has no values, so that a later repair makes
+        another view, and under a lock by the object that holds it."""
+        return self.keys[utterance] + self.marks.get(utterance, "")
 
 
 def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, home: Path) -> dict[Modality, Path]:
@@ -90,7 +90,7 @@ def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold |
 def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Part:
     places: Sequence[Scope | None] = corpus.scopes[fold.name] if node.scoped and fold else [None]
     by_id: dict[str, str] = {}
-    gone: set[str] = set()
+    marks: dict[str, str] = {}
     found: list[Shard] = []
     states: dict[str, str | None] = {}
     for scope in places:
@@ -99,14 +99,15 @@ def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Pa
         state = planner.state_record(node, scope)
         applied = None if scope is None else set(scope.apply)
         for shard in planner.shards(node, scope) or _not_extracted(node):
-            reasons = _record(planner, node, shard).reasons
+            record = _record(planner, node, shard)
             mine = {row.id: key for row, key in zip(shard.rows, shard.keys, strict=True)}
             mine = mine if applied is None else {i: key for i, key in mine.items() if i in applied}
             by_id |= mine
-            gone |= {i for i, reason in reasons.items() if i in mine and Reason(reason).transient}
+            marks |= dict.fromkeys(mine, record.object) if planner.store.fixed is not None else {}
+            marks |= {i: "~" for i, reason in record.reasons.items() if i in mine and Reason(reason).failed}
             found.append(shard)
             states[shard.key] = state.object if state else None
-    return Part(node, by_id, tuple(found), frozenset(gone), states)
+    return Part(node, by_id, tuple(found), marks, states)
 
 
 def _record(planner: Planner, node: Node, shard: Shard) -> Record:

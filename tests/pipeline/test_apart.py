@@ -75,11 +75,11 @@ def cluster(tmp_path: Path, bucket: str) -> Iterator[tuple[str, list[subprocess.
         yield address, workers
 
 
-def extract(home: Path, recipe: Path, address: str, bucket: str) -> subprocess.Popen[str]:
+def extract(home: Path, recipe: Path, address: str, bucket: str, *more: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "pipeline.cli", "extract", "--dataset", str(recipe), "--scheduler", address]
     environment = {**os.environ, "AFFECTORY_HOME": str(home)}
     return subprocess.Popen(
-        [*line, "--remote", bucket, "--json"],
+        [*line, "--remote", bucket, "--json", *more],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,6 +138,18 @@ def test_killing_one_worker_half_way_costs_what_it_had_in_flight_and_nothing_els
     keys = [(record.stage, record.key) for record in records]
     repeated = len(keys) - len(set(keys))
     assert repeated <= 2, "no more than the killed worker's own jobs ran twice"
+
+
+def test_what_the_driver_alone_has_is_offered_to_workers_that_need_it(tmp_path, bucket, cluster):
+    address, _ = cluster
+    recipe = recipe_in(tmp_path)
+    here = Options(dataset=str(recipe), modality="text", workers=0)
+    Session.open(Home(tmp_path / "driver"), here).extract()
+    recipe.write_text(RECIPE.replace("channels = 4", "channels = 5"))
+    driver = extract(tmp_path / "driver", recipe, address, bucket, "--modality", "text")
+    out, err = driver.communicate(timeout=240)
+    assert driver.returncode == 0, err
+    assert computed(json.loads(out)) == {"text_cnn": ROWS}
 
 
 def test_without_a_remote_such_workers_are_refused(tmp_path, bucket, cluster):

@@ -59,7 +59,7 @@ def test_every_field_of_media_moves_its_digest_but_the_path(media):
 
 BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
     "iemocap": {"audio": ("speaker", {"audio"}), "valid": ("session", set()), "video": ("both", {"video"})},
-    "demo": {"audio": ("speaker", {"audio"}), "video": ("both", {"video"})},
+    "demo": {"audio": ("speaker", {"audio"}), "valid": ("session", set()), "video": ("both", {"video"})},
     "meld": {
         "final_videos_test": ("prefer", {"audio", "video"}),
         "max_duration_s": (0.01, {"audio", "video"}),

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import sharing, snapshot, training
+from pipeline.decode import decoded
 from pipeline.errors import InputError, RemoteError
 from pipeline.home import Home
 from pipeline.inventory import Inventory
 from pipeline.lock import lock_path, read_lock
+from pipeline.outcome import Reason
 from pipeline.record import encode
 from pipeline.remote import Remote
 from pipeline.session import Options, Session
@@ -198,6 +200,24 @@ def test_a_push_that_broke_off_goes_on_with_what_is_not_there_yet(extracted, buc
         with pytest.raises(RemoteError, match="the line is dead"):
             push(extracted, bucket)
     assert push(extracted, bucket)["objects"] == total - len(set(sent))
+
+
+def test_half_an_upload_does_not_count_as_the_object(extracted, tmp_path):
+    url = f"file://{tmp_path}/remote"
+    _, record = max(extracted.session().planner.store.records(), key=lambda pair: pair[1].size)
+    place = tmp_path / "remote" / "objects" / record.object[:2] / f"{record.object[2:]}.parquet.12-ab.part"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"x" * record.size)
+    everything = len(objects(extracted))
+    assert push(extracted, url)["objects"] == everything
+
+
+def test_a_transcript_that_was_left_out_is_no_absent_one(extracted, other, bucket):
+    push(extracted, bucket, text=False)
+    pull(other, bucket)
+    row = Session.open(Home(other.home), options(other, "")).corpus.manifest.rows[0]
+    [(_, found)] = decoded("text", [row], other.root, [[]])
+    assert found.reason is Reason.IO_ERROR
 
 
 def test_an_object_that_the_remote_lost_is_sent_again_where_a_repair_is_asked_for(pushed, bucket):

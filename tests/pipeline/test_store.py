@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SpaceError
+from pipeline.remote import Remote
 from pipeline.store import CorruptError, Store
 
 STAGE, KEY = "5" * 64, "a" * 64
@@ -107,3 +108,61 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(store):
     with pytest.raises(SpaceError, match="no space"):
         store.save(STAGE, KEY, full, suffix=".parquet")
     assert store.listing(STAGE) == {}
+
+
+# --- with a remote ---------------------------------------------------------------------------------------------
+
+
+def far(store, tmp_path):
+    """A store whose one object stands on a remote alone, and that remote."""
+    remote = Remote(f"file://{tmp_path}/remote", store.root)
+    record = save(store)
+    remote.put(record, store.path(record))
+    store.path(record).unlink()
+    return Store(store.root, remote), record
+
+
+def test_an_action_outlives_a_remote_that_cannot_be_reached(store, tmp_path):
+    held, record = far(store, tmp_path)
+    assert held.find(STAGE, KEY) == record
+    assert Store(store.root).find(STAGE, KEY) is None
+    assert Store(store.root, held.remote).find(STAGE, KEY) == record
+
+
+def test_a_provisional_shard_is_never_taken_for_a_final_one_whose_object_is_lost(store):
+    final = save(store, b"whole")
+    again = save(store, b"half", provisional=True)
+    store.path(final).unlink()
+    assert store.final(STAGE, KEY) is None and store.find(STAGE, KEY) == again
+
+
+def test_what_is_fetched_replaces_whatever_stood_in_its_place(store, tmp_path):
+    held, record = far(store, tmp_path)
+    (tmp_path / "evil").write_bytes(b"evil!!")
+    held.path(record).symlink_to(tmp_path / "evil")
+    path = held.open(record)
+    assert path.read_bytes() == b"values" and not path.is_symlink()
+
+
+def test_an_object_that_vanishes_after_it_was_opened_is_fetched_again(store, tmp_path):
+    held, record = far(store, tmp_path)
+    held.open(record).unlink()
+    assert held.open(record).read_bytes() == b"values"
+
+
+def test_a_damaged_copy_of_an_index_is_read_from_the_remote_again(store, tmp_path):
+    held, record = far(store, tmp_path)
+    digest = held.remote.publish(STAGE, [record])
+    for read in (lambda remote: remote.index(STAGE)[KEY], lambda remote: remote.records(STAGE, digest)[0]):
+        copy = store.root / "index" / f"{digest}.json"
+        copy.chmod(0o644)
+        copy.write_bytes(b"[]")
+        assert read(Remote(held.remote.url, store.root)) == record
+
+
+def test_a_foreign_file_among_the_indexes_is_no_index(store, tmp_path):
+    held, record = far(store, tmp_path)
+    held.remote.publish(STAGE, [record])
+    for name in ("²-" + "a" * 64, "1-" + "z" * 64, "notes", "1-.json"):
+        (tmp_path / "remote" / "index" / STAGE / f"{name}.json").write_text("[]")
+    assert Remote(held.remote.url, tmp_path / "elsewhere").index(STAGE) == {KEY: record}
