@@ -15,6 +15,7 @@ from pipeline.remote import BLOCK, ForeignError, Remote, Segment
 
 OBJECT = re.compile(r"(?P<head>[0-9a-f]{2})/(?P<tail>[0-9a-f]{62})\.(parquet|safetensors)(\.[0-9a-f-]+\.part)?")
 """Where an object lies below `objects`, or half of one whose upload broke off."""
+SECOND = 1.5
 MODIFIED = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 """What fsspec's backends call the time of the last change, the likelier first."""
 
@@ -36,6 +37,10 @@ class File:
     def older(self, seconds: float, now: float) -> bool:
         """False too where nobody says how old it is."""
         return self.modified is not None and now - self.modified > seconds
+
+    def same(self, other: File) -> bool:
+        """True where neither size nor time has changed; backends tell a time to the second or better."""
+        return self.size == other.size and abs((self.modified or 0.0) - (other.modified or 0.0)) < SECOND
 
 
 class Inventory(Remote):
@@ -75,9 +80,11 @@ class Inventory(Remote):
         return hasher.hexdigest()
 
     def remove(self, file: File) -> None:
-        """Deletes a file; one that is gone already is no error."""
+        """Deletes a file, unless another machine has written it again since; one that is gone already is no error."""
         try:
-            self._reach(lambda: self._files.rm_file(self._full(file.place)))
+            now = _file(file.place, self._reach(lambda: self._files.info(self._full(file.place))))
+            if now.same(file):
+                self._reach(lambda: self._files.rm_file(self._full(file.place)))
         except FileNotFoundError:
             pass
 

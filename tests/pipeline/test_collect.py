@@ -334,3 +334,13 @@ def test_a_damaged_action_is_left_for_verify_and_keeps_gc_from_nothing(extracted
     bad.write_bytes(bad.read_bytes()[:-5])
     assert names(collect.delete(home, 30)) == {"audio_mfcc"}
     assert bad.exists() and len(verify.verify(home.cache).damaged) == 1
+
+
+def test_an_object_that_was_sent_again_since_it_was_listed_stays(there):
+    place = f"objects/ab/{'c' * 62}.parquet"
+    there._files.pipe_file(there._full(place), b"values")
+    [file] = [file for file in there.files("objects") if file.place == place]
+    there.remove(replace(file, modified=file.modified - 60))
+    assert file in there.files("objects")
+    there.remove(file)
+    assert file not in there.files("objects")
