@@ -20,13 +20,6 @@ def test_the_mean_of_three_seeds_of_each_model_beats_the_best_that_one_modality_
         assert score.interval[0] < score.difference < score.interval[1]
 
 
-def test_without_crossfit_the_report_warns_of_features_that_are_better_on_train(tmp_path: Path) -> None:
-    plain = ("--set", "dataset.crossfit=0")
-    affectory(tmp_path, "extract", "--modality", "text", *plain)
-    warnings = affectory(tmp_path, "report", *plain)["warnings"]
-    assert any("which crossfit avoids" in line for line in warnings), warnings
-
-
 def test_each_model_beats_every_linear_probe_and_a_second_extraction_does_nothing(tmp_path: Path) -> None:
     first = affectory(tmp_path, "extract")
     assert set(first["computed"].values()) >= {600} and not first["failed"]
