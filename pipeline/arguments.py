@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.home import Home
 from pipeline.progress import console
 from pipeline.session import Options
 
@@ -55,6 +56,15 @@ def options(
         gpus=gpus,
         changes=tuple(change or ()),
     )
+
+
+def or_last(home: Home, dataset: str, root: str, change: list[str] | None) -> tuple[str, str, list[str]]:
+    """What was asked for, or what was extracted last, with its root and changes."""
+    if dataset:
+        return dataset, root, change or []
+    dataset, last_root, last_changes = home.last()
+    console.print(f"Dataset: {dataset}, the one extracted last.")
+    return dataset, root or last_root, [*last_changes, *(change or [])]
 
 
 def tell(answer: Any, as_json: bool, line: str) -> None:

@@ -31,6 +31,7 @@ from pipeline.arguments import (
     Seed,
     Set,
     Workers,
+    or_last,
     tell,
 )
 from pipeline.arguments import options as options_of
@@ -129,7 +130,7 @@ def train(
     from pipeline import training
 
     home = Home()
-    dataset, root, change = _or_last(home, dataset, root, change)
+    dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("train", dataset)
     options = options_of(dataset, root, "", None, protocol, workers, scheduler, gpus, change)
     answer = training.train(home, options, model, seed, extract=not no_extract)
@@ -151,19 +152,10 @@ def report(
     from pipeline import report as reports
 
     home = Home()
-    dataset, root, change = _or_last(home, dataset, root, change)
+    dataset, root, change = or_last(home, dataset, root, change)
     options = options_of(dataset, root, "", None, protocol, None, "", 0, change)
     answer = reports.write(home, options)
     tell(answer, as_json, f"Report: {answer['report']}")
-
-
-def _or_last(home: Home, dataset: str, root: str, change: list[str] | None) -> tuple[str, str, list[str]]:
-    """What was asked for, or what was extracted last, with its root and changes."""
-    if dataset:
-        return dataset, root, change or []
-    dataset, last_root, last_changes = home.last()
-    console.print(f"Dataset: {dataset}, the one extracted last.")
-    return dataset, root or last_root, [*last_changes, *(change or [])]
 
 
 def _stop(number: int, frame: object) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.arguments import Dataset, Features, Json, Modality, Protocol, RemoteUrl, Root, Set, options, tell
+from pipeline.arguments import Dataset, Features, Json, Modality, Protocol, RemoteUrl, Root, Set, options, or_last, tell
 from pipeline.home import Home
 from pipeline.progress import console
 
@@ -34,9 +34,7 @@ def why(
     from pipeline import why as reasons
 
     home = Home()
-    if not dataset:
-        dataset, last_root, last = home.last()
-        root, change = root or last_root, [*last, *(change or [])]
+    dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, "", None, protocol, 0, "", 0, change)
     answer = reasons.why(home, given, utterance, stage, fold)
     if not as_json:

@@ -4,8 +4,9 @@
     index/<stage digest>/<number>-<digest>.json     records of a stage that one push added
 
 An index is named by the BLAKE3 of its bytes, and its number is one more than the highest its writer saw. So there are
-no locks: of two records of one key the lower number wins, the digest decides between equals, and nothing that stands
-there is ever changed. One listing of a stage's folder says what there is; an index once read is kept.
+no locks: of two records of one key the one with fewer failed rows wins, then the lower number, then the smaller digest,
+and nothing that stands there is ever changed. One listing of a stage's folder says what there is; an index once read
+is kept.
 """
 
 from __future__ import annotations
