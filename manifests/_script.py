@@ -8,19 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from manifests._quota import EMOTIONS, SESSIONS, Cue, cues, generator
+from manifests._vocabulary import words
 
 GAP_S = (0.4, 0.8)
 LENGTH_S = (1.0, 2.5)
 _PER_DIALOGUE = 10
 
-CUE_WORDS = {
-    "hap": "happy glad cheerful pleased lovely delightful joyful grateful",
-    "sad": "sad lonely miserable tearful hopeless gloomy heartbroken sorrowful",
-    "neu": "ordinary usual regular standard normal typical average routine",
-    "ang": "angry furious hateful outraged hostile livid vicious enraged",
-    "exc": "excited thrilling amazing incredible fantastic awesome electrifying ecstatic",
-    "fru": "frustrating annoying pointless useless tedious ridiculous stuck exhausting",
-}
 # With two cue words for {} each has 6 to 12 words.
 _SENTENCES = (
     "Well, the {noun} was {}, really {}.",
@@ -93,7 +86,7 @@ def _session(session: int, planned: list[Cue], seed: int) -> Iterator[Dialogue]:
         marked, other = "FM" if number % 2 == 0 else "MF"
         name = f"Ses{session:02d}{marked}_impro{number // 2 + 1:02d}"
         actors = (f"Ses{session:02d}_{marked}", f"Ses{session:02d}_{other}")
-        lines = _lines(name, [(cast[i], planned[i]) for i in part], generator(seed, name))
+        lines = _lines(name, [(cast[i], planned[i]) for i in part], seed)
         yield Dialogue(id=name, session=session, actors=actors, lines=tuple(lines))
 
 
@@ -107,7 +100,8 @@ def _cast(planned: list[Cue], first: int) -> list[str]:
     return cast
 
 
-def _lines(dialogue: str, turns: list[tuple[str, Cue]], rng: np.random.Generator) -> Iterator[Line]:
+def _lines(dialogue: str, turns: list[tuple[str, Cue]], seed: int) -> Iterator[Line]:
+    rng = generator(seed, dialogue)
     spoken = {"F": 0, "M": 0}
     clock = 0.0
     for actor, cue in turns:
@@ -115,13 +109,12 @@ def _lines(dialogue: str, turns: list[tuple[str, Cue]], rng: np.random.Generator
         clock = round(start + rng.uniform(*LENGTH_S), 4)
         name = f"{dialogue}_{actor}{spoken[actor]:03d}"
         spoken[actor] += 1
-        text = _sentence(cue.shown["text"], rng)
+        text = _sentence(cue.shown["text"], generator(seed, f"text {name}"))
         yield Line(id=name, actor=f"{dialogue[:5]}_{actor}", start_s=start, end_s=clock, text=text, cue=cue)
 
 
 def _sentence(emotion: str, rng: np.random.Generator) -> str:
-    words = rng.choice(CUE_WORDS[emotion].split(), 2, replace=False).tolist()
-    return str(rng.choice(_SENTENCES)).format(*words, noun=rng.choice(_NOUNS))
+    return str(rng.choice(_SENTENCES)).format(*words(emotion, 2, rng), noun=rng.choice(_NOUNS))
 
 
 def transcription(dialogue: Dialogue) -> str:

@@ -3,8 +3,9 @@
 Ten drawn actors with synthetic voices speak 30 x `per_cell` utterances in five sessions; six emotions are equally
 frequent in each session. Transcript, voice and face each show the true emotion in .65 of the utterances of every
 session and emotion, and otherwise another one; which of them are right together is filled by quota as if by chance.
-Duration, the movement of the lips and the number of words tell nothing. So one modality can score .65, all
-three about .78.
+Words are as unequally frequent as in any language (see `_vocabulary`), so the rare ones are not to be learned from
+other utterances. Duration, the movement of the lips and the number of words tell nothing. So one modality can score
+.65 at best, all three about .78.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pipeline.errors import InputError
 from pipeline.reader import Labels
 from pipeline.utterance import Utterance
 
-VERSION = 3
+VERSION = 4
 
 _MARKER = "demo.json"
 _CUES = "Documentation/cues.csv"

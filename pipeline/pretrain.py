@@ -40,6 +40,7 @@ def pretrain(model: nn.Module, reductions: Mapping[str, nn.Module], outputs: int
         train, valid = (rows[column.present[rows]] for rows in (job.train, job.valid))
         if not len(train) or not len(valid):
             continue
+        torch.manual_seed(job.seed)  # whether the modality before was trained in this process or read from its end
         alone = Unimodal(standardiser(model), modality, reduce, column.dim, outputs)
         own = replace(job, dataset=job.dataset.only(modality), train=train, valid=valid)
         own = replace(own, settings=job.settings.pretraining(), directory=job.directory / modality)

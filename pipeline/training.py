@@ -24,7 +24,7 @@ from pipeline.settings import model_class, resolve, split
 from pipeline.train import TrainRequest, train_fold
 from pipeline.view import columns
 
-LOOP_VERSION = 1
+LOOP_VERSION = 2
 """Bumped when the training loop gives other results from the same request."""
 
 

@@ -16,9 +16,10 @@ import pytest
 from manifests import iemocap
 from manifests._face import EXPRESSIONS, HEIGHT, REST, WIDTH, blend
 from manifests._quota import EMOTIONS, MODALITIES, SESSIONS, Cue, cues, quota, vote_accuracy
-from manifests._script import CUE_WORDS, script
+from manifests._script import script
 from manifests._speech import RATE_HZ, Voice, speak
 from manifests._synthesis import cast, write_dialogue
+from manifests._vocabulary import CUE_WORDS
 from manifests.demo import Demo
 from pipeline.errors import InputError
 from pipeline.utterance import Utterance, from_table, to_table
@@ -103,6 +104,15 @@ def test_words_show_the_cue_of_the_text_and_of_no_other_emotion() -> None:
         words = re.findall(r"\w+", line.text.lower())
         assert {owner[w] for w in words if w in owner} == {line.cue.shown["text"]}
         assert 6 <= len(words) <= 12
+
+
+def test_no_word_shows_two_emotions_and_the_first_of_each_are_the_frequent_ones() -> None:
+    known = {emotion: words.split() for emotion, words in CUE_WORDS.items()}
+    assert len({word for words in known.values() for word in words}) == sum(map(len, known.values()))
+    said = Counter(re.findall(r"\w+", " ".join(u.text for d in script(20, seed=0) for u in d.lines).lower()))
+    for words in known.values():
+        assert len(words) == 40
+        assert sum(said[w] for w in words[:10]) > sum(said[w] for w in words[10:]) > 0
 
 
 def test_lines_are_apart_and_their_length_tells_nothing() -> None:

@@ -378,7 +378,9 @@ def test_a_run_that_diverges_says_so(request_of):
 # --- resuming --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("after", "where"), [(3, "_keep"), (0, "_keep"), (9, "training_step"), (3, "validation_step")])
+@pytest.mark.parametrize(
+    ("after", "where"), [(3, "_keep"), (2, "_keep"), (0, "_keep"), (9, "training_step"), (3, "validation_step")]
+)
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_killed_fold_resumes_to_the_same_weights_as_one_that_was_not(
     request_of, tmp_path, monkeypatch, after, where, pretrained
