@@ -20,6 +20,18 @@ def test_the_mean_of_three_seeds_of_each_model_beats_the_best_that_one_modality_
         assert score.interval[0] < score.difference < score.interval[1]
 
 
+def test_the_report_warns_of_an_encoder_that_knows_its_train_rows_and_crossfit_narrows_the_gap(tmp_path: Path) -> None:
+    plain = ("--set", "dataset.crossfit=0")
+    gaps = {}
+    for name, changes in (("plain", plain), ("crossfit", ())):
+        affectory(tmp_path, "extract", "--modality", "text", "--features", "hjcag", *changes)
+        answer = affectory(tmp_path, "report", *changes)
+        gaps[name] = answer["probes"]["hjcag/text"]["gap"]
+        fires = [line for line in answer["warnings"] if "text_roberta" in line and "which crossfit avoids" in line]
+        assert bool(fires) == (name == "plain"), answer["warnings"]
+    assert gaps["crossfit"] < gaps["plain"]
+
+
 def test_each_model_beats_every_linear_probe_and_a_second_extraction_does_nothing(tmp_path: Path) -> None:
     first = affectory(tmp_path, "extract")
     assert set(first["computed"].values()) >= {600} and not first["failed"]
