@@ -48,13 +48,26 @@ def in_order(modalities: Iterable[str]) -> tuple[str, ...]:
     return tuple(modality for modality in MODALITIES if modality in given)
 
 
-def check_choices(config: Any) -> None:
-    """Raises ValueError if a field declared as a Literal holds none of its values."""
+def check_settings(config: Any, *also: str) -> None:
+    """Raises ValueError, a line for each field that can't be, then those of `also`.
+
+    A field declared as a Literal must hold one of its values, one declared as int (or None) at least 1, and one whose
+    name ends with `dropout` a share below 1.
+    """
     hints = get_type_hints(type(config))
-    for field in fields(config):
-        value, hint = getattr(config, field.name), hints[field.name]
-        if get_origin(hint) is Literal and value not in get_args(hint):
-            raise ValueError(f"{field.name} must be one of {get_args(hint)}, got {value!r}")
+    wrong = [_wrong(field.name, getattr(config, field.name), hints[field.name]) for field in fields(config)]
+    if found := [message for message in (*wrong, *also) if message]:
+        raise ValueError("\n".join(found))
+
+
+def _wrong(name: str, value: Any, hint: Any) -> str:
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        return f"{name} must be one of {get_args(hint)}, got {value!r}"
+    if hint in (int, int | None) and value is not None and value < 1:
+        return f"{name} must be at least 1, got {value}"
+    if name.endswith("dropout") and not 0 <= value < 1:
+        return f"{name} must be from 0 to below 1, got {value}"
+    return ""
 
 
 # --- standardisation and alignment of the inputs ---------------------------------------------------------------

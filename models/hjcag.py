@@ -21,7 +21,7 @@ from models._layers import (
     Input,
     Prediction,
     Standardiser,
-    check_choices,
+    check_settings,
     expand,
     in_order,
     masked_mean,
@@ -34,7 +34,7 @@ Joint = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class HJCAGConfig:
-    """Every choice the paper leaves open, and its ablations. Raises ValueError for a value that is not a choice."""
+    """Every choice the paper leaves open, and its ablations. Raises ValueError that lists every value that can't be."""
 
     d_model: int = 256  # H5: width of the unified space; in "native", width at the gate
     audio_dim: int | None = None  # H8: width of the audio FC; none keeps what arrives (1582 of IS10); MELD 300
@@ -49,7 +49,7 @@ class HJCAGConfig:
     dropout: float = 0.1  # section 4.2; before the classifier (H12)
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_settings(self)
 
 
 class _JointAttention(nn.Module):

@@ -26,7 +26,7 @@ from models._layers import (
     Residual,
     Standardiser,
     Variant,
-    check_choices,
+    check_settings,
     expand,
     in_order,
     masked_softmax,
@@ -36,7 +36,7 @@ from models._layers import (
 
 @dataclass(frozen=True, kw_only=True)
 class MulGConfig:
-    """Every choice the paper leaves open. Raises ValueError for a value that is not a choice.
+    """Every choice the paper leaves open. Raises ValueError that lists every value that can't be.
 
     Dropouts are Table 1's for MOSEI, which are Table 7's but for the text (G14); recipes give the other corpora's.
     """
@@ -58,7 +58,9 @@ class MulGConfig:
     out_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        attends = self.attention == "multihead" and self.pairs != "none"
+        uneven = attends and self.heads > 0 and self.hidden % self.heads
+        check_settings(self, f"{self.heads} heads do not divide a hidden width of {self.hidden}" if uneven else "")
 
 
 class _CrossModal(nn.Module):
@@ -160,7 +162,7 @@ class MulG(nn.Module):
     """Each modality attends to every other, a GRU reads what it found, the last states are fused: (1)-(9).
 
     inputs: modality -> Input, one to three of text, audio, visual, each of its own length; with one modality there
-    is no cross-modal attention. Raises ValueError if the heads do not divide the hidden width.
+    is no cross-modal attention.
     """
 
     Config = MulGConfig

@@ -86,8 +86,9 @@ def _checked(model: type[Any], kind: Any, values: Values, errors: list[str]) -> 
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        where = [".".join([name_of(model), *map(str, problem["loc"])]) for problem in error.errors()]
-        errors += [f"{name}: {problem['msg']}" for name, problem in zip(where, error.errors(), strict=True)]
+        for problem in error.errors():
+            name = ".".join([name_of(model), *map(str, problem["loc"])])
+            errors += [f"{name}: {line}" for line in problem["msg"].removeprefix("Value error, ").splitlines()]
 
 
 def _unknown(model: type[Any], name: str, known: Any) -> str:

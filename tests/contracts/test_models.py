@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models._layers import MODALITIES, Input, Prediction, Standardiser
+from pipeline.errors import InputError
 from pipeline.modelfile import build as build_model
 from pipeline.modelfile import load_model, save_model
 from pipeline.objective import Objective, targets
@@ -106,6 +108,27 @@ def test_a_configuration_refuses_what_is_not_a_choice(name: str) -> None:
             assert all(kind(**{field: choice}) for choice in get_args(hint))
             with pytest.raises(ValueError, match=field):
                 kind(**{field: "nonsense"})
+
+
+@EACH
+def test_a_configuration_refuses_sizes_below_one_and_dropouts_that_are_no_share(name: str) -> None:
+    kind = model_class(name).Config
+    for field, hint in get_type_hints(kind).items():
+        for impossible in (0, -1) if hint in (int, int | None) else (-0.1, 1.0, math.nan) if hint is float else ():
+            with pytest.raises(ValueError, match=field):
+                kind(**{field: impossible})
+
+
+@EACH
+def test_everything_impossible_in_the_settings_is_one_input_error_before_a_model_is_built(name: str) -> None:
+    kind = model_class(name)
+    hints = get_type_hints(kind.Config)
+    impossible: dict[str, Any] = {field: 0 for field, hint in hints.items() if hint in (int, int | None)}
+    impossible |= {field: 1.5 for field, hint in hints.items() if hint is float}
+    with pytest.raises(InputError) as caught:
+        resolve(kind, impossible, {"epochs": 0})
+    told = [line.split()[1] for line in str(caught.value).splitlines() if not line.startswith(f"{name}.")]
+    assert told == [field for field in hints if field in impossible] and f"{name}.epochs: " in str(caught.value)
 
 
 @EACH

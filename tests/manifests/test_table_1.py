@@ -9,7 +9,6 @@ import pytest
 from pipeline.load import RECIPES, read_recipe
 from pipeline.settings import model_class, resolve, split
 
-
 TABLE = {
     "mosei": (50, 16, 1e-3, 40, 0.3, 0.1, 0.1),
     "mosi": (100, 128, 1e-3, 40, 0.2, 0.1, 0.1),

@@ -15,7 +15,7 @@ from models._layers import (
     MultiHeadAttention,
     Residual,
     Standardiser,
-    check_choices,
+    check_settings,
     expand,
     in_order,
     masked_mean,
@@ -51,15 +51,28 @@ def test_an_unknown_modality_or_none_at_all_is_refused(given_names: list[str]) -
         in_order(given_names)
 
 
-def test_a_value_outside_a_literal_is_refused_by_name() -> None:
-    @dataclass(frozen=True)
-    class Choice:
-        colour: Literal["red", "blue"] = "red"
-        size: int = 1
+@dataclass(frozen=True)
+class Choice:
+    colour: Literal["red", "blue"] = "red"
+    size: int = 1
+    narrowed: int | None = None
+    drop_dropout: float = 0.0
+    flag: bool = False
 
-    check_choices(Choice(size=7))
+
+def test_a_value_outside_a_literal_is_refused_by_name() -> None:
+    check_settings(Choice(size=7))
     with pytest.raises(ValueError, match="colour.*'green'"):
-        check_choices(Choice(colour="green"))  # type: ignore[arg-type]
+        check_settings(Choice(colour="green"))  # type: ignore[arg-type]
+
+
+def test_every_setting_that_cannot_be_is_told_at_once_a_line_each() -> None:
+    wrong = Choice("green", size=0, narrowed=-3, drop_dropout=1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError) as caught:
+        check_settings(wrong, "", "and two do not fit")
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == [
+        *("colour", "size", "narrowed", "drop_dropout", "and"),
+    ]
 
 
 # --- the standardiser ------------------------------------------------------------------------------------------

@@ -381,9 +381,11 @@ def test_a_choice_that_does_not_exist_is_refused(field: str) -> None:
         MulGConfig(**options)
 
 
-def test_heads_that_do_not_divide_the_hidden_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 heads"):
-        build(heads=3)
+@pytest.mark.parametrize("hidden", [40, 7])
+def test_heads_that_do_not_divide_the_hidden_width_are_refused_where_they_attend(hidden: int) -> None:
+    with pytest.raises(ValueError, match=f"3 heads do not divide a hidden width of {hidden}"):
+        MulGConfig(heads=3, hidden=hidden)
+    assert MulGConfig(heads=3, hidden=hidden, attention="bilinear") and MulGConfig(heads=3, hidden=hidden, pairs="none")
 
 
 def test_reductions_are_the_first_fc_of_each_modality_and_belong_to_the_model() -> None:
