@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,6 +110,12 @@ def inside(root: Path, path: str) -> bool:
         return (root / pure).resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):
         return False
+
+
+def refuse_stray(root: Path, paths: Iterable[PurePath]) -> None:
+    """Raises one InputError that lists the paths, relative to the root, that leave it, also by symbolic links."""
+    if stray := [f"{root / path} leads outside {root}" for path in paths if not inside(root, str(path))]:
+        raise InputError("\n".join(stray))
 
 
 def number(cell: str) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from manifests._cells import Row, inside
+from manifests._cells import Row, refuse_stray
 from pipeline.errors import InputError
 
 TABLES = {name: f"{name}_sent_emo.csv" for name in ("train", "dev", "test")}
@@ -84,8 +84,7 @@ def listing(root: Path) -> Listing:
         found[here] = frozenset(files)
         waiting += [here / name for name in folders]
         linked += [here / name for name in links]
-    if stray := [f"{root / path} leads outside {root}" for path in sorted(linked) if not inside(root, str(path))]:
-        raise InputError("\n".join(stray))
+    refuse_stray(root, sorted(linked))
     found |= {path: frozenset(_entries(root / path)[1]) for path in linked if path.name in FOLDERS.values()}
     return dict(sorted(found.items(), key=lambda each: (len(each[0].parts), each[0])))
 

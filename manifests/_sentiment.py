@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from manifests._cells import Row, inside
+from manifests._cells import Row, inside, refuse_stray
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Labels, fold, in_parts
 from pipeline.utterance import Utterance
@@ -108,8 +108,7 @@ def files(root: Path, folder: PurePosixPath, suffix: str) -> list[PurePosixPath]
     """
     names = sorted(path.name for path in (root / folder).glob(f"*{suffix}") if not path.name.startswith("."))
     found = [folder / name for name in names if (root / folder / name).is_file()]
-    if stray := [f"{root / path} leads outside {root}" for path in found if not inside(root, str(path))]:
-        raise InputError("\n".join(stray))
+    refuse_stray(root, found)
     return found
 
 

@@ -6,16 +6,17 @@ ignored. Each utterance has its own wav file; its video is cut out of the dialog
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from manifests._cells import refuse_stray
+from manifests._iemocap import Turn, malformed, said_in, transcript, turns
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
-from pipeline.utterance import Audio, Utterance, Value, Video, in_order
+from pipeline.utterance import Audio, Utterance, Video, in_order
 
 SIX = ("hap", "sad", "neu", "ang", "exc", "fru")
 FOUR = ("neu", "hap", "sad", "ang")
@@ -28,15 +29,6 @@ COSMIC_VALID = {
     *("Ses03F_impro01", "Ses03M_impro02", "Ses03M_impro08a", "Ses03M_script02_2", "Ses03M_script03_2"),
     *("Ses04F_impro07", "Ses04F_script02_1"),
 }
-
-_NUMBER = r"(\d+\.\d+)"
-_TURN = re.compile(
-    rf"\[{_NUMBER} - {_NUMBER}\]\t(Ses\d\d[FM]_\w+_([FM])[X\d]+)\t(\w+)\t\[{_NUMBER}, {_NUMBER}, {_NUMBER}\]\s*$",
-    re.MULTILINE,
-)
-_VOTE = re.compile(r"(C-\w+):\t([^\t]*)")
-_RATING = re.compile(r"(A-\w+):\tval *(\d*); *act *(\d*); *(?:dom *(\d*);)?")
-_LINE = re.compile(r"(\w+) \[\d+\.\d+-\d+\.\d+\]:(.*)")
 
 
 def six_7433(emotion: str, votes: str) -> str | None:
@@ -178,11 +170,15 @@ class Iemocap(Reader):
                 raise InputError(f"{name} = {given!r}: {closest(given, known)}")
 
     def scan(self, root: Path) -> list[Utterance]:
-        """Every utterance that has an evaluation, wherever its media are; InputError lists the malformed turns."""
+        """Every utterance that has an evaluation, wherever its media are.
+
+        InputError lists the malformed turns, or the files that lead outside the root.
+        """
         files = sorted(f for f in root.glob("Session[1-5]/dialog/EmoEvaluation/*.txt") if not f.name.startswith("._"))
         if not files:
             raise self.missing(root)
-        if bad := [message for file in files for message in _malformed(file)]:
+        refuse_stray(root, (path.relative_to(root) for file in files for path in (file, said_in(file))))
+        if bad := [message for file in files for message in malformed(file)]:
             raise InputError("\n".join(bad))
         return [row for file in files for row in self._dialogue(file)]
 
@@ -201,11 +197,11 @@ class Iemocap(Reader):
         return [fold("official", train, valid, test, "session")]
 
     def _dialogue(self, file: Path) -> list[Utterance]:
-        texts = _transcript(file.parents[1] / "transcriptions" / file.name)
-        rows = in_order(self._utterance(file, turn, texts) for turn in _turns(file))
+        texts = transcript(said_in(file))
+        rows = in_order(self._utterance(file, turn, texts) for turn in turns(file))
         return [replace(row, turn=index) for index, row in enumerate(rows)]
 
-    def _utterance(self, file: Path, turn: _Turn, texts: Mapping[str, str]) -> Utterance:
+    def _utterance(self, file: Path, turn: Turn, texts: Mapping[str, str]) -> Utterance:
         dialogue, session = file.stem, file.parents[2].name
         on_left = dialogue[5] == turn.actor
         path = f"{session}/dialog/avi/DivX/{dialogue}.avi"
@@ -223,7 +219,7 @@ class Iemocap(Reader):
             labels=turn.labels,
         )
 
-    def _audio(self, session: str, dialogue: str, turn: _Turn, on_left: bool) -> Audio:
+    def _audio(self, session: str, dialogue: str, turn: Turn, on_left: bool) -> Audio:
         if self.audio == "sentence":
             return Audio(path=f"{session}/sentences/wav/{dialogue}/{turn.name}.wav")
         path = f"{session}/dialog/wav/{dialogue}.wav"
@@ -234,60 +230,6 @@ class Iemocap(Reader):
         if self.video == "both":
             return (0.0, 0.25, 1.0, 0.5)
         return (0.0 if on_left else 0.5, 0.25, 0.5, 0.5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Turn:
-    name: str
-    actor: str
-    start_s: float
-    end_s: float
-    labels: Mapping[str, Value]
-
-
-def _malformed(file: Path) -> list[str]:
-    """A turn begins with a bracket at the start of a line, as nothing else does, and names its file's dialogue."""
-    lines = ((n, line) for n, line in enumerate(_read(file).splitlines(), start=1) if line.startswith("["))
-    return [f"{file}:{n}: not a turn of this dialogue: {line!r}" for n, line in lines if not _belongs(line, file.stem)]
-
-
-def _belongs(line: str, dialogue: str) -> bool:
-    found = _TURN.match(line)
-    return found is not None and found[3].rpartition("_")[0] == dialogue
-
-
-def _turns(file: Path) -> list[_Turn]:
-    turns = []
-    for block in re.split(r"^(?=\[)", _read(file), flags=re.MULTILINE):
-        if found := _TURN.match(block):
-            turns.append(_turn(found, block))
-    return turns
-
-
-def _turn(found: re.Match[str], block: str) -> _Turn:
-    start, end, name, actor, emotion, valence, arousal, dominance = found.groups()
-    means = {"valence": float(valence), "arousal": float(arousal), "dominance": float(dominance)}
-    labels = {"emotion": emotion, "votes": _votes(block), "ratings": _ratings(block), **means}
-    return _Turn(name=name, actor=actor, start_s=float(start), end_s=float(end), labels=labels)
-
-
-def _votes(block: str) -> str:
-    """`C-E2:<TAB>Neutral; Anger;<TAB>()` becomes `C-E2=Neutral,Anger`."""
-    return ";".join(f"{rater}={re.sub(r' *; *', ',', names.strip(' ;'))}" for rater, names in _VOTE.findall(block))
-
-
-def _ratings(block: str) -> str:
-    """`A-E3:<TAB>val 3; act 2; dom  2;<TAB>()` becomes `A-E3=3,2,2`."""
-    return ";".join(f"{rater}={','.join(values)}" for rater, *values in _RATING.findall(block))
-
-
-def _transcript(file: Path) -> dict[str, str]:
-    lines = _read(file).splitlines() if file.is_file() else []
-    return {found[1]: found[2].strip() for line in lines if (found := _LINE.match(line))}
-
-
-def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _cosmic(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:

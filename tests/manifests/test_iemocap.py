@@ -158,6 +158,31 @@ def test_every_malformed_turn_is_listed_with_its_line(root: Path) -> None:
     assert f"{file}:4: " in str(caught.value)
 
 
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_evaluations_and_transcripts_that_lead_outside_the_root_are_refused_all_at_once(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, link: str
+) -> None:
+    outside = write_dialogue(tmp_path_factory.mktemp("elsewhere"), "Ses02F_impro01", [], "secret")
+    names = [f"{folder}/Ses02F_impro01.txt" for folder in ("EmoEvaluation", "transcriptions")]
+    inner = root / "Session2" / "dialog"
+    inner.parent.mkdir()
+    if link == "folder":
+        inner.symlink_to(outside)
+    for name in names if link == "file" else ():
+        (inner / name).parent.mkdir(parents=True)
+        (inner / name).symlink_to(outside / name)
+    with pytest.raises(InputError) as caught:
+        Iemocap().scan(root)
+    assert str(caught.value).splitlines() == [f"{inner / name} leads outside {root}" for name in names]
+
+
+def test_a_link_that_stays_inside_the_root_is_followed(root: Path) -> None:
+    file = root / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    file.rename(root / "said.txt")
+    file.symlink_to(root / "said.txt")
+    assert Iemocap().scan(root)[0].text == "Excuse me."
+
+
 def test_bytes_that_are_not_utf8_cost_a_character_not_the_corpus(root: Path) -> None:
     file = root / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
     file.write_bytes(b"Ses01F_impro01_F000 [006.2901-008.2357]: caf\xe9\n")
