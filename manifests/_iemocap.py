@@ -14,7 +14,7 @@ _TURN = re.compile(
     rf"\[{_NUMBER} - {_NUMBER}\]\t(Ses\d\d[FM]_\w+_([FM])[X\d]+)\t(\w+)\t\[{_NUMBER}, {_NUMBER}, {_NUMBER}\]\s*$",
     re.MULTILINE,
 )
-_VOTE = re.compile(r"(C-\w+):\t([^\t]*)")
+_VOTE = re.compile(r"(C-\w+):\t([^\t\n]*)")
 _RATING = re.compile(r"(A-\w+):\tval *(\d*); *act *(\d*); *(?:dom *(\d*);)?")
 _LINE = re.compile(r"(\w+) \[\d+\.\d+-\d+\.\d+\]:(.*)")
 

@@ -75,6 +75,13 @@ def test_annotations_hold_the_code_the_means_and_every_vote(root: Path) -> None:
     assert (row.session, row.dialogue, row.start_s, row.end_s) == ("Session1", "Ses01F_impro01", 6.2901, 8.2357)
 
 
+def test_a_raters_votes_end_with_their_line_though_no_tab_follows(root: Path) -> None:
+    file = root / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    votes = "C-E2:\tNeutral;\nC-E3:\t\nC-F1:\tAnger;\t()\n"
+    file.write_text(HEADER + block(("Ses01F_impro01_F000", 1.0, 2.0, "neu"), votes))
+    assert Iemocap().scan(root)[0].labels["votes"] == "C-E2=Neutral;C-E3=;C-F1=Anger"
+
+
 def test_media_are_referred_to_even_where_their_files_are_missing(root: Path) -> None:
     row = Iemocap().scan(root)[0]
     assert row.audio is not None and row.video is not None
