@@ -228,7 +228,7 @@ class MulG(nn.Module):
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs], attention.
 
-        T need not be the aligned length: steps that are invalid in the whole batch may be cut off at the end.
+        T is the aligned length; a single step stands for all of them (X6).
         """
         x, masks = self._embed(values, masks)
         found, maps = {}, {}
