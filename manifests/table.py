@@ -10,7 +10,7 @@
 | `audio_start_s`, `audio_end_s`, `audio_channel` | the part of the audio file, by default all; channels count from 0 |
 | `video_start_s`, `video_end_s` | the part of the video file |
 | `start_s`, `end_s` | when it was said in the dialogue: an annotation, which also orders the dialogue |
-| any other | an annotation; a number where every cell of the column is one |
+| any other | an annotation, the label among them; a number where every cell of the column is one |
 
 Without an `audio` column the sound is that of the video file, and of the same part of it. An empty cell means not
 known, or a modality that the utterance doesn't have; so do `NA`, `NaN` and the like among numbers, but not elsewhere:
@@ -96,11 +96,14 @@ class Table(Reader):
     def _check_columns(self, columns: Sequence[str]) -> None:
         wrong = [f"two columns {name!r}" for name, count in Counter(columns).items() if count > 1]
         wrong += [f"column {name!r}: times are in seconds, {name}_s" for name in columns if f"{name}_s" in COLUMNS]
+        wrong += [f"column {name!r}: blanks around its name" for name in columns if name != name.strip()]
         if "utterance" not in columns:
             wrong.append(f"no column 'utterance': {closest('utterance', columns)}")
         if not set(MODALITIES) & set(columns):
             wrong.append("none of the columns text, audio, video")
-        if self.label not in columns and (self.classes or self.label != "label"):
+        if self.label in COLUMNS:
+            wrong.append(f"label = {self.label!r}: that column has a meaning of its own, the label needs another")
+        elif self.label not in columns and (self.classes or self.label != "label"):
             wrong.append(f"no column {self.label!r}: {closest(self.label, columns)}")
         if wrong:
             raise InputError("\n".join(f"{self.file}:1: {message}" for message in wrong))

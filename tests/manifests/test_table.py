@@ -133,6 +133,20 @@ def test_a_wrong_column_is_named(tmp_path: Path, header: str, options: Mapping[s
     assert errors(tmp_path, f"{header}\n", **options) == [f"utterances.csv:1: {message}"]
 
 
+@pytest.mark.parametrize("label", ["speaker", "text", "split", "start_s"])
+def test_a_label_is_no_column_with_a_meaning_of_its_own(tmp_path: Path, label: str) -> None:
+    found = errors(tmp_path, "utterance,text,speaker\nu,x,ann\n", label=label, classes=("ann",))
+    assert len(found) == 1 and f"label = '{label}': that column has a meaning of its own" in found[0]
+
+
+def test_blanks_around_the_name_of_a_column_are_told_not_made_an_annotation(tmp_path: Path) -> None:
+    found = errors(tmp_path, "utterance,text, speaker,mood ,a word\nu,x,ann,low,1\n")
+    assert [line.split(": ", 1)[1] for line in found] == [
+        "column ' speaker': blanks around its name",
+        "column 'mood ': blanks around its name",
+    ]
+
+
 def test_a_row_with_too_many_or_too_few_cells_is_named(tmp_path: Path) -> None:
     assert errors(tmp_path, "utterance,text\na,x,y\nb\n") == [
         "utterances.csv:2: 3 cells, 2 columns",
