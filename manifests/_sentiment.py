@@ -10,12 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from manifests._cells import Row, inside, refuse_stray
 from pipeline.errors import InputError, closest
-from pipeline.reader import Fold, Labels, fold, in_parts
+from pipeline.reader import Fold, Labels, in_parts, published_split
 from pipeline.utterance import Utterance
 
 SEVEN = ("-3", "-2", "-1", "0", "1", "2", "3")
-
-_PARTS = ("train", "valid", "test")
 
 
 # --- labels ----------------------------------------------------------------------------------------------------
@@ -78,10 +76,7 @@ def folds(rows: Sequence[Utterance], protocol: str) -> list[Fold]:
         return in_parts(rows, "dialogue")
     if protocol != "official":
         raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
-    parts = {name: [row for row in rows if row.split == name] for name in _PARTS}
-    if empty := [name for name, part in parts.items() if not part]:
-        raise InputError(f"protocol official needs rows of each part, there are none of {', '.join(empty)}")
-    return [fold("official", parts["train"], parts["valid"], parts["test"])]
+    return [published_split(rows)]
 
 
 # --- files -----------------------------------------------------------------------------------------------------

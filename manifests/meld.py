@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from manifests._cells import Row, whole
 from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables
 from pipeline.errors import InputError, closest
-from pipeline.reader import Download, Fold, Labels, Reader, fold, in_parts
+from pipeline.reader import Download, Fold, Labels, Reader, in_parts, published_split
 from pipeline.utterance import Audio, Utterance, Value, Video
 
 EMOTIONS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -140,10 +140,7 @@ class Meld(Reader):
             return in_parts(rows, "session" if self.group == "episode" else "dialogue")
         if protocol != "official":
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
-        parts = {name: [row for row in rows if row.split == name] for name in _SPLIT.values()}
-        if empty := [name for name, part in parts.items() if not part]:
-            raise InputError(f"protocol official needs rows of each part, there are none of {', '.join(empty)}")
-        return [fold("official", parts["train"], parts["valid"], parts["test"])]
+        return [published_split(rows)]
 
     def _utterance(self, row: Row, part: str, media: Clips) -> Utterance:
         dialogue, turn = f"dia{whole(row, 'Dialogue_ID')}", whole(row, "Utterance_ID")

@@ -173,6 +173,17 @@ def in_parts(rows: Sequence[Utterance], group: Group, parts: int = 5) -> list[Fo
     return leave_one_out(rows, lambda row: place[row.id], group=group)
 
 
+def published_split(rows: Sequence[Utterance]) -> Fold:
+    """The fold `official` of the parts that rows name as their `split`; those without one are in none.
+
+    Raises InputError where a part has no row.
+    """
+    parts = {name: [row for row in rows if row.split == name] for name in ("train", "valid", "test")}
+    if empty := [name for name, part in parts.items() if not part]:
+        raise InputError(f"protocol official needs rows of each part, there are none of {', '.join(empty)}")
+    return fold("official", parts["train"], parts["valid"], parts["test"])
+
+
 def fold(
     name: str,
     train: Sequence[Utterance],
