@@ -4,7 +4,7 @@
 |---|---|
 | `utterance` | id in the scan, required |
 | `split` | `train`, `valid` (also `validation`, `dev`, `val`) or `test` |
-| `fold` | the fold's name |
+| `fold` | the fold's name: letters, digits, `_`, `.` and `-`; the files of its runs are under it |
 
 With `split` alone there is one fold; with both columns, one for each name; with `fold` alone, each name tests once and
 the others train. Where no row is said to validate, about a tenth of the train dialogues does (X16). An utterance that
@@ -14,6 +14,8 @@ isn't listed is in no fold.
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from pipeline.reader import Fold, fold, held_out, leave_one_out
 from pipeline.utterance import Utterance
 
 SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
+
+_NAME = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,11 @@ def read(path: Path, rows: Sequence[Utterance], kept: Iterable[str]) -> list[Fol
     """The folds of the list over the rows in `kept`, those the label protocol keeps.
 
     rows are the whole scan. One InputError lists every line that is wrong: an id that the scan does not have, an
-    unknown split, an utterance twice in one fold.
+    unknown split, no name of a fold or one that is no file's, an utterance twice in one fold. Raises InputError for a
+    file that is not UTF-8 or lacks a column.
     """
     columns, entries = _entries(path)
-    if wrong := [*_unknown(entries, rows, "split" in columns), *_twice(entries, "split" in columns)]:
+    if wrong := [*_wrong(entries, rows, columns), *_twice(entries, "split" in columns)]:
         raise InputError("\n".join(f"{path}:{message}" for message in wrong))
     labelled = set(kept)
     by_id = {row.id: row for row in rows}
@@ -54,25 +59,30 @@ def read(path: Path, rows: Sequence[Utterance], kept: Iterable[str]) -> list[Fol
 
 
 def _entries(path: Path) -> tuple[set[str], list[_Entry]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.DictReader(file)
-        columns = set(table.fieldnames or ())
-        if "utterance" not in columns or not columns & {"split", "fold"}:
-            raise InputError(
-                f"{path}:1: expected the column utterance, and split or fold or both, got {sorted(columns)}"
-            )
-        cells = [{name: (cell or "").strip() for name, cell in row.items() if name} for row in table]
-    entries = [_Entry(n, row["utterance"], row.get("fold", ""), row.get("split", "")) for n, row in enumerate(cells, 2)]
-    return columns, entries
+    table = csv.DictReader(io.StringIO(_text(path), newline=""))
+    columns = set(table.fieldnames or ())
+    if "utterance" not in columns or not columns & {"split", "fold"}:
+        raise InputError(f"{path}:1: expected the column utterance, and split or fold or both, got {sorted(columns)}")
+    cells = [(table.line_num, {name: (cell or "").strip() for name, cell in row.items() if name}) for row in table]
+    return columns, [_Entry(n, row["utterance"], row.get("fold", ""), row.get("split", "")) for n, row in cells]
 
 
-def _unknown(entries: Iterable[_Entry], rows: Sequence[Utterance], with_split: bool) -> Iterable[str]:
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8") from error
+
+
+def _wrong(entries: Iterable[_Entry], rows: Sequence[Utterance], columns: set[str]) -> Iterable[str]:
     known = {row.id for row in rows}
     for entry in entries:
         if entry.utterance not in known:
             yield f"{entry.line}: the scan has no utterance {entry.utterance!r}"
-        if with_split and entry.split not in SPLITS:
+        if "split" in columns and entry.split not in SPLITS:
             yield f"{entry.line}: no split {entry.split!r}: {closest(entry.split, SPLITS)}"
+        if "fold" in columns and (not _NAME.fullmatch(entry.fold) or entry.fold in (".", "..")):
+            yield f"{entry.line}: fold = {entry.fold!r} is not a name of letters, digits, '_', '.' and '-'"
 
 
 def _twice(entries: Iterable[_Entry], with_split: bool) -> Iterable[str]:

@@ -68,6 +68,33 @@ def test_every_wrong_line_is_told_at_once(folds) -> None:
     assert "team.csv:5: 'u0' is listed 2 times" in said
 
 
+@pytest.mark.parametrize("header", [("utterance", "fold"), ("utterance", "fold", "split")])
+@pytest.mark.parametrize("name", ["../../../../evil", "a/b", "..", ".", "two words", "", " "])
+def test_a_fold_without_a_name_or_with_one_that_leaves_its_folder_is_a_wrong_line(folds, header, name: str) -> None:
+    rows = [(f"u{i}", name if i == 3 else "team", "train" if i < 8 else "test")[: len(header)] for i in range(12)]
+    with pytest.raises(InputError) as caught:
+        folds(lines(header, *rows))
+    [line] = str(caught.value).splitlines()
+    assert f"team.csv:5: fold = {name.strip()!r} is not a name" in line
+
+
+def test_a_fold_may_be_named_with_letters_of_any_language_digits_and_marks(folds) -> None:
+    made = folds(lines(("utterance", "fold"), *((f"u{i}", ("été_1", "b-2.x")[i % 4 // 2]) for i in range(12))))
+    assert [each.name for each in made] == ["test-b-2.x", "test-été_1"]
+
+
+def test_lines_are_counted_as_in_the_file_blank_ones_too(folds) -> None:
+    with pytest.raises(InputError, match=r"team.csv:5: the scan has no utterance 'u99'"):
+        folds("utterance,split\nu0,train\n\n\nu99,train\n")
+
+
+def test_a_list_that_is_not_utf8_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "team.csv"
+    path.write_bytes("utterance,fold\nu0,été\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"team\.csv is not UTF-8$"):
+        read(path, ROWS, KEPT)
+
+
 @pytest.mark.parametrize("header", ["utterance", "split,fold", ""])
 def test_a_list_without_the_columns_is_refused(folds, header: str) -> None:
     with pytest.raises(InputError, match="expected the column utterance"):
