@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,8 +72,8 @@ def folds(
     """The protocol's folds over the labelled rows, each checked for what test shares with train or validation.
 
     protocol: `own` takes those of the file `listed`, `holdout` cuts at random, any other is the reader's. Raises
-    InputError where there are none, where an utterance stands in two parts, or where a dialogue or a value of the
-    fold's `group` stands in test and in another part.
+    InputError where there are none or two of one name, where an utterance stands in two parts, or where a dialogue or
+    a value of the fold's `group` stands in test and in another part.
     """
     if protocol == OWN and listed is not None:
         found = own_folds.read(listed, rows, kept)
@@ -81,6 +82,8 @@ def folds(
         found = [hold_out(mine)] if protocol == HOLDOUT else reader.folds(mine, protocol)
     if not found:
         raise InputError(f"protocol {protocol!r} gives no folds on this corpus")
+    if twice := [name for name, times in Counter(fold.name for fold in found).items() if times > 1]:
+        raise InputError(f"two folds of one name: {', '.join(twice)}")
     by_id = {row.id: row for row in rows}
     for fold in found:
         _refuse_shared(fold, by_id)
@@ -124,12 +127,13 @@ def _without(fold: Fold, held: HeldOut, part: Sequence[Utterance], number: int) 
 
 def _parts(rows: Sequence[Utterance], k: int) -> list[list[Utterance]]:
     """k parts of whole dialogues of about equal size; which ones depends on the dialogues' names alone."""
-    names = sorted({row.dialogue for row in rows}, key=lambda name: digest("crossfit", name))
+    rows_of = Counter(row.dialogue for row in rows)
+    names = sorted(rows_of, key=lambda name: digest("crossfit", name))
     if len(names) < k:
         raise InputError(f"crossfit = {k} needs at least {k} train dialogues, there are {len(names)}")
     sizes = dict.fromkeys(range(k), 0)
     place: dict[str, int] = {}
     for name in names:
         place[name] = min(sizes, key=lambda part: (sizes[part], part))
-        sizes[place[name]] += sum(row.dialogue == name for row in rows)
+        sizes[place[name]] += rows_of[name]
     return [[row for row in rows if place[row.dialogue] == part] for part in range(k)]

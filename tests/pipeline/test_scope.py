@@ -13,7 +13,7 @@ from manifests.iemocap import Iemocap
 from pipeline import manifest
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Labels
-from pipeline.scope import HeldOut, Scope, folds, labelled, scopes
+from pipeline.scope import HeldOut, Scope, _parts, folds, labelled, scopes
 from pipeline.utterance import Utterance
 
 
@@ -92,6 +92,23 @@ def test_parts_depend_on_neither_the_order_of_rows_nor_the_labels():
     moved = [Utterance(id=row.id, dialogue=row.dialogue, turn=row.turn) for row in reversed(ROWS)]
     one, other = ({frozenset(scope.apply) for scope in scopes(FOLD, rows, 3)[1:]} for rows in (ROWS, moved))
     assert one == other
+
+
+def test_parts_of_many_dialogues_look_at_each_row_a_few_times_not_once_for_each_dialogue():
+    class Counted:
+        looks = 0
+
+        def __init__(self, name):
+            self.name = name
+
+        @property
+        def dialogue(self):
+            Counted.looks += 1
+            return self.name
+
+    rows = [Counted(f"d{i}") for i in range(200)]
+    assert sum(map(len, _parts(rows, 3))) == len(rows)
+    assert Counted.looks <= 5 * len(rows)
 
 
 def test_more_parts_than_dialogues_is_an_error():
@@ -189,6 +206,11 @@ def test_a_row_without_a_session_shares_none():
 def test_no_folds_is_an_error():
     with pytest.raises(InputError, match="protocol 'cv' gives no folds"):
         folds(Given(), ROWS, labelled(ROWS, MOOD), "cv")
+
+
+def test_two_folds_of_one_name_are_an_error_that_tells_it():
+    with pytest.raises(InputError, match="two folds of one name: one"):
+        folds(Given(FOLD, FOLD), ROWS, labelled(ROWS, MOOD), "official")
 
 
 # --- what validates, what is held out --------------------------------------------------------------------------
