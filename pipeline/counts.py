@@ -36,13 +36,18 @@ class Count:
 
 
 def compared(corpus: Corpus) -> list[Count]:
-    """Every count that the reader states for the recipe's label protocol, beside what is here."""
+    """Every count that the reader states for the recipe's label protocol, beside what is here.
+
+    A part without a row counts 0. Where no row is known to be in a part, as under another protocol than the published
+    split's, parts are left out.
+    """
     stated = corpus.recipe.reader.expected.get(corpus.recipe.label_protocol, {})
     if not stated:
         return []
     here = _found(corpus)
-    absent = {part for part in PARTS if part not in here}
-    return [Count(name, count, here[name]) for name, count in stated.items() if name.partition("/")[0] not in absent]
+    split = any(part in here for part in PARTS)
+    told = {name: count for name, count in stated.items() if split or name.partition("/")[0] not in PARTS}
+    return [Count(name, count, here[name]) for name, count in told.items()]
 
 
 def differing(corpus: Corpus) -> list[Count]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +54,21 @@ def test_parts_are_not_compared_under_a_protocol_that_has_none(small, stated):
     stated(**{"test/hap": 7})
     names = [each.name for each in counts.compared(small.session(protocol="cv").corpus)]
     assert names == ["hap"]
+
+
+def test_a_part_that_is_wholly_absent_is_told_with_none_found(small, stated):
+    stated(**{"test/hap": 7})
+    shutil.rmtree(small.root / "Session5")
+    told = {each.name: each.found for each in counts.differing(small.session().corpus)}
+    assert told == {"hap": 8, "test": 0, "test/hap": 0}
+
+
+def test_an_absent_part_is_told_under_any_protocol_where_rows_say_their_part(small, stated):
+    stated()
+    corpus = small.session(protocol="cv").corpus
+    rows = tuple(replace(row, split="train") for row in corpus.manifest.rows)
+    corpus = replace(corpus, manifest=replace(corpus.manifest, rows=rows))
+    assert [(each.name, each.found) for each in counts.differing(corpus)] == [("test", 0)]
 
 
 def test_each_place_of_a_multilabel_label_counts_for_its_class(small):
