@@ -67,7 +67,7 @@ BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
     },
     "mosei": {},
     "mosi": {},
-    "table": {"file": ("other.csv", {"text"}), "label": ("speaker", set()), "classes": (("high", "low"), set())},
+    "table": {"file": ("other.csv", {"text"}), "label": ("tone", set()), "classes": (("high", "low"), set())},
 }
 """Another value of each option of a reader, and the raw input of the rows that it may change: keys see nothing else."""
 ANOTHER_CORPUS = {"demo": {"seed", "per_cell"}}
@@ -97,10 +97,12 @@ def test_an_option_of_a_reader_changes_the_raw_input_it_is_known_to(name, option
 
 
 def _prepared(root: Path, name: str) -> None:
-    """What the other values of `BY_ROWS` find: a second test clip, another table."""
+    """What the other values of `BY_ROWS` find: a second test clip, another column of labels, another table."""
     if name == "meld":
         folder = root / "output_repeated_splits_test"
         (folder / "final_videos_testdia0_utt0.mp4").write_bytes(b"another")
     if name == "table":
-        text = (root / "utterances.csv").read_text()
+        header, *lines = (root / "utterances.csv").read_text().splitlines()
+        text = "\n".join([f"{header},tone", *(f"{line},low" for line in lines)])
+        (root / "utterances.csv").write_text(text)
         (root / "other.csv").write_text(text.replace("words", "other words"))
