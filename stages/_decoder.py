@@ -118,21 +118,26 @@ def by_pyav(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int
     """`frames` through PyAV, whatever the file."""
     todo = deque(wanted)
     shown = None
-    for index, frame in _decoded(path, timeline, stretch):
+    for index, frame in decoded(path, timeline, stretch):
+        if frame is None:
+            continue
         while todo and todo[0] < index:
-            yield todo.popleft(), _rgb(shown or frame)
+            yield todo.popleft(), rgb(shown or frame)
         shown = frame
         if todo and todo[0] == index:
-            yield todo.popleft(), _rgb(frame)
+            yield todo.popleft(), rgb(frame)
         if not todo:
             return
     if shown is not None:
         for index in todo:
-            yield index, _rgb(shown)
+            yield index, rgb(shown)
 
 
-def _decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[int, VideoFrame]]:
-    """The frames of the stretch that decode, with their indices."""
+def decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[int, VideoFrame | None]]:
+    """The frames of the stretch with their indices, None for one whose packet does not decode.
+
+    One that repeats the frame before it, as MPEG-4's packets without a picture do, does not come.
+    """
     key = timeline.key_before(stretch.start)
     with _opened(path) as container:
         stream = _stream(container)
@@ -140,24 +145,27 @@ def _decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[i
         if key:
             container.seek(int(timeline.ticks[key]), stream=stream)
         for packet in _packets(container, stream):
-            for frame in _decode(packet):
-                index = int(np.searchsorted(timeline.ticks, frame.pts))
+            for ticks, frame in _decode(packet):
+                index = int(np.searchsorted(timeline.ticks, ticks))
                 if index in stretch:
                     yield index, frame
-                elif index >= stretch.stop:
+                elif frame is not None and index >= stretch.stop:
                     return
 
 
-def _decode(packet: Packet) -> list[VideoFrame]:
+def _decode(packet: Packet) -> list[tuple[int, VideoFrame | None]]:
+    """The frames that a packet gives and when each is shown; None in place of its own where it does not decode."""
     import av
 
     try:
-        return [frame for frame in packet.decode() if frame.pts is not None]
+        return [(frame.pts, frame) for frame in packet.decode() if frame.pts is not None]
     except av.error.FFmpegError:
-        return []
+        ticks = _ticks(packet)
+        return [] if ticks is None else [(ticks, None)]
 
 
-def _rgb(frame: VideoFrame) -> Image:
+def rgb(frame: VideoFrame) -> Image:
+    """[H, W, 3], turned as a player shows it."""
     image: Image = frame.to_ndarray(format="rgb24")
     return np.rot90(image, round(frame.rotation / 90))
 
@@ -198,11 +206,15 @@ class _Moment(NamedTuple):
 
 
 def _moments(packets: Iterable[Packet]) -> Iterator[_Moment]:
-    """When each frame is shown; AVI and the like know only when it is decoded, which for them is the same."""
     for packet in packets:
-        ticks = packet.dts if packet.pts is None else packet.pts
+        ticks = _ticks(packet)
         if packet.size and ticks is not None:
             yield _Moment(ticks, packet.duration or 0, packet.is_keyframe, packet.is_discard)
+
+
+def _ticks(packet: Packet) -> int | None:
+    """When its frame is shown; AVI and the like know only when it is decoded, which for them is the same."""
+    return packet.dts if packet.pts is None else packet.pts
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:

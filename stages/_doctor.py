@@ -22,14 +22,14 @@ from pipeline.finding import LACK_S, Pictures, Sound
 from pipeline.outcome import Reason, Unreadable
 from pipeline.utterance import Audio
 from stages import _audio, _video
-from stages._decoder import Image, Timeline, by_pyav, read_timeline
+from stages._decoder import Image, Timeline, decoded, frames, read_timeline, rgb
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-VERSION: int = 1
+VERSION: int = 2
 """Bumped by hand when an examination may find something else; what was found before is then forgotten."""
 DECODERS = (_audio.VERSION, _video.VERSION)
 """The versions of what extraction decodes with, which is asked here for its reasons."""
@@ -66,7 +66,7 @@ def hear(path: Path) -> Sound:
 
 
 def look(path: Path) -> Pictures:
-    """Reads every packet of the film and decodes LOOKS frames, evenly spaced.
+    """Reads every packet of the film and decodes LOOKS frames, evenly spaced; if none decodes, what stands in for them.
 
     Raises Unreadable: missing_file, io_error, not_media, no_video_stream, decode_error, as extraction of the whole
     file would.
@@ -74,7 +74,9 @@ def look(path: Path) -> Pictures:
     timeline = read_timeline(path)
     count = len(timeline.ticks)
     wanted = sorted({round(place) for place in np.linspace(0, count - 1, LOOKS)})
-    seen = [_gray(image) for image in _looks(path, timeline, wanted)]
+    looks = dict(_looks(path, timeline, wanted))
+    seen = [gray for gray in looks.values() if gray is not None]
+    seen = seen or [_gray(image) for _, image in frames(path, timeline, range(count), wanted)]
     if not seen:
         raise Unreadable(Reason.DECODE_ERROR, f"none of {len(wanted)} frames decodes")
     with _opened(path) as container:
@@ -85,7 +87,7 @@ def look(path: Path) -> Pictures:
             start_s=float(timeline.time_s[0]),
             end_s=timeline.end_s,
             declared_s=_declared(path, container),
-            damaged=1 - len(seen) / len(wanted),
+            damaged=sum(gray is None for gray in looks.values()) / len(wanted),
             width=film.codec_context.width,
             height=film.codec_context.height,
             rate_hz=float(rate) if rate else None,
@@ -251,12 +253,13 @@ def _full_scale(frame: av.AudioFrame) -> NDArray[np.float32]:
     return ((values - zero) / half).astype(np.float32)
 
 
-def _looks(path: Path, timeline: Timeline, wanted: list[int]) -> Iterator[Image]:
-    """Each wanted frame that decodes; those behind one key frame together, so that no frame is decoded twice."""
+def _looks(path: Path, timeline: Timeline, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.float64] | None]]:
+    """The wanted frames as `decoded` has them; those behind one key frame together, so that none is decoded twice."""
     for key, group in groupby(wanted, timeline.key_before):
-        frames = list(group)
-        for _, image in by_pyav(path, timeline, range(key, frames[-1] + 1), frames):
-            yield image
+        behind = list(group)
+        for index, frame in decoded(path, timeline, range(key, behind[-1] + 1)):
+            if index in behind:
+                yield index, None if frame is None else _gray(rgb(frame))
 
 
 def _film(container: InputContainer) -> VideoStream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,11 +67,11 @@ def wav(path: Path, samples: NDArray[np.float32], subtype: str = "PCM_16") -> Pa
     return path
 
 
-def film(path: Path, levels: Sequence[int], **options: str) -> Path:
+def film(path: Path, levels: Sequence[int], codec: str = "libx264", **options: str) -> Path:
     """Pictures of noise about each level, or of nothing but the level where it is 0 or 200, ten a second."""
     noise = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream("libx264", rate=10, options={"g": "5", "bf": "0"})
+        stream = container.add_stream(codec, rate=10, options={"g": "5", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 10)
         for index, level in enumerate(levels):
@@ -99,6 +99,18 @@ def with_sound(
         for spoilt in packets[damage]:
             packets[packets.index(spoilt)] = spoil(spoilt)
         container.mux(packets)
+    return path
+
+
+def with_packets(source: Path, path: Path, change: Callable[[int, bytes], bytes]) -> Path:
+    """The film with packets that are as `change` makes them of their number and their bytes."""
+    with av.open(str(source)) as film, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(film.streams.video[0])
+        for number, packet in enumerate(packet for packet in film.demux() if packet.dts is not None):
+            changed = av.Packet(change(number, bytes(packet)))
+            changed.stream, changed.time_base, changed.duration = stream, packet.time_base, packet.duration
+            changed.pts, changed.dts, changed.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+            container.mux(changed)
     return path
 
 

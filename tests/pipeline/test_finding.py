@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipeline.finding import Found, Sound, fails, problems
 from pipeline.outcome import Reason, Unreadable
 from pipeline.utterance import Audio, Utterance, Video
 from stages.visual_resnet50 import VisualResnet50
-from tests.clinic import RATE, Clinic, film, half, moving, tone, wav, with_sound
+from tests.clinic import RATE, Clinic, film, half, moving, tone, wav, with_packets, with_sound
 
 
 @pytest.fixture
@@ -110,6 +111,27 @@ def test_packets_that_do_not_decode_are_damage(clinic: Clinic) -> None:
     silent = film(clinic.root / "silent.mp4", moving(4))
     path = with_sound(silent, clinic.root / "a.mkv", tone(4), damage=slice(3, None, 5))
     assert clinic.code(path, "audio") == "damaged"
+
+
+def zeroed(packet: bytes) -> bytes:
+    return bytes(len(packet))
+
+
+def repeating(packet: bytes) -> bytes:
+    """MPEG-4's packet without a picture: the one before it is shown again."""
+    return b"\x00\x00\x01\xb6\x50\x9f"
+
+
+@pytest.mark.parametrize(
+    ("codec", "change", "code"),
+    [("libx264", zeroed, "damaged"), ("mpeg4", zeroed, "damaged"), ("mpeg4", repeating, None)],
+)
+def test_frames_that_do_not_decode_are_damage_and_those_that_repeat_are_not(
+    clinic: Clinic, codec: str, change: Callable[[bytes], bytes], code: str | None
+) -> None:
+    sound = film(clinic.root / "sound.mp4", moving(10), codec)
+    path = with_packets(sound, clinic.root / "a.mkv", lambda n, packet: change(packet) if n % 5 in (2, 3) else packet)
+    assert clinic.code(path, "visual") == code
 
 
 def test_a_finding_says_everything_and_is_named_after_the_gravest(clinic: Clinic) -> None:
