@@ -1,11 +1,11 @@
 """The pictures of a video file by the list of their presentation times, read with decord or with PyAV.
 
 The times come from the packets, through PyAV, so that both decoders are asked for the same frames. decord decodes
-where it can be trusted: its own list has the same times, the container has an index to seek by, and no packet is one
-the container says not to show (behind such packets decord's count is off by as many frames). Otherwise, on a platform
-without decord, or where decord meets damage, PyAV decodes; which one it is depends on the bytes of the file alone.
-Both give the same pixels on sound files, but for MPEG-4 part 2 of XviD, whose inverse transform differs by up to 2 of
-255 between versions of FFmpeg.
+where it can be trusted: its own list has the same times, the container has an index to seek by, no packet is one the
+container says not to show (behind such packets decord's count is off by as many frames), and the codec is not MPEG-4
+part 2 (XviD's inverse transform differs by up to 2 of 255 between versions of FFmpeg). Otherwise, on a platform without
+decord, or where decord meets damage, PyAV decodes; which one it is depends on the bytes of the file alone. Both give
+the same pixels where both are asked.
 
 Pictures are turned by quarters as the display matrix says, as a player does; its mirroring, interlacing and pixels
 that are not square are ignored. Damage is hidden as in a player: a frame that does not decode is replaced by the one
@@ -40,6 +40,7 @@ _MEDIA = (b"RIFF", b"RF64", b"OggS", b"FLV\x01", b"\x1aE\xdf\xa3", b"\x00\x00\x0
 _MEDIA_AT_4 = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
 _MICROSECONDS = 1_000_000
 _SAME_TIME_S = 2e-3
+_UNLIKE = "mpeg4"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Timeline:
 
     ticks: [P], presentation times in units of the stream, unit_s seconds each. time_s: [P], the same in seconds from
     the start of the container. end_s: when the last frame ends. keys: [K], indices of frames that decode without
-    others. indexed: the container can be sought. hidden: it has frames that are decoded but not shown.
+    others. indexed: the container can be sought. hidden: it has frames that are decoded but not shown. codec: as
+    FFmpeg names it.
     """
 
     ticks: NDArray[np.int64]
@@ -58,6 +60,7 @@ class Timeline:
     keys: NDArray[np.int64]
     indexed: bool
     hidden: bool
+    codec: str
 
     def key_before(self, index: int) -> int:
         """The last frame, up to `index`, from which decoding can start; the first of all where one cannot seek."""
@@ -98,7 +101,7 @@ def frames(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]
 
 def decord_reader(path: Path, timeline: Timeline) -> Any:
     """decord's reader for the file, None where it is not installed or not to be trusted with it."""
-    if timeline.hidden or not timeline.indexed:
+    if timeline.hidden or not timeline.indexed or timeline.codec == _UNLIKE:
         return None
     try:
         import decord
@@ -177,7 +180,7 @@ def _timeline(path: Path, size: int, changed_ns: int) -> Timeline:
         stream = _stream(container)
         indexed = len(stream.index_entries) > 1
         start_s = (container.start_time or 0) / _MICROSECONDS
-        unit_s = float(stream.time_base or 0)
+        unit_s, codec = float(stream.time_base or 0), stream.codec_context.name
         moments = sorted(_moments(_packets(container, stream)))
     shown = {moment.ticks: moment for moment in moments if not moment.hidden}
     if not shown:
@@ -193,6 +196,7 @@ def _timeline(path: Path, size: int, changed_ns: int) -> Timeline:
         keys=np.flatnonzero([moment.key for moment in shown.values()]),
         indexed=indexed,
         hidden=any(moment.hidden for moment in moments),
+        codec=codec,
     )
 
 

@@ -160,6 +160,11 @@ def test_a_file_without_an_index_is_not_left_to_decord(tmp_path: Path) -> None:
     assert _decoder.decord_reader(path, _decoder.read_timeline(path)) is None
 
 
+def test_mpeg_4_part_2_is_not_left_to_decord(tmp_path: Path) -> None:
+    path = clip(tmp_path / "old.avi", range(0, 100, 4), codec="mpeg4")
+    assert _decoder.decord_reader(path, _decoder.read_timeline(path)) is None
+
+
 def test_the_crop_is_a_part_of_the_picture(tmp_path: Path) -> None:
     path = tmp_path / "halves.mp4"
     image = np.zeros((48, 64, 3), np.uint8)
