@@ -53,7 +53,8 @@ class AudioMfcc(Stage):
             "deltas must be 0, 1 or 2": self.deltas in (0, 1, 2),
             "delta_width must be odd and at least 3": self.delta_width >= 3 and self.delta_width % 2 == 1,
             "sample_rate_hz must be at least 8000": self.sample_rate_hz >= 8000,
-            "hop_s must be above 0 and at most window_s": 0 < self.hop_s <= self.window_s,
+            "hop_s must be at most window_s": self.hop_s <= self.window_s,
+            "hop_s must be at least one sample": self.hop_s * self.sample_rate_hz >= 1,
             "rate_hz must be above 0 and at most 1 / hop_s": 0 < self.rate_hz * self.hop_s <= 1,
         }
         broken = [rule for rule, kept in rules.items() if not kept]

@@ -84,7 +84,7 @@ class AudioOpensmile(Stage):
     to 70 ms), non_finite.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     modality: ClassVar[Modality] = "audio"
     inputs: ClassVar[tuple[str, ...]] = ("audio",)
     libraries: ClassVar[tuple[str, ...]] = ("opensmile", "soxr", "soundfile", "av")
@@ -132,11 +132,12 @@ class AudioOpensmile(Stage):
             raise ValueError(f"rate_hz must be above 0 and at most {FRAME_RATE_HZ:g}, is {self.rate_hz:g}")
 
     def _track(self, loaded: Extractor, wave: Waveform) -> Track:
-        samples = np.clip(resample(wave, self.sample_rate_hz), -1.0, _FULL_SCALE)
+        samples = resample(wave, self.sample_rate_hz)
         if len(samples) < math.floor(FEATURE_SETS[self.feature_set].window_s * self.sample_rate_hz + 0.5):
             return Track.failed(Reason.TOO_SHORT)
         if not np.isfinite(samples).all():
             return Track.failed(Reason.NON_FINITE)
+        samples = np.clip(samples, -1.0, _FULL_SCALE)
         duration_s = len(wave.samples) / wave.rate_hz
         if self.rate_hz is None:
             values, time_s = loaded.smile.process(samples, self.sample_rate_hz)[2], np.array([duration_s / 2])

@@ -109,6 +109,7 @@ def test_every_parameter_changes_the_values(change: dict[str, Any]) -> None:
         ({"deltas": 3}, "deltas"),
         ({"delta_width": 4}, "delta_width"),
         ({"hop_s": 0.03}, "hop_s"),
+        ({"hop_s": 1e-5}, "at least one sample"),
         ({"rate_hz": 101.0}, "rate_hz"),
         ({"sample_rate_hz": 4000}, "sample_rate_hz"),
         ({"n_mels": 256}, "bands empty"),

@@ -99,9 +99,10 @@ def test_every_set_and_level_gives_finite_values_of_one_window_and_of_silence(fe
         assert np.isfinite(result.values).all()
 
 
-def test_samples_that_are_not_finite_are_a_reason() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_a_reason(value: float) -> None:
     bad = voice(0.5)
-    bad[100] = np.nan
+    bad[100] = value
     assert track(AudioOpensmile(), bad).reason is Reason.NON_FINITE
 
 
