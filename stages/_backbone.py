@@ -38,8 +38,7 @@ _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 _SCALING = ("googlenet", "inception_v3")
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-"""Mean and deviation of red, green and blue that torchvision's weights were trained with, of 1."""
+"""Mean and deviation of red, green and blue, of 1, that weights were trained with unless their record says otherwise."""
 
 
 def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module:
@@ -166,6 +165,10 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"no weights in {path}: {error}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        inside = isinstance(state, Mapping) and "state_dict" in state
+        way = ': save what is in its ["state_dict"] by itself' if inside else ""
+        raise InputError(f"no weights in {path}: it is no state dict, which is tensors by their names{way}")
     return state
 
 

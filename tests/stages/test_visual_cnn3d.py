@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.stage import Frames, Item, Rows, State, Target
-from stages._backbone import IMAGENET, KINETICS, normalised, scale_of
+from stages._backbone import IMAGENET, normalised, scale_of
 from stages._cnn3d import network
 from stages.visual_cnn3d import VisualCnn3d
+
+KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+"""Mean and deviation of red, green and blue, of 1, that torchvision's r3d_18 was trained with."""
 
 SMALL = VisualCnn3d(weights="random", size=32, clip=4, hop=4)
 

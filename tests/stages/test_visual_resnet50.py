@@ -255,6 +255,21 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         build("resnet50", str(path), 0)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.zeros(3), "no state dict"),
+        ([torch.zeros(3)], "no state dict"),
+        ({"epoch": 3, "state_dict": {"conv1.weight": torch.zeros(3)}}, r'no state dict.*\["state_dict"\]'),
+    ],
+)
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        build("resnet50", str(path), 0)
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(InputError, match=r"nowhere\.pth"):
         build("resnet50", "nowhere.pth", 0)
