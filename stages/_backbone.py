@@ -31,23 +31,22 @@ from pipeline.weights import local
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 
 TIMM = "timm/"
-_ANY = "pretrained"
 _FILES = (".safetensors", ".pth", ".pt")
 _HEADS = ("fc", "classifier", "heads", "head")
 _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 _SCALING = ("googlenet", "inception_v3")
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation of red, green and blue, of 1, that weights were trained with unless their record says otherwise."""
+"""Mean and deviation of red, green and blue, of 1, for weights of which no record tells them."""
 
 
 def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module:
     """The network `name` without the last layer of its classifier, so that it ends in features, in evaluation mode.
 
-    name: a model of torchvision for "images" or "clips", whichever `kind` is, or `timm/<name>`. weights: the name of a
-    published set (torchvision's, or a tag of timm; "pretrained" is timm's own choice), a path that ends in
-    .safetensors, .pth or .pt, or "random", drawn from `seed`; the caller's random state stays as it is. Raises
-    InputError for an unknown name and where the weights cannot be had.
+    name: a model of torchvision for "images" or "clips", whichever `kind` is, or `timm/<name>`, with or without a tag.
+    weights: the name of a published set of torchvision's, a path that ends in .safetensors, .pth or .pt, or "random",
+    drawn from `seed`; the caller's random state stays as it is. Raises InputError for an unknown name and where the
+    weights cannot be had.
     """
     weights = local(weights)
     with torch.random.fork_rng(devices=[]):
@@ -59,7 +58,10 @@ def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module
 
 
 def scale_of(name: str, weights: str) -> Scale:
-    """Mean and deviation of red, green and blue, of 1, that the network's weights were trained with."""
+    """Mean and deviation of red, green and blue, of 1, that the network's weights were trained with.
+
+    Raises InputError where only a tag of timm's would tell them.
+    """
     if name.startswith(TIMM):
         return _scale_of_timm(name.removeprefix(TIMM), weights)
     known = {entry.name: entry for entry in get_model_weights(name)}
@@ -114,7 +116,10 @@ def _read(name: str, weights: str) -> Mapping[str, Tensor]:
     try:
         state: Mapping[str, Tensor] = known[weights].get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
-        raise InputError(_unreached(name, weights, error)) from error
+        raise InputError(
+            f"no weights {weights} of {name}: {error}\nFetch them with `make weights`, or name a local file: "
+            f'weights = "/path/to/{name}.safetensors" (or .pth)'
+        ) from error
     return state
 
 
@@ -122,18 +127,20 @@ def _of_timm(name: str, weights: str) -> tuple[nn.Module, Sequence[str]]:
     """The network and where its last layer would be; weights of a file are not read yet."""
     import timm
 
-    own, published = name.removeprefix(TIMM), weights != "random" and Path(weights).suffix not in _FILES
+    own = name.removeprefix(TIMM)
     if not timm.is_model(own):
         raise InputError(
             f"timm has no network {own!r}: {closest(own, get_close_matches(own, timm.list_models(), 9, 0))}"
         )
-    if published and weights not in (*_tags(own), _ANY):
-        raise InputError(f"{name} has no weights {weights!r}: {closest(weights, [*_tags(own), _ANY, 'random'])}")
-    full = f"{own}.{weights}" if weights in _tags(own) else own
-    try:
-        model: Any = timm.create_model(full, pretrained=published, num_classes=0)
-    except (OSError, RuntimeError) as error:
-        raise InputError(_unreached(name, weights, error)) from error
+    bare, _, tag = own.partition(".")
+    if tag and tag not in _tags(bare):
+        raise InputError(f"{TIMM}{bare} has no weights {tag!r}: {closest(tag, _tags(bare))}")
+    if weights != "random" and Path(weights).suffix not in _FILES:
+        raise InputError(
+            f"{name}: weights of timm are named by path, not {weights!r}, which the hub may change: take "
+            f'model.safetensors of that network and set from https://huggingface.co/timm; weights = "/path/to/it"'
+        )
+    model: Any = timm.create_model(own, pretrained=False, num_classes=0)
     last = model.pretrained_cfg.get("classifier") or ()
     return model, [last] if isinstance(last, str) else last
 
@@ -148,14 +155,15 @@ def _tags(name: str) -> list[str]:
 def _scale_of_timm(name: str, weights: str) -> Scale:
     import timm
 
-    seen = timm.get_pretrained_cfg(f"{name}.{weights}" if weights in _tags(name) else name)
-    return (tuple(seen.mean), tuple(seen.std)) if seen else IMAGENET
-
-
-def _unreached(name: str, weights: str, error: Exception) -> str:
-    ways = "Name" if name.startswith(TIMM) else "Fetch them with `make weights`, or name"
-    path = f"/path/to/{name.rpartition('/')[2]}.safetensors"
-    return f'no weights {weights} of {name}: {error}\n{ways} a local file: weights = "{path}" (or .pth)'
+    names = [name] if "." in name or weights == "random" else [f"{name}.{tag}" for tag in _tags(name)]
+    known = [timm.get_pretrained_cfg(each) for each in names]
+    scales = {(tuple(seen.mean), tuple(seen.std)) for seen in known if seen}
+    if len(scales) > 1:
+        raise InputError(
+            f"{TIMM}{name}: its published weights differ in how colours are scaled: say which {weights} are, "
+            f'backbone = "{TIMM}{name}.<tag>" with one of the tags {", ".join(_tags(name))}'
+        )
+    return next(iter(scales), IMAGENET)
 
 
 def _read_file(path: Path) -> Mapping[str, Tensor]:

@@ -25,10 +25,11 @@ class VisualResnet50(VideoStage):
     D is 2048 for a ResNet-50, whose last layer follows its average pooling.
     frames: the frame on screen at the centre of each of so many equal parts of the stretch; a clip with fewer repeats
     the nearest, and all steps stay valid.
-    backbone: any classifier of torchvision by its name there ("vit_b_16", "convnext_tiny"), or of timm as
-    "timm/<name>", which needs that package. weights: a published set of it (torchvision's "IMAGENET1K_V1", a tag of
-    timm's, or "pretrained" for the tag that timm prefers), a local .safetensors, .pth or .pt file of its state dict,
-    or "random", drawn from seed. Colours are scaled as the weights were trained, by timm's or torchvision's own record.
+    backbone: any classifier of torchvision by its name there ("vit_b_16", "convnext_tiny"), or of timm as "timm/<name>"
+    or "timm/<name>.<tag>", which needs that package. weights: a published set of torchvision's ("IMAGENET1K_V1"), a
+    local .safetensors, .pth or .pt file of its state dict, or "random", drawn from seed. Colours are scaled as the
+    weights were trained, by torchvision's or timm's own record: the tag ("timm/vit_small_patch16_224.dino") tells timm
+    whose weights a file holds, and is wanted where those that timm has published differ in it.
     size: the short side of a frame in pixels, of which the centre square is seen; some networks take one size alone.
     precision: "bf16" computes in bfloat16, close to float32 but not within its tolerance.
     """
@@ -72,7 +73,8 @@ class VisualResnet50(VideoStage):
         return square(image, self.size)
 
     def load(self, device: str) -> Any:
-        """The network. Raises InputError for one unknown, weights out of reach, and a size that it does not take."""
+        """The network. Raises InputError for one unknown, weights out of reach or of which the scale of colours is not
+        known, and a size that it does not take."""
         import torch
 
         from stages._backbone import Extractor, build, scale_of, width

@@ -158,8 +158,18 @@ def test_timm_that_is_not_installed_is_said_when_the_recipe_is_read(monkeypatch:
 
 def test_colours_are_scaled_as_timms_weights_were_trained() -> None:
     pytest.importorskip("timm", reason="timm is not installed")
-    assert scale_of("timm/resnet18", "a1_in1k") == IMAGENET
+    assert scale_of("timm/resnet18", "mine.pth") == scale_of("timm/vit_small_patch16_224.dino", "mine.pth") == IMAGENET
     assert scale_of("timm/vit_tiny_patch16_224", "random") == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_a_file_whose_scale_of_colours_only_its_tag_would_tell_is_refused_without_it(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    path = tmp_path / "weights.safetensors"
+    save_file(build("timm/vit_small_patch16_224", "random", 0).state_dict(), path)
+    with pytest.raises(InputError, match=r"timm/vit_small_patch16_224\.<tag>.*augreg_in21k.*dino"):
+        VisualResnet50(backbone="timm/vit_small_patch16_224", weights=str(path)).load("cpu")
+    loaded = VisualResnet50(backbone="timm/vit_small_patch16_224.dino", weights=str(path)).load("cpu")
+    assert loaded.scale == IMAGENET
 
 
 @pytest.mark.parametrize("name", ["vit_b_32", "timm/vit_tiny_patch16_224"])
@@ -181,18 +191,18 @@ def test_an_unknown_network_names_the_closest(name: str, near: str) -> None:
     assert len(str(caught.value)) < 2000
 
 
-def test_weights_of_timm_are_a_tag_or_its_own_choice() -> None:
-    pytest.importorskip("timm", reason="timm is not installed")
-    with pytest.raises(InputError, match=r"timm/resnet18 has no weights 'IMAGENET1K_V2': .*a1_in1k.*pretrained"):
-        VisualResnet50(backbone="timm/resnet18").load("cpu")
-
-
-@pytest.mark.parametrize("weights", ["pretrained", "a1_in1k"])
-def test_weights_of_timm_out_of_reach_name_the_ways_out(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
-    pytest.importorskip("timm", reason="timm is not installed")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r'(?s)of timm/resnet18.*weights = "/path/to/resnet18.safetensors"'):
+@pytest.mark.parametrize("weights", ["pretrained", "a1_in1k", "IMAGENET1K_V2"])
+def test_weights_of_timm_that_are_not_named_by_path_are_refused(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: pytest.fail("it reads the hub"))
+    with pytest.raises(InputError, match=rf"timm/resnet18: .*named by path, not '{weights}'.*weights = "):
         VisualResnet50(backbone="timm/resnet18", weights=weights).load("cpu")
+
+
+def test_an_unknown_tag_of_timm_names_the_closest() -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    with pytest.raises(InputError, match=r"timm/resnet18 has no weights 'a1_in2k': did you mean a1_in1k"):
+        VisualResnet50(backbone="timm/resnet18.a1_in2k", weights="random").load("cpu")
 
 
 @pytest.mark.parametrize(
