@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -154,6 +154,15 @@ class Stage(ABC):
 
     def check(self) -> None:  # noqa: B027 - optional
         """Raises ValueError where parameters contradict each other; called when the recipe is read."""
+
+    def refuse(self, names: Sequence[str], why: str) -> None:
+        """For `check`: raises ValueError for those of the parameters that are set although nothing reads them.
+
+        A value beside its default would move the key, and nothing else.
+        """
+        changed = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
+        if changed:
+            raise ValueError(f"{' and '.join(changed)}: {why}")
 
     def load(self, device: str) -> Any:
         """Whatever is heavy, once per worker process."""

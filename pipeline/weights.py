@@ -8,6 +8,7 @@ field holds `pinned:<digest>:<source>` in place of the name: that travels to any
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -32,6 +33,7 @@ HUB_TIMEOUT_S = 10.0
 
 S = TypeVar("S", bound=Stage)
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _URL = re.compile(r"https?://.*")
 _PINNED = re.compile(r"pinned:([0-9a-f]{64}):(.+)")
 
@@ -104,6 +106,15 @@ def local(name: str) -> str:
     """
     found = _PINNED.fullmatch(name)
     return str(held(folder(Home()), found[1], found[2])) if found else name
+
+
+def check_revision(model: str, revision: str) -> None:
+    """For a stage's `check`: raises ValueError for a model of the hub without a commit, which may change later."""
+    if not _COMMIT.fullmatch(revision) and not Path(os.path.expandvars(model)).expanduser().is_dir():
+        raise ValueError(
+            f"{model} is no directory here, so it is read from the hub: pin it with revision = <commit>, all 40 digits"
+            f"{f', not {revision!r}, which may move' if revision else ''}"
+        )
 
 
 def unreachable(model: str, revision: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+UNTRAINED = "nothing is trained without fine_tune = true"
+"""Why a stage refuses the parameters of a fit that does not run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:

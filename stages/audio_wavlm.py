@@ -5,10 +5,8 @@ WavLM is Chen et al. 2022, HuBERT Hsu et al. 2021, wav2vec 2.0 Baevski et al. 20
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.outcome import Reason
 from pipeline.stage import SOURCE, Item, Modality, Spec, Stage, State, Track, Waveform
+from pipeline.weights import check_revision
 from stages._audio import resample
 from stages._pool import Pool, centres, steps
 
@@ -96,12 +95,8 @@ class AudioWavlm(Stage):
             )
 
     def _check_published(self) -> None:
-        if changed := [f.name for f in fields(self) if f.name in _SIZES and getattr(self, f.name) != f.default]:
-            raise ValueError(f'{" and ".join(changed)}: only for init = "random", a published model has its own')
-        if not self.revision and not Path(os.path.expandvars(self.model)).expanduser().is_dir():
-            raise ValueError(
-                f"{self.model} is no directory here, so it is read from the hub: pin it with revision = <commit>"
-            )
+        self.refuse(_SIZES, 'only for init = "random", a published model has its own')
+        check_revision(self.model, self.revision)
 
     def load(self, device: str) -> Encoder:
         """The encoder. Raises InputError where it cannot be read, lacks the layer, or is slower than `rate_hz`."""

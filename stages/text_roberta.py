@@ -6,17 +6,16 @@ tokens, [CLS] first), H13 (a fold fine-tunes on its own rows), X14 (normalisatio
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.outcome import Reason
 from pipeline.reader import Label
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
+from pipeline.weights import check_revision
 from stages._text import Case, Tags, normalise
-from stages._training import Training
+from stages._training import UNTRAINED, Training
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -105,20 +104,13 @@ class TextRoberta(Stage):
         self._check_training()
 
     def _check_published(self) -> None:
-        if changed := self._changed(_SIZES):
-            raise ValueError(f'{" and ".join(changed)}: only for init = "random", a published model has its own')
-        if not self.revision and not Path(os.path.expandvars(self.model)).expanduser().is_dir():
-            raise ValueError(
-                f"{self.model} is no directory here, so it is read from the hub: pin it with revision = <commit>"
-            )
+        self.refuse(_SIZES, 'only for init = "random", a published model has its own')
+        check_revision(self.model, self.revision)
 
     def _check_training(self) -> None:
-        if not self.fitted and (changed := self._changed(_TRAINING)):
-            raise ValueError(f"{' and '.join(changed)}: nothing is trained without fine_tune = true")
+        if not self.fitted:
+            self.refuse(_TRAINING, UNTRAINED)
         self._training.check()
-
-    def _changed(self, names: Sequence[str]) -> list[str]:
-        return [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
 
     def load(self, device: str) -> Worker:
         """The published encoder, or its width alone where a state brings it. Raises InputError where it is not read."""

@@ -39,7 +39,7 @@ class TextWord2vec(Stage):
     for MulG; or its URL, once `affectory weights` fetched it; empty trains on the fold's train transcripts instead.
     limit: the file's first words only (they are sorted by frequency; all three million of GoogleNews take 3.6 GB of
     memory). size (D), window (words to each side), min_count (rarer words get no vector), epochs and seed are those of
-    the training, and unread with a file.
+    the training, and refused beside a file.
     case, tags: see `stages._text.normalise`; the case must be that of the file's words.
     """
 
@@ -65,7 +65,9 @@ class TextWord2vec(Stage):
         return not self.vectors
 
     def check(self) -> None:
-        """Raises ValueError for numbers that make no training, and for a limit without a file."""
+        """Raises ValueError for numbers that make no training, a limit without a file, and a training beside one."""
+        if not self.fitted:
+            self.refuse(("size", "window", "min_count", "epochs", "seed"), "nothing is trained beside `vectors`")
         for name in ("size", "window", "min_count", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, is {getattr(self, name)}")

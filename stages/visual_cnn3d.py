@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import SOURCE, Frames, Item, Rows, Spec, State, Target, Track
-from stages._training import Training
+from stages._training import UNTRAINED, Training
 from stages._video import VideoStage, shown_at, square
+
+_TRAINING = ("epochs", "batch_size", "learning_rate", "patience")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +66,17 @@ class VisualCnn3d(VideoStage):
         return self.clips
 
     def check(self) -> None:
-        """Raises ValueError for numbers that make no clip or no training."""
+        """Raises ValueError for numbers that make no clip or no training, and for what nothing reads."""
         if not self.frame_rate_hz > 0:
             raise ValueError(f"frame_rate_hz must be above 0, is {self.frame_rate_hz}")
         if min(self.clip, self.hop, self.clips or 1) < 1 or self.clips == 0:
             raise ValueError(f"clip, hop and clips must be at least 1; are {self.clip}, {self.hop}, {self.clips}")
         if self.size < 32:
             raise ValueError(f"size must be at least 32, is {self.size}")
+        if not self.fine_tune:
+            self.refuse(_TRAINING, UNTRAINED)
+        if not self.fine_tune and self.weights != "random":
+            self.refuse(("seed",), 'only for weights = "random" or fine_tune = true')
         Training.of(self).check()
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:

@@ -58,9 +58,11 @@ class VisualResnet50(VideoStage):
         return self.frames
 
     def check(self) -> None:
-        """Raises ValueError for numbers that make no frame, and for a network of timm where that is not installed."""
+        """Raises ValueError for numbers that make no frame, a seed that draws nothing, and timm not installed."""
         if self.frames < 1 or self.size < 32:
             raise ValueError(f"frames must be at least 1, size at least 32; are {self.frames}, {self.size}")
+        if self.weights != "random":
+            self.refuse(("seed",), 'only for weights = "random"')
         if self._of_timm and find_spec("timm") is None:
             raise ValueError(f"{self.backbone} needs timm, which is not installed: pip install timm")
 

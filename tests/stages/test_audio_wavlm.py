@@ -270,6 +270,7 @@ def test_the_published_model_is_spelled_out_and_pinned_and_random_weights_name_n
     ("changes", "message"),
     [
         ({"model": "microsoft/wavlm-large"}, "revision"),
+        ({"model": "microsoft/wavlm-large", "revision": "main"}, "40 digits, not 'main'"),
         ({"init": "random", "model": "some/encoder"}, "reads no weights"),
         ({"hidden": 64, "seed": 3}, "hidden and seed: only for init"),
         ({"init": "random", "hidden": 40}, "multiple of heads and of 16"),

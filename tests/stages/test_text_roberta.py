@@ -341,6 +341,8 @@ def test_the_published_model_is_spelled_out_and_pinned_and_random_weights_name_n
     ("changes", "message"),
     [
         ({"model": "some/encoder"}, "revision"),
+        ({"model": "some/encoder", "revision": "main"}, "40 digits, not 'main'"),
+        ({"revision": "722cf37"}, "40 digits, not '722cf37'"),
         ({"init": "random", "model": "some/encoder"}, "reads no weights"),
         ({"hidden": 64}, "hidden: only for init"),
         ({"epochs": 3, "seed": 1}, "epochs and seed: nothing is trained"),

@@ -160,6 +160,13 @@ def test_numbers_that_train_nothing_and_a_limit_without_a_file_are_refused(chang
         TextWord2vec(**changes).check()
 
 
+@pytest.mark.parametrize("changes", [{"size": 50}, {"window": 2}, {"min_count": 1}, {"epochs": 99}, {"seed": 1}])
+def test_a_training_beside_a_file_of_vectors_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(changes))}: nothing is trained"):
+        TextWord2vec(vectors="words.bin", **changes).check()
+    TextWord2vec(**changes).check()
+
+
 def test_transforming_without_the_state_of_the_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="state"):
         TextWord2vec().transform(None, None, items("happy"))

@@ -118,11 +118,27 @@ def test_clips_that_the_network_does_not_take_are_an_input_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"frame_rate_hz": 0}, {"clip": 0}, {"hop": 0}, {"clips": 0}, {"size": 8}, {"epochs": 0}]
+    "wrong",
+    [{"frame_rate_hz": 0}, {"clip": 0}, {"hop": 0}, {"clips": 0}, {"size": 8}, {"fine_tune": True, "epochs": 0}],
 )
 def test_numbers_that_make_no_clip_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         VisualCnn3d(**wrong).check()
+
+
+@pytest.mark.parametrize(
+    ("unread", "read"),
+    [
+        ({"epochs": 99, "patience": 1}, {"fine_tune": True}),
+        ({"batch_size": 4, "learning_rate": 1e-3, "weights": "random"}, {"fine_tune": True}),
+        ({"seed": 1}, {"fine_tune": True}),
+        ({"seed": 1}, {"weights": "random"}),
+    ],
+)
+def test_parameters_that_nothing_reads_are_refused(unread: dict[str, Any], read: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{' and '.join(name for name in unread if name != 'weights')}: "):
+        VisualCnn3d(**unread).check()
+    VisualCnn3d(**unread | read).check()
 
 
 def rows(count: int, seed: int) -> Rows:

@@ -305,6 +305,12 @@ def test_numbers_that_make_no_frame_are_refused(wrong: dict[str, int]) -> None:
         VisualResnet50(**wrong).check()
 
 
+def test_a_seed_that_draws_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed: only for weights"):
+        VisualResnet50(seed=1).check()
+    VisualResnet50(seed=1, weights="random").check()
+
+
 def test_bfloat16_stays_close() -> None:
     images = noise(2)
     exact, rough = (
