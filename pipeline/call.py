@@ -60,8 +60,8 @@ class Call:
 
 def here(node: Node, device: str, state: Path | None) -> Call:
     """The stage as this process loaded it."""
-    heavy, spec = loaded(node, device)
     learned = _learned(state) if state else None
+    heavy, spec = loaded(node, device, learned)
     return Call(spec, lambda items: node.stage.transform(heavy, learned, items))
 
 
@@ -71,17 +71,17 @@ def in_child(child: Child, node: Node, device: str, state: Path | None) -> Call:
     Raises InputError where the stage kills the child before it saw an utterance.
     """
     try:
-        spec: Spec = child.call(_spec, node, device, deadline_s=ALONE_S)
+        spec: Spec = child.call(_spec, node, device, state, deadline_s=ALONE_S)
     except Unreadable as why:
         raise InputError(f"{node.name} cannot be loaded, its process ends with {why}: check its weights") from why
     return Call(spec, lambda items: [_alone(child, node, device, state, item) for item in items])
 
 
-def loaded(node: Node, device: str) -> tuple[Any, Spec]:
-    """What the stage loads, kept for the life of the worker process, and its Spec."""
+def loaded(node: Node, device: str, state: State | None) -> tuple[Any, Spec]:
+    """What the stage loads, kept for the life of the worker process whatever its next state is, and its Spec."""
     key = f"{node.digest}@{device}"
     if key not in _loaded:
-        heavy = node.stage.load(device)
+        heavy = node.stage.restore(state, device) if state else node.stage.load(device)
         _loaded[key] = (heavy, node.stage.spec(heavy))
         while len(_loaded) > LOADED:
             _loaded.popitem(last=False)
@@ -112,8 +112,8 @@ def _learned(path: Path) -> State:
     return load_state(path)
 
 
-def _spec(node: Node, device: str) -> Spec:
-    return loaded(node, device)[1]
+def _spec(node: Node, device: str, state: Path | None) -> Spec:
+    return here(node, device, state).spec
 
 
 def _transform_one(node: Node, device: str, state: Path | None, item: Item) -> Track:

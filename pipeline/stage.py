@@ -168,6 +168,10 @@ class Stage(ABC):
         """Whatever is heavy, once per worker process."""
         return None
 
+    def restore(self, state: State, device: str) -> Any:
+        """What is loaded where a fit has run: the same, unless the state tells what else the weights would."""
+        return self.load(device)
+
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
         """Learns from the rows of one fold's train and validation parts. Only for stages that are `fitted`."""
         raise TypeError(f"{type(self).__name__} has nothing to fit")

@@ -197,10 +197,15 @@ def make_model(
 def from_state(state: State) -> Encoder:
     """The encoder that `stages._roberta_fit.fit` learned; reads nothing else."""
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
-        model = _bare(AutoModel.from_config(AutoConfig.for_model(**json.loads(state.text["config"]))))
+        model = _bare(AutoModel.from_config(config_of(state)))
     tensors = {name: torch.tensor(value) for name, value in state.tensors.items() if name.startswith("model.")}
     model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()})
     return Encoder(_plain(Tokenizer.from_str(state.text["tokenizer"])), model)
+
+
+def config_of(state: State) -> PreTrainedConfig:
+    """The sizes of the encoder that a state holds."""
+    return AutoConfig.for_model(**json.loads(state.text["config"]))
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -124,6 +124,12 @@ class TextRoberta(Stage):
         encoder = Encoder(tokenizer, read_model(self._source, self.max_tokens))
         return Worker(encoder.model.config.hidden_size, device, self.precision, encoder)
 
+    def restore(self, state: State, device: str) -> Worker:
+        """The width alone, which the state tells too: it needs no published weights."""
+        from stages._roberta import Worker, config_of
+
+        return Worker(config_of(state).hidden_size, device, self.precision)
+
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
         """Trains encoder and head on the task's loss, and for `random` the tokenizer, on the rows that have a text.
 

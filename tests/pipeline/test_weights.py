@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -454,19 +455,36 @@ def test_a_hub_out_of_reach_fails_a_load_at_once_with_one_message(
     assert "Retrying" not in capfd.readouterr().err
 
 
+def fetched(small: Small, **changes: Any) -> Small:
+    """The small corpus with the hub's encoder, whose weights are at home."""
+    align = '{ mode = "pad", length = 4 }'
+    dataset = '[dataset]\nreader = "iemocap"\nlabels = "six"\nprotocol = "official"\n'
+    small.recipe = f"{dataset}[features.a]\ntext = {{ {roberta(**changes)}, align = {align} }}\n"
+    small.path.write_text(small.recipe)
+    fetch_weights(Home(), [str(small.path)])
+    return small
+
+
 def test_workers_read_pinned_weights_from_home_without_a_hub(
     hub: Hub, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AFFECTORY_HOME", str(small.home))
-    align = '{ mode = "pad", length = 4 }'
-    dataset = '[dataset]\nreader = "iemocap"\nlabels = "six"\nprotocol = "official"\n'
-    small.recipe = f"{dataset}[features.a]\ntext = {{ {roberta()}, align = {align} }}\n"
     small.workers = 1
-    small.path.write_text(small.recipe)
-    fetch_weights(Home(), [str(small.path)])
+    fetched(small)
     hub.seen.clear()
     assert small.extract() == {"text_roberta": 60}
     assert small.extract() == {} and hub.seen == []
+
+
+def test_where_a_fit_has_run_a_corrected_transcript_needs_no_published_weights(
+    hub: Hub, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFECTORY_HOME", str(small.home))
+    fetched(small, fine_tune=True, epochs=1, repeats=1).extract()
+    shutil.rmtree(small.home / "weights")
+    monkeypatch.setattr("pipeline.call._loaded", OrderedDict())
+    small.edit("Ses05F_impro01_F000", "]: ", "]: well, ")
+    assert small.extract() == {"text_roberta": 1}
 
 
 def test_weights_of_timm_are_not_passed_over_in_silence(place: Place) -> None:

@@ -216,6 +216,17 @@ def test_fine_tuning_starts_from_the_published_weights_and_its_state_needs_no_fi
     assert 0 < difference(before, after) < 1e-2
 
 
+@pytest.mark.parametrize("kind", [RobertaConfig, DistilBertConfig])
+def test_a_state_is_used_where_nothing_of_the_published_model_is(tmp_path: Path, kind: type[PreTrainedConfig]) -> None:
+    stage = TextRoberta(model=str(saved(tmp_path / "m", kind)), fine_tune=True, max_tokens=16, epochs=1, repeats=1)
+    learned = fitted(stage)
+    expected = states(stage, learned, *TEXTS[:2])
+    (tmp_path / "m").rename(tmp_path / "gone")
+    loaded = stage.restore(learned, "cpu")
+    assert stage.spec(loaded).dim == 16
+    assert difference([t.values for t in stage.transform(loaded, learned, items(*TEXTS[:2]))], expected) == 0
+
+
 @pytest.mark.parametrize("kind", [BertConfig, DistilBertConfig])
 def test_other_encoders_are_fine_tuned_and_restored_too(tmp_path: Path, kind: type[PreTrainedConfig]) -> None:
     folder = saved(tmp_path, kind)
