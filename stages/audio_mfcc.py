@@ -62,6 +62,8 @@ class AudioMfcc(Stage):
             raise ValueError("; ".join(broken))
         if 2 * self._band_hz <= self.sample_rate_hz / self._n_fft:
             raise ValueError(f"n_mels = {self.n_mels} leaves mel bands empty at window_s = {self.window_s:g}")
+        if not self.deltas:
+            self.refuse(("delta_width",), "nothing is derived with deltas = 0")
 
     def spec(self, loaded: None) -> Spec:
         """Names are `mfcc_0`, ... then `mfcc_0_delta`, ... then `mfcc_0_delta2`, ..."""

@@ -113,6 +113,7 @@ def test_every_parameter_changes_the_values(change: dict[str, Any]) -> None:
         ({"rate_hz": 101.0}, "rate_hz"),
         ({"sample_rate_hz": 4000}, "sample_rate_hz"),
         ({"n_mels": 256}, "bands empty"),
+        ({"deltas": 0, "delta_width": 5}, "delta_width: nothing is derived"),
     ],
 )
 def test_parameters_out_of_range_are_refused(fields: dict[str, Any], message: str) -> None:
