@@ -47,11 +47,11 @@ class Room:
 class Clips(Sequence[Item]):
     """The items of a fit's rows that have this input, in order; one that found no room is decoded at each reading.
 
-    Reading raises Unreadable where a file is gone by then.
+    Reading raises Unreadable where a file is gone or another one by then. memory: see `pipeline.decode.decoded`.
     """
 
-    def __init__(self, kind: str, stage: Stage, root: Path, room: Room) -> None:
-        self._kind, self._stage, self._root, self._room = kind, stage, root, room
+    def __init__(self, kind: str, stage: Stage, root: Path, room: Room, memory: Path) -> None:
+        self._kind, self._stage, self._root, self._room, self._memory = kind, stage, root, room, memory
         self._held: list[Item | Utterance] = []
 
     def add(self, row: Utterance, value: Any) -> None:
@@ -80,7 +80,7 @@ class Clips(Sequence[Item]):
         return [held.id for held in self._held]
 
     def _again(self, row: Utterance) -> Item:
-        [(_, found)] = decoded(self._kind, [row], self._root, [[("fit", self._stage)]])
+        [(_, found)] = decoded(self._kind, [row], self._root, [[("fit", self._stage)]], self._memory)
         if isinstance(found, Unreadable):
             raise found
         return Item(row.id, {self._kind: found["fit"]})

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.child import Child
+from pipeline.manifest import remembered
 from pipeline.outcome import Reason, Unreadable
+from pipeline.places import stamp
 from pipeline.stage import Frames, Stage, Waveform
 from pipeline.utterance import MISSING, Audio, Utterance, Video
 
@@ -25,20 +27,23 @@ Decoded = dict[str, Any] | Unreadable
 
 
 def decoded(
-    kind: str, rows: Sequence[Utterance], root: Path, wanted: Sequence[Sequence[tuple[str, Stage]]]
+    kind: str, rows: Sequence[Utterance], root: Path, wanted: Sequence[Sequence[tuple[str, Stage]]], memory: Path
 ) -> Iterator[tuple[Utterance, Decoded]]:
     """Each row with what its stages see of it: `kind` is "text", "audio" or "video".
 
     `wanted` holds, for each row, the names and stages that need it. Audio and video are decoded in a child process
     with a deadline for each clip, while the caller works on those before; a decoder that crashes or hangs costs its
-    clip alone.
+    clip alone. A file that is not, or not any more, what the manifest says gives IO_ERROR: its values would stand
+    under the key of other bytes. `memory` remembers digests, see `pipeline.manifest.build`.
     """
     if kind == "text":
         for row, stages in zip(rows, wanted, strict=True):
             yield row, _text(row, stages)
         return
     ahead = _Ahead(AHEAD_BYTES)
-    thread = threading.Thread(target=_feed, args=(kind, rows, root, wanted, ahead), daemon=True)
+    thread = threading.Thread(
+        target=_feed, args=(kind, rows, Files(kind, rows, root, memory), wanted, ahead), daemon=True
+    )
     thread.start()
     try:
         yield from iter(ahead.get, None)
@@ -103,8 +108,27 @@ def _child() -> Child:
     return Child(prepare=import_module("stages._video").prepare)
 
 
+class Files:
+    """The media files of some rows: each looked at once now, and hashed only where it is not as it was remembered."""
+
+    def __init__(self, kind: str, rows: Sequence[Utterance], root: Path, memory: Path) -> None:
+        self.root = root
+        sources = [source for row in rows if (source := getattr(row, kind)) is not None]
+        self._stamps = {path: stamp(path) for path in sorted({str(root / source.path) for source in sources})}
+        self._digests = remembered(self._stamps, memory)
+
+    def sound(self, source: Audio | Video) -> bool:
+        """True where the file has the bytes that the manifest says."""
+        return self._digests[str(self.root / source.path)] == source.digest
+
+    def untouched(self, source: Audio | Video) -> bool:
+        """True where the file has not been changed since it was looked at; one look."""
+        path = str(self.root / source.path)
+        return stamp(path) == self._stamps[path]
+
+
 def _feed(
-    kind: str, rows: Sequence[Utterance], root: Path, wanted: Sequence[Sequence[tuple[str, Stage]]], ahead: _Ahead
+    kind: str, rows: Sequence[Utterance], files: Files, wanted: Sequence[Sequence[tuple[str, Stage]]], ahead: _Ahead
 ) -> None:
     error = None
     try:
@@ -112,21 +136,27 @@ def _feed(
         for row, stages in zip(rows, wanted, strict=True):
             if ahead.closed.is_set():
                 break
-            ahead.put(row, _decode(child, kind, row, root, stages))
+            ahead.put(row, _decode(child, kind, row, files, stages))
     except BaseException as caught:
         error = caught
     ahead.finish(error)
 
 
-def _decode(child: Child, kind: str, row: Utterance, root: Path, stages: Sequence[tuple[str, Stage]]) -> Decoded:
+def _decode(child: Child, kind: str, row: Utterance, files: Files, stages: Sequence[tuple[str, Stage]]) -> Decoded:
     source: Audio | Video | None = getattr(row, kind)
     if source is None:
         return Unreadable(Reason.ABSENT)
     if source.digest == MISSING:
         return Unreadable(Reason.MISSING_FILE, source.path)
+    found = _read(child, kind, source, files.root, stages) if files.sound(source) else None
+    if found is None or not files.untouched(source):  # also where it failed: that is a fact about other bytes
+        return Unreadable(Reason.IO_ERROR, f"{source.path} is not what it was when the corpus was scanned")
+    return found
+
+
+def _read(child: Child, kind: str, source: Audio | Video, root: Path, stages: Sequence[tuple[str, Stage]]) -> Decoded:
     try:
         found = child.call(read, kind, source, root, [stage for _, stage in stages], deadline_s=DEADLINE_S)
     except Unreadable as why:
-        gone = why.reason is Reason.MISSING_FILE  # it was there when the corpus was scanned, so it may come back
-        return Unreadable(Reason.IO_ERROR, f"{source.path} is gone") if gone else why
+        return why
     return {name: value for (name, _), value in zip(stages, found, strict=True)}

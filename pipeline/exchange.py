@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import keys
 from pipeline.errors import InputError, RemoteError
 from pipeline.home import Home
-from pipeline.jobs import ExtractJob, Job
+from pipeline.jobs import ExtractJob, FitJob, Job
 from pipeline.load import corpus_root
 from pipeline.manifest import media_digests
 from pipeline.outcome import Outcome, Reason
@@ -58,19 +58,16 @@ class Exchange:
         return _store(self.cache if self.apart is None else Home().cache, self.remote)
 
     def localised(self, job: Job) -> Job:
-        """The job as this machine can do it: over its own copy of the corpus, where that is the same media.
+        """The job as this machine can do it: over its own copy of the corpus.
 
-        Another machine's file that differs would put wrong values under a key: such a row fails for now. A fit cannot
-        do without a row, so it raises InputError.
+        A row whose media differ fails for now when it is decoded, see `pipeline.decode`. A fit cannot do without it:
+        it raises InputError.
         """
         if self.apart is None:
             return job
         _refuse_other_weights(job)
         root = Path(self.apart.ready())
-        if isinstance(job, ExtractJob):
-            differing = dict.fromkeys(_differing(job, root), Reason.IO_ERROR)
-            return replace(job, root=root, unreadable={**job.unreadable, **differing})
-        if found := _differing(job, root):
+        if isinstance(job, FitJob) and (found := _differing(job, root)):
             raise InputError(f"{root} is not the driver's copy of the corpus: the media of {found[0]} differ")
         return replace(job, root=root)
 
@@ -144,9 +141,9 @@ def _refuse_other_weights(job: Job) -> None:
                     raise InputError(f"{name} is not here, or is not the driver's copy of these weights")
 
 
-def _differing(job: Job, root: Path) -> list[str]:
+def _differing(job: FitJob, root: Path) -> list[str]:
     """Utterances whose media of this job's kind are not, here, what the manifest says."""
-    rows = job.rows if isinstance(job, ExtractJob) else (*job.train, *job.valid)
+    rows = (*job.train, *job.valid)
     kind = {"audio": "audio", "visual": "video"}.get(job.modality)
     media = {row.id: found for row in rows if kind and (found := getattr(row, kind)) is not None}
     digests = media_digests(sorted({root / each.path for each in media.values()}), Home().memory)

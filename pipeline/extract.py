@@ -19,6 +19,7 @@ from pipeline import keys, shards
 from pipeline.call import Call, Knobs, by_halves, here, in_child
 from pipeline.child import Child
 from pipeline.decode import Decoded, decoded
+from pipeline.home import MEMORY
 from pipeline.jobs import ExtractJob, Run, Stored
 from pipeline.outcome import Outcome, Reason, Unreadable
 from pipeline.stage import RAW, Item, Spec, Track
@@ -51,7 +52,7 @@ def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
         child = stack.enter_context(Child()) if knobs.isolated else None
         works = [_begin(run, job, store, knobs, child) for run in job.runs]
         for kind in RAW:
-            _run_raw(kind, job, works, knobs)
+            _run_raw(kind, job, works, store, knobs)
         outcome = Outcome(job.modality)
         for work in works:
             _finish_upstream(work, works, job, store, knobs)
@@ -88,7 +89,7 @@ def _stored_spec(run: Run, store: Store) -> Spec:
     return Spec(about["dim"], tuple(about["names"]), about["dtype"], about["tolerance"])
 
 
-def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], knobs: Knobs) -> None:
+def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, knobs: Knobs) -> None:
     """Runs the stages that stand on raw `kind` over the rows they still miss."""
     mine = [work for work in works if kind in work.run.node.inputs]
     for work in mine:
@@ -96,7 +97,7 @@ def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], knobs: Knobs) -
             work.tracks.setdefault(name, Track.failed(reason))
     rows = [row for row in job.rows if any(row.id not in work.tracks for work in mine)]
     wanted = [[(w.run.node.digest, w.run.node.stage) for w in mine if row.id not in w.tracks] for row in rows]
-    for row, found in decoded(kind, rows, job.root, wanted):
+    for row, found in decoded(kind, rows, job.root, wanted, store.root / MEMORY):
         for work in mine:
             if row.id not in work.tracks:
                 _offer(work, kind, row, found, knobs)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from pipeline import atomic
 from pipeline.call import Knobs
@@ -13,6 +14,7 @@ from pipeline.clips import Clips, Room
 from pipeline.decode import decoded
 from pipeline.errors import InputError
 from pipeline.extract import made_by, stored_tracks
+from pipeline.home import MEMORY
 from pipeline.jobs import FITS, FitJob
 from pipeline.outcome import Outcome, Reason, Unreadable
 from pipeline.stage import RAW, Item, Rows
@@ -65,7 +67,9 @@ def _refuse_held(job: FitJob) -> None:
 
 def _rows(job: FitJob, rows: Sequence[Utterance], store: Store, room: Room) -> Rows:
     raw = next((name for name in job.node.inputs if isinstance(name, str) and name in RAW), None)
-    items = list(_stored_items(job, rows, store)) if raw is None else _raw_items(job, raw, rows, room)
+    items = (
+        list(_stored_items(job, rows, store)) if raw is None else _raw_items(job, raw, rows, room, store.root / MEMORY)
+    )
     found = Rows(items, ())
     return replace(found, labels=[job.labels[name] for name in _ids(found)])
 
@@ -84,9 +88,9 @@ def _stored_items(job: FitJob, rows: Sequence[Utterance], store: Store) -> Itera
             yield Item(row.id, tracks)
 
 
-def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], room: Room) -> Clips:
-    clips = Clips(raw, job.node.stage, job.root, room)
-    for row, found in decoded(raw, rows, job.root, [[("fit", job.node.stage)]] * len(rows)):
+def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], room: Room, memory: Path) -> Clips:
+    clips = Clips(raw, job.node.stage, job.root, room, memory)
+    for row, found in decoded(raw, rows, job.root, [[("fit", job.node.stage)]] * len(rows), memory):
         if isinstance(found, Unreadable):
             _refuse_transient(row, found.reason)
         else:

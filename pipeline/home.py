@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 
+MEMORY = "digests.sqlite"
+"""Where a cache remembers the digests of media files."""
 STREAMS = "streams.sqlite"
 """Where the doctor remembers what it found in media files."""
 LEFTOVER_S = 7 * 86_400.0
@@ -25,7 +27,7 @@ class Home:
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or Path(os.environ.get("AFFECTORY_HOME") or "data")).absolute()
         self.cache = self.root / "cache"
-        self.memory = self.cache / "digests.sqlite"
+        self.memory = self.cache / MEMORY
         self.runs = self.root / "runs"
         self.reports = self.root / "reports"
         self.doctor = self.root / "doctor"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -19,6 +19,8 @@ from pipeline.reader import Reader
 from pipeline.utterance import MISSING, Audio, Utterance, Video, in_order
 
 log = logging.getLogger(__name__)
+
+MANY = 1_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def remembered(stamps: Mapping[str, str | None], memory: Path) -> dict[str, str]
     memory.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(memory, timeout=60) as base:
         base.execute("create table if not exists digest (path text primary key, stamp text, digest text)")
-        known = {path: (held, found) for path, held, found in base.execute("select path, stamp, digest from digest")}
+        known = _known(base, stamps)
         stale = [path for path, now in stamps.items() if now and known.get(path, ("", ""))[0] != now]
         with ThreadPoolExecutor() as pool:
             fresh = dict(zip(stale, pool.map(_digest, stale), strict=True))
@@ -130,6 +132,15 @@ def remembered(stamps: Mapping[str, str | None], memory: Path) -> dict[str, str]
         base.executemany("insert or replace into digest values (?, ?, ?)", new)
     base.close()
     return {path: fresh.get(path) or known[path][1] if now else MISSING for path, now in stamps.items()}
+
+
+def _known(base: sqlite3.Connection, paths: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Stamp and digest by path; one pass over the table is quicker than a look for each of very many."""
+    whole = "select path, stamp, digest from digest"
+    if len(paths) > MANY:
+        return {path: (held, found) for path, held, found in base.execute(whole)}
+    rows = (row for path in paths for row in base.execute(f"{whole} where path = ?", (path,)))
+    return {path: (held, found) for path, held, found in rows}
 
 
 def _digest(path: str) -> str:

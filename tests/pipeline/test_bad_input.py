@@ -10,6 +10,7 @@ import pytest
 from pipeline import decode, shards
 from pipeline.call import Knobs
 from pipeline.driver import drive
+from pipeline.home import Home
 from pipeline.inline import Inline
 from pipeline.plan import Planner
 from pipeline.schedule import Workers
@@ -70,8 +71,8 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_clip_alone(small, monkeypatch
     rows = small.session().corpus.manifest.rows[:5]
     monkeypatch.setattr(decode, "DEADLINE_S", 5.0)
     monkeypatch.setattr(decode, "read", CursedRead(rows[2].audio.path, how))
-    began = time.monotonic()
-    found = {row.id: got for row, got in decode.decoded("audio", rows, small.root, [[("stage", None)]] * 5)}
+    began, wanted = time.monotonic(), [[("stage", None)]] * 5
+    found = {row.id: got for row, got in decode.decoded("audio", rows, small.root, wanted, Home(small.home).memory)}
     assert time.monotonic() - began < 60
     got = {name: value.reason.value for name, value in found.items() if isinstance(value, decode.Unreadable)}
     assert got == {rows[2].id: reason}

@@ -8,6 +8,7 @@ import pytest
 from pipeline import clips
 from pipeline.clips import Clips, Room
 from pipeline.decode import decoded
+from pipeline.home import Home
 from pipeline.outcome import Unreadable
 from stages.visual_cnn3d import VisualCnn3d
 
@@ -19,9 +20,13 @@ def rows(small):
     return small.session(modality="audio").corpus.manifest.rows[:4]
 
 
+def memory(small):
+    return Home(small.home).memory
+
+
 def gathered(small, rows, room):
-    found = Clips("video", STAGE, small.root, room)
-    for row, value in decoded("video", rows, small.root, [[("fit", STAGE)]] * len(rows)):
+    found = Clips("video", STAGE, small.root, room, memory(small))
+    for row, value in decoded("video", rows, small.root, [[("fit", STAGE)]] * len(rows), memory(small)):
         found.add(row, value["fit"])
     return found
 
@@ -50,7 +55,15 @@ def test_clips_beyond_the_bound_are_decoded_again_to_the_same_values(small, rows
 def test_a_clip_that_is_gone_when_it_is_read_again_says_so(small, rows, tmp_path):
     found = gathered(small, rows, Room(tmp_path, 0))
     (small.root / rows[0].video.path).unlink()
-    with pytest.raises(Unreadable):
+    with pytest.raises(Unreadable, match="io_error"):
+        found[0]
+
+
+def test_a_clip_that_is_another_one_when_it_is_read_again_says_so(small, rows, tmp_path):
+    found = gathered(small, rows, Room(tmp_path, 0))
+    with (small.root / rows[0].video.path).open("ab") as film:
+        film.write(b"more")
+    with pytest.raises(Unreadable, match="io_error"):
         found[0]
 
 

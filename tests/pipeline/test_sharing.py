@@ -216,7 +216,7 @@ def test_a_transcript_that_was_left_out_is_no_absent_one(extracted, other, bucke
     push(extracted, bucket, text=False)
     pull(other, bucket)
     row = Session.open(Home(other.home), options(other, "")).corpus.manifest.rows[0]
-    [(_, found)] = decoded("text", [row], other.root, [[]])
+    [(_, found)] = decoded("text", [row], other.root, [[]], Home(other.home).memory)
     assert found.reason is Reason.IO_ERROR
 
 
