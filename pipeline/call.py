@@ -37,11 +37,13 @@ class Knobs:
 
     device: "cpu", "cuda", or "auto": a GPU for stages that want one, where the worker sees one.
     isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
+    lenient: a fit leaves out a row that failed for a reason that may pass, and waits for it no longer.
     """
 
     device: str = "auto"
     batch: int | None = None
     isolated: bool = False
+    lenient: bool = False
 
     def on_worker(self, gpu: bool) -> Knobs:
         """The same with the device decided; `gpu` is whether the job wants one."""

@@ -14,7 +14,7 @@ from pipeline.exchange import Exchange, Place, adopt, marks, shares, token
 from pipeline.extract import extract
 from pipeline.fit import NotYetError, fit
 from pipeline.inline import Inline
-from pipeline.jobs import ExtractJob, FitJob, Job
+from pipeline.jobs import ExtractJob, Job
 from pipeline.manifest import Manifest
 from pipeline.outcome import Died, Outcome
 from pipeline.plan import Place as Wanted
@@ -25,6 +25,7 @@ from pipeline.record import Record, Ref
 from pipeline.scope import Scope, folds, labelled, scopes
 from pipeline.stage import Target
 from pipeline.store import CorruptError, Store
+from pipeline.turns import Turns, Watch
 
 if TYPE_CHECKING:
     from pipeline.schedule import Workers  # Dask takes half a second to import: only where there is work
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
-"""How often a run plans again after an upstream object turned out corrupt."""
+"""How often a run plans again after an upstream object turned out corrupt, or a fit had to wait for a row; in the last
+one fits wait no longer."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,12 @@ class Corpus:
 
 @dataclass
 class Report:
-    """What a run did, by modality."""
+    """What a run did, by modality. waiting: by job, why it could not be done in the end."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     cached: dict[str, int] = field(default_factory=dict)
     jobs: int = 0
+    waiting: dict[str, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Adds the outcome of one job."""
@@ -104,10 +107,6 @@ class Report:
         for outcome in self.outcomes.values():
             total.add(outcome)
         return total
-
-
-Watch = Callable[[Sequence[Job], Job | None], None]
-"""Told of new jobs, and of every job that ended."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +158,13 @@ def drive(
     report = Report()
     plan = planner.plan()
     report.cached = dict(plan.cached)
-    for _ in range(ROUNDS):
+    for left in reversed(range(ROUNDS)):
+        report.waiting = {}
         if not plan.jobs:
             break
         with start() as workers:
             exchange = _exchange(planner, workers, place)
-            sound = _round(planner, plan, workers, exchange, knobs, watch, report)
+            sound = _round(planner, plan, workers, exchange, replace(knobs, lenient=not left), watch, report)
         if sound:
             break
         plan = planner.plan()
@@ -198,8 +198,8 @@ def _round(
     watch: Watch,
     report: Report,
 ) -> bool:
-    """Runs a plan and what its fits make possible; False where something upstream was corrupt, to be made again."""
-    queue = _Queue(planner, plan, watch)
+    """Runs a plan and what its fits make possible; False where a job has to wait for something upstream."""
+    queue = Turns(planner, plan, watch)
     sound = True
     store = planner.store
     for job, result in workers.run(run, lambda: exchange.offer(store, queue.more()), exchange, knobs):
@@ -209,6 +209,7 @@ def _round(
             _done(planner, job, result, watch, report)
         else:
             sound = False
+            report.waiting[job.id] = result.message
             if result.lost is not None:
                 store.distrust(result.lost)
         queue.ended(job)
@@ -223,7 +224,7 @@ def _done(planner: Planner, job: Job, outcome: Outcome, watch: Watch, report: Re
 
 
 def _isolated(
-    queue: _Queue, workers: Workers | Inline, exchange: Exchange, knobs: Knobs, watch: Watch, report: Report
+    queue: Turns, workers: Workers | Inline, exchange: Exchange, knobs: Knobs, watch: Watch, report: Report
 ) -> None:
     if not queue.isolated:
         return
@@ -234,57 +235,3 @@ def _isolated(
             raise RuntimeError(f"a job of {job.modality} kills its workers even row by row: {result.reason}")
         if isinstance(result, Outcome):
             _done(queue.planner, job, result, watch, report)
-
-
-class _Queue:
-    """Gives each job once; plans again when a fit has ended or nothing is left, so that a fit's dependants start."""
-
-    def __init__(self, planner: Planner, plan: Plan, watch: Watch) -> None:
-        self.planner, self.watch = planner, watch
-        self.isolated: list[ExtractJob] = []
-        self._fresh: list[Job] = list(plan.jobs)
-        self._given: set[tuple[str, str]] = set()
-        self._open: dict[str, Job] = {}
-        self._stale = False
-
-    def more(self) -> list[Job]:
-        """Jobs not given before, fits first."""
-        if self._stale or not (self._fresh or self._open):
-            self._fresh, self._stale = self.planner.plan().jobs, False
-        left = [job for job in map(self._left, self._fresh) if job is not None]
-        new = sorted(left, key=lambda job: not isinstance(job, FitJob))
-        self._fresh = []
-        self._given.update(key for job in new for key in job.keys)
-        self._open.update((job.id, job) for job in new)
-        self.watch(new, None)
-        return new
-
-    def _left(self, job: Job) -> Job | None:
-        """What of a job was not given before: a shard that is under way, or partly saved, is not asked for again.
-
-        None where nothing is left, or where what is left stands on something under way: it comes with a later plan.
-        """
-        if isinstance(job, FitJob):
-            return None if self._given.issuperset(job.keys) else job
-        left = [run for run in job.runs if run.key not in self._given]
-        under_way = {run.node for run in job.runs if run.key in self._given}
-        if not left or any(up in under_way and up.name not in run.stored for run in left for up in run.node.upstream):
-            return None
-        return replace(job, runs=tuple(left))
-
-    def died(self, job: Job, death: Died) -> None:
-        """Keeps a job that killed its workers for another run, row by row. A fit cannot be cut: that is an error."""
-        if isinstance(job, FitJob):
-            raise RuntimeError(f"fitting {job.node.name} on {job.scope} killed its workers: {death.reason}")
-        log.warning("a job of %s killed its workers; running it row by row: %s", job.modality, death.reason)
-        self.isolated.append(job)
-
-    def ended(self, job: Job) -> None:
-        self._open.pop(job.id, None)
-        last = self._feeds_fit(job) and not any(map(self._feeds_fit, self._open.values()))
-        self._stale = self._stale or isinstance(job, FitJob) or last
-
-    def _feeds_fit(self, job: Job) -> bool:
-        """True for rows of a stage that others stand on."""
-        feeding = {up.name for node, _ in self.planner.wanted for up in node.upstream}
-        return isinstance(job, ExtractJob) and any(run.node.name in feeding for run in job.runs)

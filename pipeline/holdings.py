@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from pipeline.errors import InputError, closest
+from pipeline.left_out import provisional
 from pipeline.plan import Planner
 from pipeline.recipe import Node, Recipe, nodes
 from pipeline.record import Record
@@ -38,6 +39,9 @@ def held(session: Session, split: str = "") -> Held:
     incomplete: Counter[str] = Counter()
     ids = _part(session, split) if split else None
     for node, scope in session.planner.wanted:
+        if provisional(session.planner, node, scope):
+            incomplete[node.name] += len(session.planner.wanted[node, scope])
+            continue
         if node.stage.fitted and (state := session.planner.state_record(node, scope)):
             indexes.setdefault(state.stage, []).append(state)
         for rows, record in _shards(session.planner, node, scope, ids):

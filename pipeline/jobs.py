@@ -94,7 +94,8 @@ class ExtractJob:
 class FitJob:
     """One fit: the rows of one scope's train and validation parts, and nothing else.
 
-    held: what the fold tests on, which a fit refuses to see whoever planned it.
+    held: what the fold tests on, which a fit refuses to see whoever planned it. left_out: by utterance, why the state
+    that serves until now was learned without it.
     """
 
     node: Node
@@ -107,6 +108,7 @@ class FitJob:
     labels: Mapping[str, Label]
     stored: Mapping[str, Stored]
     held: HeldOut
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

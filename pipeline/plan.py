@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline import keys
 from pipeline.jobs import FITS, ExtractJob, FitJob, Job, Run, Stored
+from pipeline.left_out import due, left_out
 from pipeline.manifest import Manifest
 from pipeline.outcome import Reason
 from pipeline.reader import Label
@@ -130,6 +131,8 @@ class Planner:
             plan.pending[node.name] += len(self.wanted[node, scope])
             self._plan_fit(plan, node, scope)
             return
+        if due(self, node, scope):
+            self._plan_fit(plan, node, scope)
         for shard in shards:
             if self.final(node, shard):
                 plan.cached[node.name] += len(shard.rows)
@@ -157,6 +160,7 @@ class Planner:
                 {row.id: self.labels[row.id] for row in (*train, *valid)},
                 {name: s for name, s in stored.items() if s is not None},
                 scope.held,
+                left_out(self, node, scope),
             )
         )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import counts, coverage, estimate, history, opening, pins, remarks, view
+from rich.markup import escape
+
+from pipeline import counts, coverage, estimate, history, left_out, opening, pins, remarks, view
 from pipeline.because import because
 from pipeline.call import Knobs
 from pipeline.driver import Corpus, Report, drive
@@ -144,7 +146,7 @@ class Session:
 
 
 def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict[str, Any], bool]:
-    """`affectory extract`: the answer as JSON-able data, and whether too many clips failed.
+    """`affectory extract`: the answer as JSON-able data, and whether too many clips failed or a job still waits.
 
     relock: replace the recipe's lock by what is here in the end.
     """
@@ -156,7 +158,9 @@ def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict
     by_utterance = coverage.reasons(session.planner)
     failed = coverage.counts(by_utterance)
     over = coverage.over_limit(session.corpus, by_utterance)
+    without = left_out.by_fit(session.planner)
     _show(report, failed, over, session.corpus.recipe.max_failed)
+    _show_fits(report, without)
     missing = counts.differing(session.corpus)
     if missing:
         console.print(count_table(missing))
@@ -175,11 +179,13 @@ def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict
         "calls": dict(total.calls),
         "cached": report.cached,
         "failed": {modality: dict(found) for modality, found in failed.items() if found},
+        "left_out": without,
+        "waiting": sorted(report.waiting.values()),
         "differing": {each.name: each.difference for each in missing},
         "seconds": round(time.perf_counter() - began, 2),
-        "view": {} if options.modality else session.repaired(session.views),
+        "view": {} if options.modality or report.waiting else session.repaired(session.views),
     }
-    return answer, bool(over)
+    return answer, bool(over or report.waiting)
 
 
 def _show(report: Report, failed: dict[str, Counter[str]], over: dict[str, float], limit: float) -> None:
@@ -191,6 +197,16 @@ def _show(report: Report, failed: dict[str, Counter[str]], over: dict[str, float
         console.print(table)
     for modality, share in over.items():
         console.print(f"[red]{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}[/red]")
+
+
+def _show_fits(report: Report, without: Mapping[str, Mapping[str, str]]) -> None:
+    for name, missing in without.items():
+        rows = ", ".join(f"{utterance}: {reason}" for utterance, reason in missing.items())
+        console.print(
+            f"[yellow]the fit of {escape(name)} left out {escape(rows)}; it is made again once they are there[/yellow]"
+        )
+    for message in sorted(report.waiting.values()):
+        console.print(f"[red]{escape(message)}; the same command tries again[/red]")
 
 
 def plan(home: Home, options: Options) -> dict[str, Any]:
