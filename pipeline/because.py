@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pipeline import history
 from pipeline.history import Entry, Seen
-from pipeline.plan import Plan
+from pipeline.planned import Plan
+from pipeline.recipe import labels
 from pipeline.status import Standing, standings
 from pipeline.utterance import Utterance
 from pipeline.why import (
@@ -32,15 +33,16 @@ _PLURAL = {NEW: "new utterances", TEXT: "transcripts changed"}
 
 
 def because(session: Session, plan: Plan) -> dict[str, list[str]]:
-    """For each stage that has something to compute, by name: `new`, or what differs from the last extraction, as
+    """For each stage that has something to compute, by its label: `new`, or what differs from the last extraction, as
     `params.n_mfcc: 13 -> 20` or `3 transcripts changed`; else how many of its rows are not in the cache any more."""
     if not (plan.jobs or plan.pending):
         return {}
     waiting = [found for found in standings(session.planner, plan) if found.unfinished]
     now, then = history.present(session), history.read(session.home.root, session.corpus.recipe.name)
+    called = labels(node for node, _ in session.planner.wanted)
     reasons: dict[str, _Reasons] = {}
     for found in waiting:
-        mine = reasons.setdefault(found.node.name, _Reasons())
+        mine = reasons.setdefault(called[found.node], _Reasons())
         entry = now.stages[found.node.digest]
         last = then.like(entry, now) if then else None
         if then is None or last is None:

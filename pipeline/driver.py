@@ -18,7 +18,8 @@ from pipeline.jobs import ExtractJob, Job
 from pipeline.manifest import Manifest
 from pipeline.outcome import Died, Outcome
 from pipeline.plan import Place as Wanted
-from pipeline.plan import Plan, Planner
+from pipeline.plan import Planner
+from pipeline.planned import Plan
 from pipeline.reader import Fold, Label
 from pipeline.recipe import Node, Recipe, nodes
 from pipeline.record import Record, Ref

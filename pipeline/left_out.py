@@ -1,6 +1,9 @@
-"""Fits that had to leave out rows whose failure may pass. Such a state is provisional, as a shard with such a row is: it
-serves, is made again once the rows are there, and is never pushed nor locked. Rows stand under the digest of the
-state they got, so that none is ever taken for one of the whole fit."""
+"""Fits that had to leave out rows whose failure may pass.
+
+Such a state is provisional, as a shard with such a row is: it serves, is made again once the rows are there, and is
+never pushed nor locked. Rows stand under the digest of the state they got, so that none is ever taken for one of the
+whole fit.
+"""
 
 from __future__ import annotations
 

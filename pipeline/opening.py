@@ -17,7 +17,8 @@ from pipeline.jobs import ExtractJob, Job
 from pipeline.load import read_recipe, recipe_path
 from pipeline.lock import Lock, lock_path, read_lock
 from pipeline.manifest import Manifest
-from pipeline.plan import Plan, Planner
+from pipeline.plan import Planner
+from pipeline.planned import Plan
 from pipeline.progress import console
 from pipeline.recipe import Recipe
 from pipeline.record import Record

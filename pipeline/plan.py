@@ -3,18 +3,18 @@ imports neither Dask nor torch nor transformers."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 
 from pipeline import keys
-from pipeline.jobs import FITS, ExtractJob, FitJob, Job, Run, Stored
+from pipeline.jobs import FITS, ExtractJob, FitJob, Run, Stored
 from pipeline.left_out import due, left_out
 from pipeline.manifest import Manifest
 from pipeline.outcome import Reason
+from pipeline.planned import Plan
 from pipeline.reader import Label
 from pipeline.recipe import Node
 from pipeline.record import Record, Ref
@@ -25,15 +25,6 @@ from pipeline.store import Store
 from pipeline.utterance import Utterance
 
 Place = tuple[Node, Scope | None]
-
-
-@dataclass
-class Plan:
-    """What is to be done now, what stands behind a fit, and what is there already, in rows by stage."""
-
-    jobs: list[Job] = field(default_factory=list)
-    pending: Counter[str] = field(default_factory=Counter)
-    cached: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class Planner:
         for members in groups.values():
             job = self._extract_job(members)
             if job is None:
-                plan.pending.update({node.name: len(shard.rows) for node, _, shard in members})
+                plan.behind.update({node: len(shard.rows) for node, _, shard in members})
             else:
                 plan.jobs.append(job)
         return plan
@@ -128,14 +119,14 @@ class Planner:
     def _plan_place(self, plan: Plan, groups: dict, node: Node, scope: Scope | None) -> None:  # type: ignore[type-arg]
         shards = self.shards(node, scope)
         if shards is None:
-            plan.pending[node.name] += len(self.wanted[node, scope])
+            plan.behind[node] += len(self.wanted[node, scope])
             self._plan_fit(plan, node, scope)
             return
         if due(self, node, scope):
             self._plan_fit(plan, node, scope)
         for shard in shards:
             if self.final(node, shard):
-                plan.cached[node.name] += len(shard.rows)
+                plan.there[node] += len(shard.rows)
             else:
                 ids = keys.digest(scope.name if scope else None, [row.id for row in shard.rows])
                 groups.setdefault((node.stage.modality, ids), []).append((node, scope, shard))

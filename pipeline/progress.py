@@ -28,6 +28,8 @@ from pipeline.outcome import Reason
 
 console = Console(stderr=True)
 
+NOT_MEASURED = "not measured here"
+
 
 class Bars:
     """A live bar for each modality and one for fits, with rate and time left. A context manager; call it as a Watch."""
@@ -112,11 +114,13 @@ def plan_table(answer: dict[str, Any]) -> Table:
     for name in sorted({name for kind in kinds for name in answer[kind]}):
         cost = answer["estimate"].get(name, {})
         seconds, size = cost.get("core_seconds"), cost.get("megabytes")
-        figures = ["not measured here" if v is None else f"{v} {unit}" for v, unit in ((seconds, "s"), (size, "MB"))]
+        figures = [NOT_MEASURED if v is None else f"{v} {unit}" for v, unit in ((seconds, "s"), (size, "MB"))]
         why = escape("\n".join(answer["because"].get(name, [])))
         table.add_row(name, *(str(answer[kind].get(name, 0)) for kind in kinds), *(figures if cost else ["", ""]), why)
     for fit in answer["fits"]:
         table.add_row(fit, "fit", "", "", "", "", "", "")
+    for name, size in answer["views"].items():
+        table.add_row(f"view {name}", "", "", "", "", "", NOT_MEASURED if size is None else f"{size:.2f} MB", "")
     return table
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +96,13 @@ class Recipe:
     crossfit: int
     features: Mapping[str, Mapping[Modality, Selection]]
     train: Mapping[str, Mapping[str, Any]]
+
+
+def labels(nodes: Iterable[Node]) -> dict[Node, str]:
+    """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
+    each = dict.fromkeys(nodes)
+    often = Counter(node.name for node in each)
+    return {node: node.name if often[node.name] == 1 else f"{node.name} {node.digest[:6]}" for node in each}
 
 
 def nodes(recipe: Recipe, modality: str | None = None, only: Sequence[str] = ()) -> Iterator[Node]:

@@ -83,7 +83,7 @@ class Workers:
         except (OSError, TimeoutError) as error:
             self._stack.close()
             raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
-        for name in ("pipeline", "stages", "models"):
+        for name in PACKAGES:
             self.client.forward_logging(name, level=logging.INFO)
         self.offered = self._resources()
         return self

@@ -22,7 +22,9 @@ from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
 from pipeline.outcome import Reason
 from pipeline.plan import Planner
+from pipeline.planned import Plan
 from pipeline.progress import Bars, console, count_table, outcome_table, reason_table
+from pipeline.recipe import Node, labels
 from pipeline.store import CorruptError
 
 if TYPE_CHECKING:
@@ -116,8 +118,14 @@ class Session:
     def _start(self) -> Workers | Inline:
         plan = self.planner.plan()
         opening.check_raw(self.corpus.manifest, plan)
-        estimate.check_space(self.planner.store, plan)
+        estimate.check_space(self.planner.store, plan, self.view_sizes(plan))
         return self.workers()
+
+    def view_sizes(self, plan: Plan) -> dict[str, float | None]:
+        """Megabytes of the views that an extraction makes anew, see `pipeline.estimate.views`."""
+        if self.options.modality:
+            return {}
+        return estimate.views(self.corpus, self.planner.store, plan, self.options.features)
 
     def views(self) -> dict[str, Any]:
         """Every view the options ask for; see `pipeline.view.every`."""
@@ -210,18 +218,28 @@ def _show_fits(report: Report, without: Mapping[str, Mapping[str, str]]) -> None
 
 
 def plan(home: Home, options: Options) -> dict[str, Any]:
-    """`affectory plan`: what `extract` would compute, by stage, why, and what a row has cost here before."""
+    """`affectory plan`: what `extract` would compute, by stage, why, and what a row has cost here before.
+
+    Stages of one name are told apart by their digests.
+    """
     session = Session.open(home, options)
     found = session.planner.plan()
     todo, copied = estimate.rows(found)
+    called = labels(node for node, _ in session.planner.wanted)
+    costs = estimate.cost(session.planner.store, todo + found.behind)
+
+    def by_label(counts: Mapping[Node, T]) -> dict[str, T]:
+        return {called[node]: count for node, count in counts.items()}
+
     fits = [f"{job.node.name} on {job.scope}" for job in found.jobs if not hasattr(job, "runs")]
     return {
         "dataset": session.corpus.recipe.name,
-        "compute": dict(todo),
-        "copy": dict(copied),
+        "compute": by_label(todo),
+        "copy": by_label(copied),
         "fits": fits,
-        "pending": dict(found.pending),
-        "cached": dict(found.cached),
+        "pending": by_label(found.behind),
+        "cached": by_label(found.there),
         "because": because(session, found),
-        "estimate": estimate.cost(session.planner.store, todo + found.pending),
+        "estimate": by_label(costs),
+        "views": session.view_sizes(found),
     }

@@ -12,8 +12,9 @@ from rich.table import Column, Table
 
 from pipeline.jobs import ExtractJob, Run
 from pipeline.outcome import Reason
-from pipeline.plan import Plan, Planner, Shard
-from pipeline.recipe import Node
+from pipeline.plan import Planner, Shard
+from pipeline.planned import Plan
+from pipeline.recipe import Node, labels
 from pipeline.record import Record
 from pipeline.scope import Scope
 from pipeline.store import Store
@@ -130,16 +131,12 @@ def status(home: Home, options: Options) -> dict[str, Any]:
     planner, name = session.planner, session.corpus.recipe.name
     last = history.read(home.root, name)
     by_stage: dict[str, list[Standing]] = {}
+    called = labels(node for node, _ in planner.wanted)
     for found in standings(planner, planner.plan()):
-        by_stage.setdefault(_label(found.node, planner), []).append(found)
+        by_stage.setdefault(called[found.node], []).append(found)
     stages = {label: _counts(found) | _bytes(found, planner.store) for label, found in by_stage.items()}
     remote = planner.store.remote
     return {"dataset": name, "last": last and last.at, "remote": remote and remote.url, "stages": stages}
-
-
-def _label(node: Node, planner: Planner) -> str:
-    twins = {other.digest for other, _ in planner.wanted if other.name == node.name}
-    return node.name if len(twins) == 1 else f"{node.name} {node.digest[:6]}"
 
 
 def _counts(standing: Sequence[Standing]) -> dict[str, int]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pipeline.jobs import ExtractJob, FitJob, Job
 from pipeline.outcome import Died
-from pipeline.plan import Plan, Planner
+from pipeline.plan import Planner
+from pipeline.planned import Plan
 
 log = logging.getLogger(__name__)
 

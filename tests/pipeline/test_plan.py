@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.jobs import ExtractJob, FitJob
-from pipeline.plan import Plan
+from pipeline.planned import Plan
 
 HEAVY = ("dask", "distributed", "torch", "transformers", "gensim", "lightning", "sklearn", "cv2", "av", "opensmile")
 
