@@ -106,11 +106,13 @@ def _show_damage(place: str, found: dict[str, Any]) -> None:
 def _show_waste(answer: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from pipeline.collect import KINDS
+
     table = Table("stage", "actions", "objects", "bytes", title=f"Not used for {answer['older_than']:g} days")
     for each in answer["stages"]:
         name = f"{each['name']} {each['stage'][:12]}"
         table.add_row(name, str(each["actions"]), str(each["objects"]), f"{each['bytes']:,}")
-    for kind in ("unreferenced", "indexes", "corrupt"):
+    for kind in KINDS:
         table.add_row(f"({kind})", "", str(answer[kind]["files"]), f"{answer[kind]['bytes']:,}")
     console.print(table)
     if answer["pinned"]:

@@ -7,7 +7,9 @@ names it. Actions are deleted first, then objects, so that a `gc` that is killed
 from __future__ import annotations
 
 import json
+import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,10 +26,14 @@ from pipeline.verify import NAME
 DAY = 86_400.0
 """Seconds; nothing younger is ever deleted: a run may be about to name it."""
 
+KINDS = ("unreferenced", "indexes", "corrupt", "views")
+"""What goes beside unused stages."""
+
 
 @dataclass(frozen=True)
 class Item:
-    """A file, its bytes and its time of change in nanoseconds, by which one that was used meanwhile is left."""
+    """A file, or the folder of a view's column, its bytes and its time of change in nanoseconds, by which one that was
+    used meanwhile is left."""
 
     path: Path
     size: int
@@ -62,18 +68,20 @@ class Unused:
 @dataclass(frozen=True)
 class Waste:
     """What may go: unused actions with their objects by stage, objects that nothing names, copies of indexes none of
-    whose actions stays, what was set aside as corrupt. pinned: the stages of live runs, which stay."""
+    whose actions stays, what was set aside as corrupt, unused columns of views. pinned: the stages of live runs, which
+    stay."""
 
     stages: tuple[Unused, ...]
     unreferenced: tuple[Item, ...]
     indexes: tuple[Item, ...]
     corrupt: tuple[Item, ...]
+    views: tuple[Item, ...]
     pinned: frozenset[str]
 
     @property
     def bytes(self) -> int:
         """Of everything."""
-        rest = sum(item.size for item in (*self.unreferenced, *self.indexes, *self.corrupt))
+        rest: int = sum(item.size for kind in KINDS for item in getattr(self, kind))
         return rest + sum(stage.bytes for stage in self.stages)
 
     def answer(self) -> dict[str, Any]:
@@ -88,7 +96,7 @@ class Waste:
             }
             for each in self.stages
         ]
-        kinds = {name: summed(getattr(self, name)) for name in ("unreferenced", "indexes", "corrupt")}
+        kinds = {name: summed(getattr(self, name)) for name in KINDS}
         return {"stages": stages, **kinds, "pinned": len(self.pinned), "bytes": self.bytes}
 
 
@@ -119,7 +127,8 @@ def collect(home: Home, days: float, now: float | None = None) -> Waste:
     loose = () if pinned else tuple(item for digest, item in objects.items() if digest not in claimed)
     indexes = tuple(_indexes(home.cache, staying, limit, now))
     corrupt = tuple(item for item in _items(home.cache / "corrupt") if now - item.path.lstat().st_ctime > limit)
-    return Waste(stages, loose, indexes, corrupt, pinned)
+    views = () if pinned else tuple(item for item in _views(home) if item.older(limit, now))
+    return Waste(stages, loose, indexes, corrupt, views, pinned)
 
 
 def delete(home: Home, days: float, now: float | None = None) -> Waste:
@@ -133,6 +142,7 @@ def delete(home: Home, days: float, now: float | None = None) -> Waste:
             _unlink(item for item in stage.objects if digest_of(item.path) not in named)
         _unlink(item for item in waste.unreferenced if digest_of(item.path) not in named)
         _unlink([*waste.indexes, *waste.corrupt])
+        _remove_views(waste.views)
     return waste
 
 
@@ -214,6 +224,24 @@ def _items(folder: Path) -> Iterator[Item]:
     for path in sorted(folder.glob("*")):
         with suppress(FileNotFoundError):
             yield Item.of(path)
+
+
+def _views(home: Home) -> Iterator[Item]:
+    """Every whole column, by its last use."""
+    for note in sorted((home.root / "views").glob("[!.]*/column.json")):
+        with suppress(FileNotFoundError):
+            size = sum(file.lstat().st_size for file in note.parent.iterdir())
+            yield Item(note.parent, size, note.lstat().st_mtime_ns)
+
+
+def _remove_views(items: Iterable[Item]) -> None:
+    """Out of the way first, so that a `gc` that is killed leaves no half of a column."""
+    for item in items:
+        with suppress(FileNotFoundError):
+            if (item.path / "column.json").lstat().st_mtime_ns == item.changed:
+                aside = item.path.with_name(f".{item.path.name}.{uuid.uuid4().hex}")
+                item.path.rename(aside)
+                shutil.rmtree(aside)
 
 
 def _unlink(items: Iterable[Item]) -> None:

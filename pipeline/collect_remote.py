@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.collect import DAY, held_objects, noted_objects, summed, unpinned
@@ -21,6 +20,7 @@ from pipeline.lock import read_lock
 from pipeline.pins import live
 from pipeline.record import Record
 from pipeline.remote import Segment
+from pipeline.weights import LOCK
 
 THREADS = 8
 
@@ -48,13 +48,14 @@ def collect(there: Inventory, home: Home, days: float, now: float | None = None)
     """What stands on a remote for nothing, by the time at which it was written; what has none stays.
 
     An index goes where every record of it is superseded and it is older than `days`, at least 1. It stays where it
-    is its stage's newest, where a lock in manifests/ names it, and where a live run here has pinned its stage. An
+    is its stage's newest, where a lock in manifests/ or of a recipe that this home worked with names it, and where a
+    live run here has pinned its stage. An
     object goes where neither an index that stays nor an action of this cache names it; none goes while a run is live
     here. Raises RemoteError where an index is damaged: it may name anything.
     """
     now, pinned = time.time() if now is None else now, live(home.cache)
     written = {file.place: file for file in there.files("index")}
-    locked = set(_locked(RECIPES))
+    locked = set(_locked(home))
     named = held_objects(home) | set(noted_objects(home))
     indexes: list[File] = []
     for stage in there.stages():
@@ -92,9 +93,10 @@ def _superseded(read: Mapping[Segment, Sequence[Record]]) -> list[Segment]:
     return [segment for segment in sorted(read)[:-1] if segment not in winning]
 
 
-def _locked(recipes: Path) -> Iterator[str]:
-    for path in recipes.glob("*.lock.json"):
-        if path.name != "weights.lock.json":
+def _locked(home: Home) -> Iterator[str]:
+    """The indexes that a lock names, in manifests/ or beside any recipe that was worked with here."""
+    for path in {*RECIPES.glob("*.lock.json"), *home.locks()}:
+        if path.name != LOCK:
             yield from read_lock(path).indexes.values()
 
 

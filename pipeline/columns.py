@@ -12,6 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -113,6 +114,16 @@ def write_column(
         _publish(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def used(path: Path) -> bool:
+    """True where a column is there; its use is noted by the time of change of its `column.json`, which `gc` goes by."""
+    try:
+        with suppress(PermissionError):  # a home that others own
+            os.utime(path / "column.json")
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _check_space(path: Path, needed: int) -> None:

@@ -48,6 +48,21 @@ class Home:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
 
+    def note_lock(self, path: Path) -> None:
+        """Notes where a lock lies that was read or written, for `gc --remote`: it may lie beside a recipe anywhere."""
+        line = f"{path.absolute()}\n"
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "locks.txt").open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            if line not in file.readlines():
+                file.write(line)
+
+    def locks(self) -> list[Path]:
+        """Every lock that was noted and is still there."""
+        noted = self.root / "locks.txt"
+        lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+        return [path for path in map(Path, lines) if path.exists()]
+
     def sweep(self) -> None:
         """Removes what killed runs left half written; nothing that a live one may still be writing."""
         before = time.time() - LEFTOVER_S

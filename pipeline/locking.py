@@ -36,6 +36,7 @@ def lock(session: Session, indexes: Mapping[str, str], relock: bool) -> dict[str
     differing = read_lock(path).differences(mine) if path.exists() else []
     if not path.exists() or (differing and relock):
         write_lock(path, mine)
+        session.home.note_lock(path)
         console.print(f"Lock: {path}")
     elif differing:
         console.print(f"{path} names something else; --relock replaces it:\n" + "\n".join(differing))

@@ -42,6 +42,8 @@ class Opened:
 def open_corpus(home: Home, options: Options) -> Opened:
     """Reads recipe and manifest. Raises InputError for what is wrong with either, or with the lock where it counts."""
     path = recipe_path(options.dataset)
+    if lock_path(path).exists():
+        home.note_lock(lock_path(path))
     pulled = snapshot.noted(home.root, path.stem)
     read = read_recipe(
         path,

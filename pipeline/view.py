@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline import keys, shards
 from pipeline.align import Align, auto_length
-from pipeline.columns import write_column
+from pipeline.columns import used, write_column
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
 from pipeline.outcome import Reason
@@ -81,7 +81,7 @@ def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold |
     to = Align(selection.align.mode, length)
     key = keys.view_key([[part.name(row.id) for row in rows] for part in parts], to.mode, to.length)
     path = home / "views" / key
-    if not (path / "column.json").exists():
+    if not used(path):
         dims, names, dtype = _about(planner, parts)
         write_column(path, _tracks(planner, parts, rows), len(rows), to, sum(dims), names=names, dtype=dtype)
     return path

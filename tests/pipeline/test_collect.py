@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import collect, collect_remote, pins, verify
+from pipeline import collect, collect_remote, locking, pins, verify
 from pipeline.collect import DAY
 from pipeline.errors import RemoteError
 from pipeline.home import Home
 from pipeline.inventory import Inventory
+from pipeline.lock import Lock, lock_path, write_lock
 from pipeline.store import Store
 from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
 from tests.pipeline.test_sharing import options, other, pull, push  # noqa: F401 - a fixture
@@ -186,6 +187,49 @@ def test_what_is_used_under_a_lock_counts_as_used(extracted, home):
     assert collect.collect(home, 30).stages == ()
 
 
+def columns(small):
+    return sorted((small.home / "views").glob("*"))
+
+
+def grow_old(small, days=60.0):
+    for path in columns(small):
+        os.utime(path / "column.json", (time.time() - days * DAY,) * 2)
+
+
+def test_columns_of_views_that_nobody_used_are_listed_then_deleted_and_made_again(extracted, home):
+    extracted.session(features=("sound",)).views()
+    [path] = columns(extracted)
+    assert collect.collect(home, 30).views == ()
+    grow_old(extracted)
+    waste = collect.collect(home, 30)
+    assert [item.path for item in waste.views] == [path] and waste.bytes == sum(
+        f.stat().st_size for f in path.iterdir()
+    )
+    assert columns(extracted) == [path]
+    assert collect.delete(home, 30) == waste and columns(extracted) == []
+    extracted.session(features=("sound",)).views()
+    assert columns(extracted) == [path]
+
+
+def test_making_a_view_that_is_there_counts_as_a_use_of_it(extracted, home):
+    extracted.session(features=("sound",)).views()
+    grow_old(extracted)
+    extracted.session(features=("sound",)).views()
+    assert collect.delete(home, 30).views == () and len(columns(extracted)) == 1
+
+
+def test_columns_stay_while_a_run_is_live_and_one_that_was_used_since_it_was_listed(extracted, home, monkeypatch):
+    extracted.session(features=("sound",)).views()
+    grow_old(extracted)
+    with pins.pinned(home.cache, ["6" * 64]):
+        assert collect.delete(home, 30).views == ()
+    waste = collect.collect(home, 30)
+    extracted.session(features=("sound",)).views()
+    monkeypatch.setattr(collect, "collect", lambda *_: waste)
+    collect.delete(home, 30)
+    assert len(waste.views) == len(columns(extracted)) == 1
+
+
 def test_the_command_lists_by_default_and_deletes_when_told_to(affectory, extracted, monkeypatch):  # noqa: F811
     monkeypatch.setenv("AFFECTORY_HOME", str(extracted.home))
     age(extracted, "audio_mfcc")
@@ -271,6 +315,23 @@ def test_an_index_that_a_lock_names_stays(there, home, extracted, tmp_path, monk
     (tmp_path / "team.lock.json").write_text(json.dumps(lock))
     monkeypatch.setattr(collect_remote, "RECIPES", tmp_path)
     assert collect_remote.collect(there, home, 30, time.time() + MONTHS).indexes == ()
+
+
+@pytest.mark.parametrize("noted", ["by opening its recipe", "by writing it"])
+def test_an_index_that_the_lock_of_a_recipe_of_ones_own_names_stays(there, home, extracted, noted):
+    path, place = lock_path(extracted.path), superseded(there, extracted)
+    assert path.exists(), "the push wrote it"
+    (home.root / "locks.txt").unlink()
+    stages = {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": place.rpartition("-")[2].removesuffix(".json")}
+    if noted == "by writing it":
+        path.unlink()
+        locking.lock(extracted.session(), {s.rpartition(" ")[2]: digest for s, digest in stages.items()}, relock=True)
+    else:
+        write_lock(path, Lock(manifest="0" * 64, stages=stages))
+        extracted.session()
+    assert collect_remote.collect(there, home, 30, time.time() + MONTHS).indexes == ()
+    path.unlink()
+    assert len(collect_remote.collect(there, home, 30, time.time() + MONTHS).indexes) == 1
 
 
 def test_what_a_live_run_here_uses_stays_on_the_remote(there, home, extracted):
