@@ -236,3 +236,5 @@ def _isolated(
             raise RuntimeError(f"a job of {job.modality} kills its workers even row by row: {result.reason}")
         if isinstance(result, Outcome):
             _done(queue.planner, job, result, watch, report)
+        else:
+            report.waiting[job.id] = result.message
