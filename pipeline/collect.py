@@ -127,7 +127,7 @@ def collect(home: Home, days: float, now: float | None = None) -> Waste:
     loose = () if pinned else tuple(item for digest, item in objects.items() if digest not in claimed)
     indexes = tuple(_indexes(home.cache, staying, limit, now))
     corrupt = tuple(item for item in _items(home.cache / "corrupt") if now - item.path.lstat().st_ctime > limit)
-    views = () if pinned else tuple(item for item in _views(home) if item.older(limit, now))
+    views = () if pinned else tuple(item for item in _views(home) if item.older(limit + TOUCH_S, now))
     return Waste(stages, loose, indexes, corrupt, views, pinned)
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from pipeline.align import Align, align
 from pipeline.errors import InputError, SpaceError
 from pipeline.stage import Track
+from pipeline.store import TOUCH_S
 
 CHUNK_BYTES = 64 * 2**20
 """What a pass over a column holds in memory at once, as float64."""
@@ -117,10 +119,13 @@ def write_column(
 
 
 def used(path: Path) -> bool:
-    """True where a column is there; its use is noted by the time of change of its `column.json`, which `gc` goes by."""
+    """True where a column is there; a use is noted, at most daily, by the time of change of `column.json`: `gc` goes
+    by it."""
+    note = path / "column.json"
     try:
-        with suppress(PermissionError):  # a home that others own
-            os.utime(path / "column.json")
+        if time.time() - note.stat().st_mtime > TOUCH_S:
+            with suppress(PermissionError):  # a home that others own
+                os.utime(note)
     except FileNotFoundError:
         return False
     return True
