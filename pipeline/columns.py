@@ -1,4 +1,4 @@
-"""Columns of a view on disk: one modality of every utterance, aligned, memory-mapped. Needs numpy alone.
+"""Columns of a view on disk: one modality of every utterance, aligned, memory-mapped. Needs no torch.
 
 Shapes: N utterances of a view, T steps as stored (1 for `broadcast`, else L), D features.
 """
