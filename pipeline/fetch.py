@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from pipeline import plugins
+from pipeline import flock, plugins
 from pipeline.download import Show, download
 from pipeline.errors import InputError, SpaceError, closest
 from pipeline.home import Home
@@ -137,15 +136,13 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
+def alone(root: Path) -> AbstractContextManager[None]:
     """Raises InputError where another process fetches into `root`."""
-    with (root / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is fetching into {root}") from error
-        yield
+
+    def refuse() -> None:
+        raise InputError(f"another process is fetching into {root}")
+
+    return flock.alone(root / _LOCK, refuse)
 
 
 def _bars() -> Progress:

@@ -19,15 +19,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pipeline import atomic
+from pipeline import atomic, flock
 from pipeline.errors import InputError
 from pipeline.store import TOUCH_S, Store
 
 log = logging.getLogger(__name__)
 
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
-LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
-"""What a disk without locks says. A pin there counts as live for as long as its file stands."""
 
 
 @contextmanager
@@ -69,7 +67,7 @@ def gate(cache: Path, *, exclusive: bool) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "gate", os.O_CREAT | (os.O_RDWR if exclusive else os.O_RDONLY), 0o666)
     try:
-        _lock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        flock.take(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
     finally:
         os.close(handle)
@@ -95,7 +93,7 @@ def _set(cache: Path, path: Path, stages: list[str]) -> int:
         temporary.chmod(0o644)  # whoever collects reads it
         handle = os.open(temporary, os.O_RDWR)
         try:
-            _lock(handle, fcntl.LOCK_EX)
+            flock.take(handle, fcntl.LOCK_EX)
             temporary.rename(path)
         except BaseException:
             os.close(handle)
@@ -112,7 +110,7 @@ def _held(path: Path) -> list[str]:
     with os.fdopen(handle, "rb") as file:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # held, or on a disk without locks
+        except OSError:  # held, or on a disk without locks: there a pin counts as live for as long as its file stands
             return _stages(path, file.read())
         path.unlink(missing_ok=True)
         return []
@@ -123,11 +121,3 @@ def _stages(path: Path, raw: bytes) -> list[str]:
         return [str(stage) for stage in json.loads(raw)["stages"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} does not say what a live run uses: {error}; wait for it to end") from error
-
-
-def _lock(handle: int, kind: int) -> None:
-    try:
-        fcntl.flock(handle, kind)
-    except OSError as error:
-        if error.errno not in LOCKLESS:
-            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models._layers import Input
-from pipeline import metrics, predictions
+from pipeline import flock, metrics, predictions
 from pipeline.columns import Rows, View, open_view
 from pipeline.dataset import Dataset, SpeakerScale, statistics
 from pipeline.errors import InputError
@@ -28,6 +29,11 @@ from pipeline.reader import Fold, Label
 from pipeline.result import RESULT, FoldResult, read_result
 from pipeline.settings import TrainConfig, model_class, resolve
 from pipeline.stage import Target
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""The file in a fold's folder that whoever trains it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +83,37 @@ def train_fold(request: TrainRequest) -> FoldResult:
     """Trains, selects on validation, scores once on test.
 
     A fold finished under the same digest is read from disk, a killed one goes on from its last epoch with the same
-    result. Raises InputError for unknown or impossible settings, all at once, and for a fold with nothing to learn
-    from, to select on or to score.
+    result, and one that another process trains is waited for. Raises InputError for unknown or impossible settings,
+    all at once, and for a fold with nothing to learn from, to select on or to score.
     """
-    finished = read_result(request.run)
-    if finished is not None and finished.digest == request.digest:
+    finished = _finished(request)
+    if finished is not None:
         return finished
     setup = _set_up(request)
     request.run.mkdir(parents=True, exist_ok=True)
+    with flock.alone(request.run / LOCK, lambda: _say_that_it_waits(request)):
+        return _finished(request) or _trained(setup)
+
+
+def _finished(request: TrainRequest) -> FoldResult | None:
+    found = read_result(request.run)
+    return found if found is not None and found.digest == request.digest else None
+
+
+def _say_that_it_waits(request: TrainRequest) -> None:
+    log.warning("%s, %s: waiting for another process that trains the same", request.model, request.fold.name)
+
+
+def _trained(setup: _Setup) -> FoldResult:
+    """Nobody else writes into the fold's folder meanwhile."""
+    request = setup.request
     (request.run / RESULT).unlink(missing_ok=True)
     model, pretrained, history = _train(setup)
     result = _finish(setup, model, pretrained, history)
     publish(request.run / RESULT, json.dumps(asdict(result), indent=1, allow_nan=False))
     for work in request.run.glob(".work-*"):
         shutil.rmtree(work)
+    (request.run / LOCK).unlink()  # whoever waits for it finds the result
     return result
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 import models
-from pipeline import coverage, keys
+from pipeline import coverage, flock, keys
 from pipeline.errors import InputError
 from pipeline.exchange import marks, shares
 from pipeline.home import Home
@@ -21,7 +21,7 @@ from pipeline.reader import Fold
 from pipeline.result import FoldResult, summarise
 from pipeline.session import Options, Session
 from pipeline.settings import model_class, resolve, split
-from pipeline.train import TrainRequest, train_fold
+from pipeline.train import LOCK, TrainRequest, train_fold
 from pipeline.view import columns
 
 LOOP_VERSION = 2
@@ -132,6 +132,8 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
     jobs = [job for run in runs for job in run.jobs]
     by_path = {job.request.run: run for run in runs for job in run.jobs}
     once = iter([jobs])
+    if any(flock.held(job.request.run / LOCK) for job in jobs):
+        console.print("Another process trains the same: waiting for its results.")
     with session.workers() as workers, TrainBars({run.model: len(run.jobs) for run in runs}) as bars:
         workers.preflight()
         if not workers.agree(partial(shares, session.home.cache, marks(session.home.root))):

@@ -2,6 +2,7 @@ import csv
 import json
 import pickle
 import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from models._layers import Prediction, Standardiser, masked_mean
-from pipeline import loop, predictions, train
+from pipeline import flock, loop, predictions, train
 from pipeline.align import Align
 from pipeline.columns import open_view, write_column
 from pipeline.dataset import Dataset
@@ -433,6 +434,41 @@ def test_a_finished_fold_is_read_from_disk_and_not_trained_again(request_of, mon
     first = train_fold(request)
     monkeypatch.setattr(train, "fit", lambda *_: pytest.fail("trained again"))
     assert train_fold(request) == first == read_result(request.run)
+
+
+def test_a_fold_that_another_process_trains_is_waited_for_and_not_trained_twice(request_of, monkeypatch, caplog):
+    request, real, fits = request_of(), train.fit, Counter()
+
+    def slow(model, job):
+        fits["n"] += 1
+        fits["held"] += flock.held(request.run / train.LOCK)
+        time.sleep(0.5)
+        return real(model, job)
+
+    monkeypatch.setattr(train, "fit", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(train_fold, [request, request])
+    assert one == two == read_result(request.run) and fits == {"n": 1, "held": 1}
+    assert caplog.text.count("waiting for another process that trains the same") == 1
+    assert not (request.run / train.LOCK).exists()
+
+
+def test_a_fold_whose_training_failed_elsewhere_is_trained_by_the_one_that_waited(request_of, tmp_path, monkeypatch):
+    train_fold(request_of(run=tmp_path / "whole"))
+    request, real, fits = request_of(), train.fit, Counter()
+
+    def dies_first(model, job):
+        fits["n"] += 1
+        time.sleep(0.5)
+        if fits["n"] == 1:
+            raise Killed
+        return real(model, job)
+
+    monkeypatch.setattr(train, "fit", dies_first)
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(train_fold, request) for _ in range(2)]
+    assert sorted(type(end.exception()).__name__ for end in ends) == ["Killed", "NoneType"]
+    assert weights(request.run) == weights(tmp_path / "whole")
 
 
 def test_another_digest_trains_anew_and_takes_up_no_foreign_checkpoint(request_of, tmp_path, monkeypatch):
