@@ -1,4 +1,5 @@
-"""Files that are there whole or not at all: written beside their place, flushed to disk, then linked in exclusively."""
+"""Files that are there whole or not at all, written beside their place: objects are flushed to disk and linked in
+exclusively, notes replace what stood there."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import re
 import sqlite3
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,6 +83,28 @@ def write_new(root: Path, target: Path, content: bytes) -> bool:
     with beside(root) as temporary:
         temporary.write_bytes(content)
         return link(temporary, target)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file to write, which at the end replaces `target`; what stands there stays until then, and after an error.
+
+    The folder is made where it is missing. Raises SpaceError.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    with space(target.parent):
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def publish(target: Path, text: str, *, errors: str = "strict") -> None:
+    """Replaces `target` by this text in UTF-8; `errors` as of `str.encode`. Raises SpaceError."""
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def _flush(path: Path) -> None:

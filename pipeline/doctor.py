@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import manifest
+from pipeline.atomic import replacing
 from pipeline.errors import InputError, closest
 from pipeline.examine import Kind, Task, examined
 from pipeline.finding import GRAVITY, Code, Found, Problem, Sound, fails, problems
@@ -135,12 +136,8 @@ def _findings(corpus: Manifest, modality: str, known: dict[tuple[Kind, str], Fou
 
 def _write(findings: Sequence[Finding], path: Path) -> None:
     records = [_record(finding) for finding in findings]
-    beside = path.with_suffix(f".{os.getpid()}.partial")
-    try:
+    with replacing(path) as beside:
         pq.write_table(pa.Table.from_pylist(records, schema=_SCHEMA), beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _record(finding: Finding) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from pipeline import flock, plugins
+from pipeline.atomic import publish
 from pipeline.download import Show, download
 from pipeline.errors import InputError, SpaceError, closest
 from pipeline.home import Home
@@ -117,9 +118,7 @@ def _unpack(item: Download, root: Path, show: Show) -> None:
 
     holds = unpack(root / item.name, root, item.unpacked, item.nested, advance)
     done = {**_done(root), item.name: {"sha256": item.sha256, "holds": holds}}
-    beside = root / f"{_DONE}.part"
-    beside.write_text(json.dumps(done))
-    beside.replace(root / _DONE)
+    publish(root / _DONE, json.dumps(done))
 
 
 def _done(root: Path) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.atomic import publish
 from pipeline.errors import InputError
 
 MEMORY = "digests.sqlite"
@@ -34,11 +35,8 @@ class Home:
 
     def remember(self, dataset: str, root: str, changes: Sequence[str]) -> None:
         """Notes what was extracted last, for a `train` that names no dataset."""
-        self.root.mkdir(parents=True, exist_ok=True)
         found = {"dataset": dataset, "root": root, "changes": list(changes)}
-        beside = self.root / "last.json.part"
-        beside.write_text(json.dumps(found))
-        beside.replace(self.root / "last.json")
+        publish(self.root / "last.json", json.dumps(found))
 
     def last(self) -> tuple[str, str, list[str]]:
         """Dataset, root and changes of what was extracted last; raises InputError where there is nothing."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.atomic import publish
 from pipeline.errors import InputError
 
 DIGEST = "^[0-9a-f]{64}$"
@@ -58,9 +59,7 @@ def write_lock(path: Path, lock: Lock) -> None:
     ordered = Lock(
         manifest=lock.manifest, weights=dict(sorted(lock.weights.items())), stages=dict(sorted(lock.stages.items()))
     )
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(ordered.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    publish(path, ordered.model_dump_json(indent=1) + "\n")
 
 
 def _short(name: str) -> str:

@@ -22,10 +22,11 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.atomic import publish, replacing
 from pipeline.columns import Rows
 from pipeline.dataset import Batch, Batches, Dataset
 from pipeline.errors import InputError
-from pipeline.modelfile import load_weights, publish, save_weights
+from pipeline.modelfile import load_weights, save_weights
 from pipeline.objective import Objective
 from pipeline.settings import TrainConfig
 
@@ -174,9 +175,8 @@ class _Keeper(lightning.Callback):  # type: ignore[misc]
         directory = self.job.directory
         if best_epoch(self.history) == len(self.history) - 1:
             save_weights(self.model, directory / BEST)  # before the checkpoint, which says that it is there
-        partial = directory / f".{LAST}"
-        trainer.save_checkpoint(partial)
-        partial.replace(directory / LAST)
+        with replacing(directory / LAST) as partial:
+            trainer.save_checkpoint(partial)
         publish(directory / EPOCHS, table(self.history))
 
     def _exhausted(self) -> bool:

@@ -13,6 +13,7 @@ from safetensors import torch as tensors
 from torch import nn
 
 from models._layers import Input, Standardiser
+from pipeline.atomic import publish, replacing
 from pipeline.errors import InputError
 from pipeline.settings import model_class
 
@@ -62,9 +63,8 @@ def load_model(directory: Path) -> Any:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Writes all parameters and buffers; the file appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    tensors.save_model(model, str(partial))
-    partial.replace(path)
+    with replacing(path) as partial:
+        tensors.save_model(model, str(partial))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -81,10 +81,3 @@ def standardiser(model: nn.Module) -> Standardiser:
     if len(found) != 1:
         raise TypeError(f"{type(model).__name__} must have exactly one Standardiser, has {len(found)}")
     return found[0]
-
-
-def publish(path: Path, text: str) -> None:
-    """Writes a text file that appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.atomic import replacing
 from pipeline.metrics import decide
 from pipeline.reader import Label, Task
 from pipeline.stage import Target
@@ -46,9 +47,8 @@ class Part(NamedTuple):
 def write(path: Path, fold: str, target: Target, parts: Mapping[str, Part]) -> None:
     """Writes utterance, fold, split, logits, label, prediction, and gate_<modality> of a model with gates."""
     tables = [_table(part, fold, split, target) for split, part in parts.items()]
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.concat_tables(tables, promote_options="default"), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), partial)
 
 
 def read(path: Path, split: str) -> Part:

@@ -6,15 +6,14 @@ A probe says what features alone are worth, and, by how much better it is on tra
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import keys, metrics, view
+from pipeline.atomic import publish
 from pipeline.columns import View, open_view
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
@@ -149,7 +148,7 @@ def _fold(session: Session, features: str, modality: Modality, fold: Fold) -> tu
     key = keys.digest("probe", VERSION, path.name, labels, asdict(corpus.target), asdict(fold))
     kept = session.home.runs / corpus.recipe.name / "probes" / f"{key}.json"
     if not kept.exists():
-        _keep(kept, _scores(opened, modality, corpus, fold))
+        publish(kept, json.dumps(_scores(opened, modality, corpus, fold)))
     present = _present(opened, modality, fold.test)
     return json.loads(kept.read_text()), bounds(corpus, present).get(modality)
 
@@ -169,13 +168,6 @@ def _scores(opened: View, modality: str, corpus: Corpus, fold: Fold) -> dict[str
 def _present(opened: View, modality: str, ids: Sequence[str]) -> list[str]:
     rows = opened.rows(ids)
     return [opened.ids[row] for row in rows[opened.columns[modality].present[rows]]]
-
-
-def _keep(path: Path, scores: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(scores))
-    partial.replace(path)
 
 
 def bounds(corpus: Corpus, ids: Sequence[str]) -> Mapping[str, float]:

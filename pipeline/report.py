@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import breakdown, figures, probes, remarks, scores
+from pipeline.atomic import publish
 from pipeline.charts import Chart, Mark, standings
 from pipeline.coverage import over_limit
 from pipeline.extracted import Extracted, costs, covered, failures, fit_curves, fits
@@ -141,10 +142,7 @@ def _notices(session: Session, extracted: Extracted, found: Sequence[Probe], run
 
 def _publish(path: Path, page: str) -> None:
     """Names of files may hold what is no text; they are shown with backslashes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)
+    publish(path, page, errors="backslashreplace")
 
 
 # --- the scores in short ---------------------------------------------------------------------------------------

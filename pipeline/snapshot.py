@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import keys, manifest
+from pipeline.atomic import replacing
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest
 from pipeline.record import DamagedError, Record, decode, encode
@@ -91,10 +92,8 @@ def _is_told(about: Mapping[str, Any]) -> bool:
 def note(home: Path, dataset: str, pulled: Pulled) -> None:
     """Remembers which manifest was pulled."""
     path = _note(home, dataset)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_bytes(encode(pulled.record))
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_bytes(encode(pulled.record))
 
 
 def noted(home: Path, dataset: str) -> Pulled | None:

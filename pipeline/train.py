@@ -17,11 +17,12 @@ from torch import nn
 
 from models._layers import Input
 from pipeline import flock, metrics, predictions
+from pipeline.atomic import publish
 from pipeline.columns import Rows, View, open_view
 from pipeline.dataset import Dataset, SpeakerScale, statistics
 from pipeline.errors import InputError
 from pipeline.loop import EPOCHS, History, Job, best_epoch, fit, pick, predict, table
-from pipeline.modelfile import build, publish, save_model, standardiser
+from pipeline.modelfile import build, save_model, standardiser
 from pipeline.objective import Objective, class_weights
 from pipeline.predictions import Part
 from pipeline.pretrain import pretrain

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline import keys
+from pipeline.atomic import publish
 from pipeline.errors import InputError
 from pipeline.home import Home
 from pipeline.stage import Stage
@@ -74,9 +75,7 @@ class Weights:
     def write(self, path: Path) -> None:
         """Replaces the lock file; sources in order of their names, so that a change reads well in a review."""
         found = {source: pin.model_dump(mode="json") for source, pin in sorted(self.pins.items())}
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
+        publish(path, json.dumps(found, indent=2) + "\n")
 
     def applied(self, stage: S) -> S:
         """The stage with each pinned source in place of its name."""
