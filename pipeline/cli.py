@@ -133,8 +133,10 @@ def train(
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("train", dataset)
     options = options_of(dataset, root, "", None, protocol, workers, scheduler, gpus, change)
-    answer = training.train(home, options, model, seed, extract=not no_extract)
-    tell({"models": answer} if len(model) > 1 else answer[0], as_json, f"Log: {log}")
+    answers, failed = training.train(home, options, model, seed, extract=not no_extract)
+    tell({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
+    if failed:
+        raise typer.Exit(TOO_MANY_FAILED)
 
 
 @app.command()

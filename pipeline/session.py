@@ -162,18 +162,9 @@ def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict
     session = Session.open(home, options)
     if options.retry_failed:
         session.retry_failed()
-    report = session.extract()
-    by_utterance = coverage.reasons(session.planner)
-    failed = coverage.counts(by_utterance)
-    over = coverage.over_limit(session.corpus, by_utterance)
+    report, found = extract_shown(session)
     without = left_out.by_fit(session.planner)
-    _show(report, failed, over, session.corpus.recipe.max_failed)
     _show_fits(report, without)
-    missing = counts.differing(session.corpus)
-    if missing:
-        console.print(count_table(missing))
-    if noted := remarks.said(session.corpus.manifest.rows):
-        console.print(noted)
     if relock:
         from pipeline.locking import relock as write_lock
 
@@ -186,25 +177,51 @@ def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict
         "copied": {name: count for name, count in total.copied.items() if count},
         "calls": dict(total.calls),
         "cached": report.cached,
-        "failed": {modality: dict(found) for modality, found in failed.items() if found},
+        "failed": {modality: dict(reasons) for modality, reasons in found.failed.items() if reasons},
         "left_out": without,
         "waiting": sorted(report.waiting.values()),
-        "differing": {each.name: each.difference for each in missing},
+        "differing": found.differing,
         "seconds": round(time.perf_counter() - began, 2),
         "view": {} if options.modality or report.waiting else session.repaired(session.views),
     }
-    return answer, bool(over or report.waiting)
+    return answer, found.too_many or bool(report.waiting)
 
 
-def _show(report: Report, failed: dict[str, Counter[str]], over: dict[str, float], limit: float) -> None:
+def extract_shown(session: Session) -> tuple[Report, Coverage]:
+    """Extracts what is missing, and shows what was done and what `covered` shows."""
+    report = session.extract()
     console.print(outcome_table(report))
     if not report.jobs:
         console.print("Nothing to do: everything this recipe asks for is in the cache.")
-    table = reason_table(failed)
-    if table is not None:
+    return report, covered(session)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a corpus has no features of: utterances by modality and reason, whether they are more than `max_failed` of
+    one, and by how much its counts differ from the published ones."""
+
+    failed: Mapping[str, Counter[str]]
+    too_many: bool
+    differing: Mapping[str, int]
+
+
+def covered(session: Session) -> Coverage:
+    """Finds and shows what has no features and why, whether this call or an earlier one met it, and what else a person
+    has to know of this copy of the corpus."""
+    by_utterance = coverage.reasons(session.planner)
+    failed = coverage.counts(by_utterance)
+    over = coverage.over_limit(session.corpus, by_utterance)
+    missing = counts.differing(session.corpus)
+    tables = (reason_table(failed), count_table(missing) if missing else None)
+    for table in filter(None, tables):
         console.print(table)
     for modality, share in over.items():
+        limit = session.corpus.recipe.max_failed
         console.print(f"[red]{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}[/red]")
+    if noted := remarks.said(session.corpus.manifest.rows):
+        console.print(noted)
+    return Coverage(failed, bool(over), {each.name: each.difference for each in missing})
 
 
 def _show_fits(report: Report, without: Mapping[str, Mapping[str, str]]) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 from rich.table import Table
 
 import models
-from pipeline import coverage, flock, keys
+from pipeline import flock, keys
+from pipeline.atomic import publish
 from pipeline.errors import InputError
 from pipeline.exchange import marks, shares
 from pipeline.home import Home
 from pipeline.progress import TrainBars, console
 from pipeline.reader import Fold
 from pipeline.result import FoldResult, summarise
-from pipeline.session import Options, Session
+from pipeline.session import Coverage, Options, Session, covered, extract_shown
 from pipeline.settings import model_class, resolve, split
 from pipeline.train import LOCK, TrainRequest, train_fold
 from pipeline.view import columns
@@ -51,11 +52,14 @@ class Run:
     results: dict[str, FoldResult] = field(default_factory=dict)
 
 
-def train(home: Home, options: Options, names: Sequence[str], seed: int, *, extract: bool) -> list[dict[str, Any]]:
-    """Trains each model on each fold and returns one answer a model.
+def train(
+    home: Home, options: Options, names: Sequence[str], seed: int, *, extract: bool
+) -> tuple[list[dict[str, Any]], bool]:
+    """Trains each model on each fold; returns one answer a model, and whether too many clips failed.
 
-    Extracts first what is missing, unless `extract` is False: then raises InputError. Raises InputError too for a
-    corpus without labels.
+    Extracts first what is missing, and shows what `affectory extract` shows; too many failures hinder no training, as
+    they hinder no extraction. With `extract` False raises InputError where something is missing. Raises InputError too
+    for a corpus without labels.
     """
     classes = {name: model_class(name) for name in names}
     features = tuple(options.features) or tuple(kind.features for kind in classes.values())
@@ -64,13 +68,12 @@ def train(home: Home, options: Options, names: Sequence[str], seed: int, *, extr
         raise InputError("this corpus has no labels to train on")
     for name, kind in classes.items():
         resolve(kind, *split(kind, session.corpus.recipe.train.get(name, {})))  # before hours of extraction
-    if extract:
-        session.extract()
+    found = extract_shown(session)[1] if extract else covered(session)
     runs = session.repaired(lambda: [_run(session, name, kind, seed) for name, kind in classes.items()])
     _train(session, runs)
-    answers = [_answer(session, run) for run in runs]
+    answers = [_answer(session, run, found) for run in runs]
     console.print(_table(answers))
-    return answers
+    return answers, found.too_many
 
 
 def work(job: FoldJob) -> FoldResult:
@@ -147,7 +150,7 @@ def _train(session: Session, runs: Sequence[Run]) -> None:
             bars.done(job.request.model)
 
 
-def _answer(session: Session, run: Run) -> dict[str, Any]:
+def _answer(session: Session, run: Run, found: Coverage) -> dict[str, Any]:
     """The JSON answer of one model, kept beside its folds and as the newest run of this model and protocol."""
     recipe = session.corpus.recipe
     folds = [run.results[fold.name] for fold in session.corpus.folds]
@@ -161,10 +164,10 @@ def _answer(session: Session, run: Run) -> dict[str, Any]:
         "folds": [asdict(fold) for fold in folds],
         "metrics": summarise(folds),
         "run": str(run.path),
-        "failed": {m: dict(c) for m, c in coverage.counts(coverage.reasons(session.planner)).items()},
+        "failed": {modality: dict(reasons) for modality, reasons in found.failed.items()},
     }
     for path in (run.path / "run.json", session.home.runs / recipe.name / f"{run.model}-{protocol}.json"):
-        path.write_text(json.dumps(answer, indent=1))
+        publish(path, json.dumps(answer, indent=1))
     return answer
 
 

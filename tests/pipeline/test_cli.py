@@ -222,6 +222,17 @@ def test_train_without_a_dataset_takes_the_one_extracted_last_and_says_which(aff
     assert len(out.splitlines()) == 1
 
 
+def test_train_tells_what_failed_as_extract_does_and_ends_with_3_after_the_answer(affectory, small):
+    small.path.write_text(MODEL.format(root=small.root).replace("[features", "max_failed = 0.0\n[features"))
+    next(small.root.glob("Session1/sentences/wav/*/*.wav")).unlink()
+    for more in ((), ("--no-extract",)):
+        named = ("--dataset", str(small.path), "--workers", "0", "--model", "hjcag", "--json", *more)
+        code, out, err = affectory("train", *named)
+        assert code == 3 and json.loads(out)["failed"] == {"audio": {"missing_file": 1}}
+        assert "missing_file" in err and "1.7% of audio failed, more than max_failed = 0%" in said(err)
+        assert "This copy differs from the published corpus" in said(err)
+
+
 # --- help ------------------------------------------------------------------------------------------------------
 
 

@@ -87,7 +87,7 @@ def test_a_team_without_media_trains_on_what_another_pushed_and_extracts_nothing
     assert pull(other, bucket)["missing"] == {}
     assert not other.root.exists() and extract(other, "") == {}
     assert keys_of(other, "") == keys_of(extracted, "")
-    [answer] = training.train(Home(other.home), options(other, ""), ["hjcag"], 0, extract=True)
+    [answer], _ = training.train(Home(other.home), options(other, ""), ["hjcag"], 0, extract=True)
     assert answer["metrics"]["pooled"]["accuracy"] is not None
 
 

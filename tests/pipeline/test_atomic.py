@@ -1,0 +1,64 @@
+"""Files that are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import atomic, training
+from pipeline.errors import SpaceError
+from pipeline.session import Coverage
+
+
+def test_what_stands_there_stays_until_the_new_is_whole_and_nothing_is_left_beside_it(tmp_path):
+    place = tmp_path / "deep" / "a.json"
+    atomic.publish(place, "old")
+    with pytest.raises(ZeroDivisionError), atomic.replacing(place) as temporary:
+        temporary.write_text("half")
+        assert place.read_text() == "old"
+        raise ZeroDivisionError
+    with pytest.raises(SpaceError, match="deep"), atomic.replacing(place):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [path.name for path in place.parent.iterdir()] == ["a.json"] and place.read_text() == "old"
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with atomic.replacing(tmp_path / "a") as one, atomic.replacing(tmp_path / "a") as two:
+        one.write_text("1")
+        two.write_text("2")
+    assert (tmp_path / "a").read_text() == "1"  # the last to end
+
+
+@dataclass
+class Given:
+    """Stands for a FoldResult."""
+
+    seed: int
+
+
+def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
+    recipe = SimpleNamespace(name="small")
+    corpus = SimpleNamespace(recipe=recipe, protocol="official", folds=(SimpleNamespace(name="one"),))
+    session = SimpleNamespace(corpus=corpus, home=SimpleNamespace(runs=tmp_path))
+    first, second = (
+        training.Run("hjcag", tmp_path / "small" / "run", [], {"one": Given(seed=seed)}) for seed in (0, 1)
+    )
+    newest = tmp_path / "small" / "hjcag-official.json"
+    monkeypatch.setattr(training, "summarise", lambda folds: {"pooled": {}})
+    training._answer(session, first, Coverage({}, False, {}))
+    before, seen = newest.read_text(), []
+    real = Path.write_text
+
+    def watched(path, text, *more, **named):
+        written = real(path, text, *more, **named)
+        seen.append(newest.read_text())
+        return written
+
+    monkeypatch.setattr(Path, "write_text", watched)
+    training._answer(session, second, Coverage({}, False, {}))
+    assert seen == [before, before] and json.loads(newest.read_text())["seed"] == 1
