@@ -12,12 +12,11 @@ CPU_PINS := "torch>=2.14,<2.15" "torchvision>=0.29,<0.30"
 AFFECTORY := $(BIN)/affectory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# The call's own settings: make train MODEL=hjcag DATASET=iemocap
-OPTIONS := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
-           $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(SET),--set "$(SET)") $(if $(GPUS),--gpus $(GPUS))
-
-SHARED := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
-          $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)") $(if $(SET),--set "$(SET)")
+# The call's own settings: make train MODEL=hjcag DATASET=iemocap. CORPUS is for commands that compute nothing.
+CORPUS := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
+          $(if $(SET),--set "$(SET)")
+OPTIONS := $(CORPUS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(GPUS),--gpus $(GPUS))
+SHARED := $(CORPUS) $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)")
 
 .PHONY: help
 help: ## print this list
@@ -47,11 +46,12 @@ extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROO
 
 .PHONY: plan
 plan: $(READY) ## what extract would compute, with time and disk: DATASET=iemocap
-	$(AFFECTORY) plan $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY))
+	$(AFFECTORY) plan $(CORPUS) $(if $(MODALITY),--modality $(MODALITY))
 
 .PHONY: doctor
 doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]
-	$(AFFECTORY) doctor $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(MODALITY),--modality $(MODALITY)) $(if $(WORKERS),--workers $(WORKERS))
+	$(AFFECTORY) doctor $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(MODALITY),--modality $(MODALITY)) \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(SET),--set "$(SET)")
 
 .PHONY: fetch
 fetch: $(READY) ## download a corpus, or say where to ask for it: DATASET=meld [ROOT=]
@@ -71,7 +71,7 @@ pull: $(READY) ## bring features from a remote cache: DATASET=iemocap REMOTE=s3:
 
 .PHONY: status
 status: $(READY) ## what is cached, to do, failed, of each stage: DATASET=iemocap
-	$(AFFECTORY) status $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(SET),--set "$(SET)")
+	$(AFFECTORY) status $(SHARED)
 
 .PHONY: verify
 verify: $(READY) ## read the whole cache and set aside what is damaged: [REMOTE=s3://team/affectory]
@@ -83,11 +83,11 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 
 .PHONY: train
 train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=] [PROTOCOL=] [SEED=]
-	$(AFFECTORY) train $(OPTIONS) --model $(MODEL) $(if $(SEED),--seed $(SEED))
+	$(AFFECTORY) train $(OPTIONS) $(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: report
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
-	$(AFFECTORY) report $(OPTIONS)
+	$(AFFECTORY) report $(CORPUS)
 
 .PHONY: test
 test: $(READY) ## the default suite, under 10 minutes on 2 cores

@@ -68,14 +68,27 @@ def read_recipe(
     with every error of the recipe.
     """
     source, tree = _opened(path, changes)
-    data, train = (source.table([name], tree.get(name, {})) for name in ("dataset", "train"))
+    data = source.table(["dataset"], tree.get("dataset", {}))
     features = _features(Builder(source, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tree)
-    for name in (train or {}).keys() - set(plugins.names("models")):
-        source.error(["train", name], f"no such model: {closest(name, plugins.names('models'))}")
-    recipe = _dataset(source, path.stem, data or {}, root, home, features, train or {}, elsewhere is None)
+    recipe = _dataset(source, path.stem, data or {}, root, home, features, _train(source, tree), elsewhere is None)
     source.finish()
     assert recipe is not None
     return recipe
+
+
+def check_train(path: Path, train: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError with every name and value in a recipe's `[train.<model>]` that its model or the loop refuses.
+
+    `read_recipe` leaves that out: it takes the models, which import torch, and a plan has no time for it.
+    """
+    if train:
+        from pipeline.settings import problems
+
+        source = Source(path)
+        for name, section in train.items():
+            for where, said in problems(name, section):
+                source.error(["train", name, *where], said)
+        source.finish()
 
 
 def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> list[Stage]:
@@ -99,7 +112,8 @@ def _opened(path: Path, changes: Sequence[str]) -> tuple[Source, dict[str, Any]]
     if not path.exists():
         known = [p.stem for p in path.parent.glob("*.toml")]
         raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
-    source, tree = Source(path), _tree(path, changes)
+    source = Source(path)
+    tree = _tree(source, changes)
     for name in tree.keys() - {"dataset", "features", "train"}:
         source.error([name], closest(name, ["dataset", "features", "train"]))
     return source, tree
@@ -110,11 +124,19 @@ def _features(builder: Builder, tree: Mapping[str, Any]) -> dict[str, Mapping[Mo
     return {name: builder.features(name, table) for name, table in (sets or {}).items()}
 
 
-def _tree(path: Path, changes: Sequence[str]) -> dict[str, Any]:
+def _train(source: Source, tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each model, as they are written."""
+    sections = source.table(["train"], tree.get("train", {})) or {}
+    for name in sections.keys() - set(plugins.names("models")):
+        source.error(["train", name], f"no such model: {closest(name, plugins.names('models'))}")
+    return {name: source.table(["train", name], section) or {} for name, section in sections.items()}
+
+
+def _tree(source: Source, changes: Sequence[str]) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{source.path}: {error}") from error
     for change in changes:
         _apply(tree, change)
     return tree

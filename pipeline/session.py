@@ -20,6 +20,7 @@ from pipeline.errors import InputError
 from pipeline.exchange import Place
 from pipeline.home import STREAMS, Home
 from pipeline.inline import Inline
+from pipeline.load import check_train, recipe_path
 from pipeline.outcome import Reason
 from pipeline.plan import Planner
 from pipeline.planned import Plan
@@ -117,6 +118,7 @@ class Session:
 
     def _start(self) -> Workers | Inline:
         plan = self.planner.plan()
+        self.check_train()
         opening.check_raw(self.corpus.manifest, plan)
         estimate.check_space(self.planner.store, plan, self.view_sizes(plan))
         return self.workers()
@@ -126,6 +128,10 @@ class Session:
         if self.options.modality:
             return {}
         return estimate.views(self.corpus, self.planner.store, plan, self.options.features)
+
+    def check_train(self) -> None:
+        """Raises InputError for settings that some model would refuse, before hours of extraction."""
+        check_train(recipe_path(self.options.dataset), self.corpus.recipe.train)
 
     def views(self) -> dict[str, Any]:
         """Every view the options ask for; see `pipeline.view.every`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from pipeline.errors import InputError, closest
 from pipeline.plugins import find, name_of
 
 Values = Mapping[str, Any]
+Problem = tuple[tuple[str, ...], str]
+"""Where in a table of settings, and what is wrong there."""
 
 
 class TrainConfig(BaseModel):
@@ -55,46 +57,64 @@ def model_class(name: str) -> type[Any]:
     return find("models", name, nn.Module)
 
 
+def problems(name: str, section: Values) -> list[Problem]:
+    """All that is wrong with a recipe's `[train.<name>]`."""
+    model = model_class(name)
+    config, training = _parts(model, section)
+    known = {key: value for key, value in training.items() if key in TrainConfig.model_fields}
+    return [*_unknown(training, TrainConfig.model_fields, _names(model)), *_resolved(model, config, known)[2]]
+
+
 def split(model: type[Any], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sorts a recipe's `[train.<model>]` into overrides of the model's configuration and of the training loop.
 
     Raises InputError with all unknown names, each with the closest known one.
     """
-    of_model = {field.name for field in fields(model.Config)}
-    config = {name: value for name, value in section.items() if name in of_model}
-    training = {name: value for name, value in section.items() if name not in of_model}
-    known = [*of_model, *TrainConfig.model_fields]
-    _raise([_unknown(model, name, known) for name in training if name not in TrainConfig.model_fields])
+    config, training = _parts(model, section)
+    _raise(model, _unknown(training, TrainConfig.model_fields, _names(model)))
     return config, training
 
 
 def resolve(model: type[Any], config: Values, training: Values) -> tuple[Any, TrainConfig]:
     """The model's configuration and the loop's, with overrides. Raises InputError with all that is wrong at once."""
-    of_model = [field.name for field in fields(model.Config)]
-    errors = [_unknown(model, name, of_model) for name in config if name not in of_model]
-    errors += [
-        _unknown(model, name, TrainConfig.model_fields) for name in training if name not in TrainConfig.model_fields
-    ]
-    built = _checked(model, model.Config, {n: v for n, v in config.items() if n in of_model}, errors)
-    known = {n: v for n, v in training.items() if n in TrainConfig.model_fields}
-    settings = _checked(model, TrainConfig, {**model.training, **known}, errors)
-    _raise(errors)
+    built, settings, found = _resolved(model, config, training)
+    _raise(model, found)
     return built, settings
 
 
-def _checked(model: type[Any], kind: Any, values: Values, errors: list[str]) -> Any:
+def _parts(model: type[Any], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+    names = _names(model)
+    return ({n: v for n, v in section.items() if n in names}, {n: v for n, v in section.items() if n not in names})
+
+
+def _names(model: type[Any]) -> list[str]:
+    """The fields of a model's configuration."""
+    return [field.name for field in fields(model.Config)]
+
+
+def _resolved(model: type[Any], config: Values, training: Values) -> tuple[Any, Any, list[Problem]]:
+    found = [*_unknown(config, _names(model)), *_unknown(training, TrainConfig.model_fields)]
+    built = _checked(model.Config, {n: v for n, v in config.items() if n in _names(model)}, found)
+    known = {n: v for n, v in training.items() if n in TrainConfig.model_fields}
+    settings = _checked(TrainConfig, {**model.training, **known}, found)
+    return built, settings, found
+
+
+def _checked(kind: Any, values: Values, found: list[Problem]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         for problem in error.errors():
-            name = ".".join([name_of(model), *map(str, problem["loc"])])
-            errors += [f"{name}: {line}" for line in problem["msg"].removeprefix("Value error, ").splitlines()]
+            where = tuple(map(str, problem["loc"]))
+            found += [(where, line) for line in problem["msg"].removeprefix("Value error, ").splitlines()]
 
 
-def _unknown(model: type[Any], name: str, known: Any) -> str:
-    return f"{name_of(model)}.{name}: no such setting: {closest(name, known)}"
+def _unknown(section: Values, known: Iterable[str], others: Iterable[str] = ()) -> list[Problem]:
+    """others: names that are known too, elsewhere."""
+    names = [*known, *others]
+    return [((name,), f"no such setting: {closest(name, names)}") for name in section if name not in names]
 
 
-def _raise(errors: list[str]) -> None:
-    if errors:
-        raise InputError("\n".join(errors))
+def _raise(model: type[Any], found: Sequence[Problem]) -> None:
+    if found:
+        raise InputError("\n".join(f"{'.'.join([name_of(model), *where])}: {said}" for where, said in found))

@@ -12,11 +12,18 @@ T = TypeVar("T")
 
 
 class Source:
-    """The text of a recipe: finds the line of a table's key for error messages, and collects the errors."""
+    """The text of a recipe: finds the line of a table's key for error messages, and collects the errors.
+
+    Raises InputError for a file that is no UTF-8.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            self.text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: no UTF-8 text: {error}") from error
+        self.lines = self.text.splitlines()
         self.errors: list[str] = []
 
     def error(self, table: Sequence[str], message: str) -> None:

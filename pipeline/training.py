@@ -21,7 +21,7 @@ from pipeline.progress import TrainBars, console
 from pipeline.reader import Fold
 from pipeline.result import FoldResult, summarise
 from pipeline.session import Coverage, Options, Session, covered, extract_shown
-from pipeline.settings import model_class, resolve, split
+from pipeline.settings import model_class, split
 from pipeline.train import LOCK, TrainRequest, train_fold
 from pipeline.view import columns
 
@@ -66,8 +66,7 @@ def train(
     session = Session.open(home, Options(**{**asdict(options), "features": features}))
     if not session.corpus.labels:
         raise InputError("this corpus has no labels to train on")
-    for name, kind in classes.items():
-        resolve(kind, *split(kind, session.corpus.recipe.train.get(name, {})))  # before hours of extraction
+    session.check_train()
     found = extract_shown(session)[1] if extract else covered(session)
     runs = session.repaired(lambda: [_run(session, name, kind, seed) for name, kind in classes.items()])
     _train(session, runs)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import keys, plugins, recipe
 from pipeline.errors import InputError
-from pipeline.load import RECIPES, read_recipe
+from pipeline.load import RECIPES, check_train, read_recipe
 from pipeline.recipe import Node, Recipe
 from pipeline.stage import Stage
 
@@ -339,6 +339,28 @@ def test_every_recipe_of_the_project_is_sound_and_feeds_both_papers_models(path,
 def test_a_section_for_a_model_that_is_not_there_is_an_error_with_its_line(errors):
     (line, message) = errors(SOUND + "[train.hjcga]\nepochs = 1\n")[0]
     assert (line, "hjcag" in message) == (8, True)
+
+
+@pytest.mark.parametrize("text", ["[train]\nhjcag = 5\n", "[train]\nhjcag = []\n"])
+def test_settings_of_a_model_that_are_no_table_are_an_error_with_their_line(text, errors):
+    assert errors(SOUND + text) == [(9, f"train.hjcag: expected a table, got {5 if '5' in text else []}")]
+
+
+def test_what_a_model_or_the_loop_refuses_is_named_by_its_place_and_line(load, tmp_path):
+    text = SOUND + "[train.hjcag]\nlerning_rate = 1\nd_model = 'wide'\n[train.mulg]\nepochs = 0\nbatch_size = 4\n"
+    with pytest.raises(InputError) as caught:
+        check_train(tmp_path / "corpus.toml", load(text).train)
+    first, second, third = str(caught.value).splitlines()
+    assert "corpus.toml:9: train.hjcag.lerning_rate: no such setting: did you mean learning_rate" in first
+    assert "corpus.toml:10: train.hjcag.d_model: " in second and "integer" in second
+    assert "corpus.toml:12: train.mulg.epochs: " in third
+
+
+def test_a_recipe_that_is_no_utf8_is_named(load, tmp_path):
+    load(SOUND)
+    (tmp_path / "corpus.toml").write_bytes(SOUND.replace("corpus", "caf\xe9").encode("latin-1"))
+    with pytest.raises(InputError, match=r"corpus\.toml: no UTF-8 text"):
+        read_recipe(tmp_path / "corpus.toml", memory=tmp_path / "memory", home=tmp_path)
 
 
 @pytest.mark.parametrize("stage", ['stage = "visual_resnet50", frames = 8', 'stage = "visual_cnn3d", clips = 8'])

@@ -279,6 +279,13 @@ def test_an_absent_root_names_where_it_looked_the_layout_and_how_to_get_the_corp
         assert part in str(caught.value)
 
 
+def test_settings_that_training_would_refuse_are_refused_before_anything_is_extracted(small):
+    small.recipe += "[train.hjcag]\nlerning_rate = 1\n"
+    with pytest.raises(InputError, match=r"small.toml:\d+: train.hjcag.lerning_rate: .*did you mean learning_rate"):
+        extract(small, features=("sound",))
+    assert not (small.home / "cache" / "actions").exists()
+
+
 def test_train_refuses_features_that_the_recipe_does_not_have(small):
     with pytest.raises(InputError, match="no feature set 'hjcag'"):
         training.train(*answers(small), ["hjcag"], 0, extract=False)
