@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import breakdown, figures, probes, remarks, scores
+from pipeline import breakdown, figures, metrics, probes, remarks, scores
 from pipeline.atomic import publish
 from pipeline.charts import Chart, Mark, standings
 from pipeline.coverage import over_limit
@@ -62,8 +62,8 @@ def _watched(found: Iterator[Probe]) -> Iterator[Probe]:
 
 
 def _model(run: Trained) -> dict[str, Any]:
-    line = run.line
-    return {"metrics": dict(line.scores), "bound": line.bound, "missed": line.missed, "run": str(run.folder)}
+    pooled, mean = metrics.scalars(run.pooled), dict(run.line.scores)
+    return {"metrics": pooled, "mean": mean, "bound": run.bound, "missed": run.missed, "run": str(run.folder)}
 
 
 # --- the page --------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         random=figures.random_weights(corpus.recipe),
         incomplete=extracted.incomplete(),
         notices=_notices(session, extracted, found, runs),
-        facts=figures.facts(corpus, _protocol(session)),
+        facts=figures.facts(corpus, corpus.protocol),
         summary=_summary(lines, corpus.target) if lines else None,
         standings=_standings(lines, corpus.target),
         corpus=_present(figures.folds(corpus), label_chart, labels, figures.expected(corpus), lengths, noted),
@@ -107,12 +107,9 @@ def _present(*found: Sheet | Chart | None) -> list[Sheet | Chart]:
 
 
 def _comparable(session: Session, run: Trained, found: Sequence[Probe]) -> Sequence[Probe]:
-    """The probes, where they and the run have one protocol: figures of two are never held against each other (H2)."""
-    return found if run.answer["protocol"] == _protocol(session) else ()
-
-
-def _protocol(session: Session) -> str:
-    return session.options.protocol or session.corpus.recipe.protocol
+    """The probes, where they and the run have one protocol, for figures of two are never held against each other (H2),
+    and the run is of the folds and features that they are of."""
+    return found if run.answer["protocol"] == session.corpus.protocol and not run.stale else ()
 
 
 def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
@@ -121,7 +118,7 @@ def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
         "pooled": len(run.folds) > 1,
         "folds": len(run.folds),
         "bound": run.bound,
-        "missed": run.line.missed,
+        "missed": run.missed,
         "facts": scores.facts(run),
         "scores": scores.scores(run, found),
         "details": breakdown.details(run),
@@ -162,7 +159,10 @@ def _columns(target: Target) -> dict[str, Callable[[Line], float | None]]:
 def _summary(lines: Sequence[Line], target: Target) -> Sheet:
     columns = _columns(target)
     rows = [(Cell(line.name), *(get(line) for get in columns.values())) for line in lines]
-    note = "On the test rows. A probe is a linear model on one modality; the majority knows the train labels alone."
+    note = (
+        "On the test rows, means over folds. A probe is a linear model on one modality and the rows that have it; "
+        "the majority knows the train labels alone."
+    )
     return Sheet.of("Scores in short", ("", *columns), rows, note)
 
 
@@ -178,7 +178,7 @@ def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
 
 def _table(lines: Sequence[Line], target: Target) -> Table:
     columns = _columns(target)
-    table = Table("modality or model", *columns, title="Test")
+    table = Table("modality or model", *columns, title="Test, means over folds")
     for line in lines:
         values = [get(line) for get in columns.values()]
         table.add_row(escape(line.name), *("-" if value is None else f"{value:.4f}" for value in values))

@@ -17,27 +17,32 @@ from pipeline import metrics
 from pipeline.driver import Corpus
 from pipeline.errors import InputError
 from pipeline.probes import Line, Probe, bounds, headline, told
-from pipeline.reader import Fold
 from pipeline.session import Session
 from pipeline.settings import model_class
 from pipeline.sheet import Cell, Sheet, amount, cell
 from pipeline.stage import Target
+from pipeline.store import CorruptError
+from pipeline.view import names
 
 log = logging.getLogger(__name__)
+
+FOLDS, FEATURES = "folds or labels", "features"
+"""What a run may have had otherwise than the recipe now gives."""
 
 Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run as `training` left it: its answer, its folder, when it ended, the feature set it ate."""
+    """A run as `training` left it: its answer, its folder, when it ended, the feature set it ate, the accuracy known
+    to be possible on its test rows, and in what the recipe now gives something else than it had."""
 
     answer: Answer
     folder: Path
     when: float
     features: str
     bound: float | None
-    current: bool
+    stale: Sequence[str]
 
     @property
     def name(self) -> str:
@@ -64,9 +69,14 @@ class Trained:
 
     @property
     def line(self) -> Line:
-        """The model among the scores."""
-        scores = metrics.scalars(self.pooled)
+        """The model among the scores: as of a probe, means over folds."""
+        scores = self.answer["metrics"]["mean"]
         return Line(self.name, scores, scores, self.bound)
+
+    @property
+    def missed(self) -> float | None:
+        """The distance of the accuracy on all test rows from the bound; negative above it."""
+        return Line(self.name, metrics.scalars(self.pooled), {}, self.bound).missed
 
     def seen(self, count: str) -> int:
         """A count of rows, summed over folds."""
@@ -84,10 +94,13 @@ def _trained(session: Session, path: Path) -> Trained | None:
     try:
         answer = json.loads(path.read_text())
         folder = path.parent / Path(answer["run"]).name
-        folds = _folds(session.corpus, answer["protocol"])
-        current = _is_current(answer, session.corpus, folds)
-        bound = bounds(session.corpus, [i for fold in folds for i in fold.test]).get("all") if current else None
-        return Trained(answer, folder, path.stat().st_mtime, _features(answer["model"]), bound, current)
+        features, then = _features(answer["model"]), _under(session, answer["protocol"])
+        bound = None
+        stale = [FOLDS]
+        if then is not None and _same_folds(answer, then.corpus):
+            bound = bounds(then.corpus, [i for fold in then.corpus.folds for i in fold.test]).get("all")
+            stale = [] if _same_features(answer, then, features) else [FEATURES]
+        return Trained(answer, folder, path.stat().st_mtime, features, bound, stale)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         log.warning("%s is no run of a model, so it is not in the report: %r", path, error)
         return None
@@ -100,27 +113,32 @@ def _features(model: str) -> str:
         return ""  # the model's file is gone, its scores are not
 
 
-def _folds(corpus: Corpus, protocol: str) -> list[Fold]:
-    """The folds of a run's own protocol, which need not be that of the report; none where it has none any more."""
+def _under(session: Session, protocol: str) -> Session | None:
+    """The session under a run's own protocol, which need not be that of the report; None where it has none any more."""
     try:
-        return corpus.folds_of(protocol)
+        then = session.under(protocol)
+        return then if then.corpus.folds else None
     except InputError:
-        return []
+        return None
 
 
-def _is_current(answer: Answer, corpus: Corpus, folds: Sequence[Fold]) -> bool:
-    """True where the run had the labels and the folds, by their sizes, that the recipe gives now."""
+def _same_folds(answer: Answer, corpus: Corpus) -> bool:
+    """True where the run predicted what the recipe now asks for, and had the rows of each part that it now gives."""
     target = {"task": corpus.target.task, "classes": list(corpus.target.classes)}
+    parts = {fold["fold"]: fold["digests"] for fold in answer["folds"]}
     same = all(fold["target"] == target for fold in answer["folds"])
-    return same and _sizes(answer["folds"]) == _sizes([_counts(fold) for fold in folds])
+    return same and parts == {fold.name: fold.digests for fold in corpus.folds}
 
 
-def _counts(fold: Fold) -> dict[str, Any]:
-    return {"fold": fold.name, "counts": {part: len(getattr(fold, part)) for part in ("train", "valid", "test")}}
-
-
-def _sizes(folds: Sequence[Answer]) -> dict[str, list[int]]:
-    return {fold["fold"]: [fold["counts"][part] for part in ("train", "valid", "test")] for fold in folds}
+def _same_features(answer: Answer, session: Session, features: str) -> bool:
+    """False where the recipe now gives other features; what is not extracted, or of an unknown model, is not judged."""
+    corpus = session.corpus
+    if features not in corpus.recipe.features:
+        return not features
+    try:
+        return bool(answer["columns"] == [names(corpus, session.planner, features, fold) for fold in corpus.folds])
+    except (InputError, CorruptError):
+        return True
 
 
 # --- scores ----------------------------------------------------------------------------------------------------
@@ -140,7 +158,7 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
     beside = best.line.scores if best else {}
     complete = mean([fold["complete"] for fold in run.folds if fold["complete"]])
     valid = mean([fold["valid"] for fold in run.folds])
-    names = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
+    shown = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
     rows = [
         (
             told(n),
@@ -151,11 +169,11 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
             valid.get(n),
             *_over(run, n),
         )
-        for n in names
+        for n in shown
     ]
     header = ["", "test", "majority", f"best probe ({best.name})" if best else "best probe", "complete rows", "valid"]
     many = ["mean ± deviation over folds"] if len(run.folds) > 1 else []
-    return Sheet.of("Scores", header + many, rows, _about_rows(run))
+    return Sheet.of("Scores", header + many, rows, _about_rows(run, best))
 
 
 def _over(run: Trained, name: str) -> list[Cell]:
@@ -165,7 +183,7 @@ def _over(run: Trained, name: str) -> list[Cell]:
     return [cell(None) if mean is None or std is None else Cell(f"{mean:.4f} ± {std:.4f}", number=True)]
 
 
-def _about_rows(run: Trained) -> str:
+def _about_rows(run: Trained, best: Probe | None) -> str:
     folds = len(run.folds)
     pooled = (
         f"Test: the predictions of all {folds} folds scored as one set of {run.seen('test'):,} rows. "
@@ -174,7 +192,9 @@ def _about_rows(run: Trained) -> str:
     )
     unseen = run.seen("test_left_out")
     empty = f" {unseen:,} test rows have no modality at all and are scored as the train majority." if unseen else ""
-    return f"{pooled}Complete rows: the {run.seen('test_complete'):,} test rows that have every modality.{empty}"
+    probe = " The best probe: on the test rows that have its modality" if best else ""
+    probe += f"{', means over folds' if folds > 1 else ''}." if best else ""
+    return f"{pooled}Complete rows: the {run.seen('test_complete'):,} test rows that have every modality.{empty}{probe}"
 
 
 def mean(rows: Sequence[Answer]) -> dict[str, float]:
@@ -222,13 +242,15 @@ def _normalize(fold: Answer) -> str:
 def notices(run: Trained, probes: Sequence[Probe]) -> list[str]:
     """Sentences on what can't be right or wants a look."""
     name, _ = headline(run.target)
-    score, trivial, best = run.pooled.get(name), run.pooled.get(f"majority_{name}"), best_probe(run, probes)
+    line, best = run.line, best_probe(run, probes)
+    score, trivial = line.scores.get(name), line.majority.get(f"majority_{name}")
     single = best.line.scores.get(name) if best else None
     found = {
-        "was trained on other folds or labels than the recipe now gives: train it again": not run.current,
+        f"was trained on other {' and '.join(run.stale)} than the recipe now gives: train it again": bool(run.stale),
         "was standardised with test rows (transductive)": any(fold["transductive"] for fold in run.folds),
         "does not beat the majority": _at_most(score, trivial),
-        f"does not beat the best probe of a single modality, {best.name if best else ''}": _at_most(score, single),
+        f"does not beat the best probe of a single modality, {best.name if best else ''}, by the means over folds, "
+        "the probe's on the rows that have its modality": _at_most(score, single),
         "exceeds the known bound by more than chance allows: look for a leak": _beyond(run),
     }
     return [f"{run.name} {sentence}." for sentence, true in found.items() if true]
@@ -240,6 +262,6 @@ def _at_most(score: float | None, other: float | None) -> bool:
 
 def _beyond(run: Trained) -> bool:
     """True above the bound by more than two standard errors."""
-    if run.line.missed is None or run.bound is None:
+    if run.missed is None or run.bound is None:
         return False
-    return -run.line.missed > 2 * math.sqrt(run.bound * (1 - run.bound) / run.seen("test"))
+    return -run.missed > 2 * math.sqrt(run.bound * (1 - run.bound) / run.seen("test"))

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.markup import escape
@@ -26,7 +26,7 @@ from pipeline.plan import Planner
 from pipeline.planned import Plan
 from pipeline.progress import Bars, console, count_table, outcome_table, reason_table
 from pipeline.recipe import Node, labels
-from pipeline.store import CorruptError
+from pipeline.store import CorruptError, Store
 
 if TYPE_CHECKING:
     from pipeline.schedule import Workers
@@ -74,16 +74,15 @@ class Session:
         `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
         """
         opened = opening.open_corpus(home, options)
-        places = opened.corpus.places(options.modality or None, options.features)
-        planner = Planner(
-            opened.corpus.manifest,
-            opened.store,
-            opened.corpus.target,
-            opened.corpus.labels,
-            places,
-            home.doctor / STREAMS,
-        )
-        return cls(home, options, opened.corpus, planner, opened.place)
+        return cls(home, options, opened.corpus, _planner(home, options, opened.corpus, opened.store), opened.place)
+
+    def under(self, protocol: str) -> Session:
+        """The same under another protocol. Raises InputError where the corpus has no such folds."""
+        if protocol == self.corpus.protocol:
+            return self
+        corpus = replace(self.corpus, protocol=protocol)
+        planner = _planner(self.home, self.options, corpus, self.planner.store)
+        return replace(self, corpus=corpus, planner=planner)
 
     def extract(self) -> Report:
         """Extracts what is missing, with live bars; see `drive`. Raises SpaceError where the plan needs more disk.
@@ -157,6 +156,11 @@ class Session:
         from pipeline.schedule import Workers
 
         return Workers(self.options.scheduler, self.options.workers, self.options.gpus)
+
+
+def _planner(home: Home, options: Options, corpus: Corpus, store: Store) -> Planner:
+    places = corpus.places(options.modality or None, options.features)
+    return Planner(corpus.manifest, store, corpus.target, corpus.labels, places, home.doctor / STREAMS)
 
 
 def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict[str, Any], bool]:

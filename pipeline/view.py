@@ -54,6 +54,15 @@ def columns(corpus: Corpus, planner: Planner, features: str, fold: Fold | None, 
     return {m: _column(corpus, planner, selection, fold, home) for m, selection in selections.items()}
 
 
+def names(corpus: Corpus, planner: Planner, features: str, fold: Fold | None) -> dict[Modality, str]:
+    """The name of each modality's directory in `columns`, which holds all that decides the values; nothing is written.
+
+    Raises InputError as `columns` does.
+    """
+    selections = corpus.recipe.features[features]
+    return {m: _planned(corpus, planner, selection, fold)[2] for m, selection in selections.items()}
+
+
 def every(corpus: Corpus, planner: Planner, only: Sequence[str], home: Path) -> dict[str, Any]:
     """Feature set -> fold -> modality -> directory of its column, for all feature sets or those in `only`.
 
@@ -71,20 +80,27 @@ def every(corpus: Corpus, planner: Planner, only: Sequence[str], home: Path) -> 
 
 
 def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold | None, home: Path) -> Path:
+    parts, to, key = _planned(corpus, planner, selection, fold)
+    path, rows = home / "views" / key, corpus.manifest.rows
+    if not used(path):
+        dims, names, dtype = _about(planner, parts)
+        write_column(path, _tracks(planner, parts, rows), len(rows), to, sum(dims), names=names, dtype=dtype)
+    return path
+
+
+def _planned(
+    corpus: Corpus, planner: Planner, selection: Selection, fold: Fold | None
+) -> tuple[list[Part], Align, str]:
+    """What a column is made of: the rows of its stages, how they are aligned, and the key of both."""
     parts = [_part(corpus, planner, node, fold) for node in selection.parts]
-    rows = corpus.manifest.rows
     length = selection.align.length
     if length == "auto":
         if fold is None:
             raise InputError('align.length = "auto" needs labelled train rows')
         length = auto_length(_steps(planner, parts[0], set(fold.train)))
     to = Align(selection.align.mode, length)
-    key = keys.view_key([[part.name(row.id) for row in rows] for part in parts], to.mode, to.length)
-    path = home / "views" / key
-    if not used(path):
-        dims, names, dtype = _about(planner, parts)
-        write_column(path, _tracks(planner, parts, rows), len(rows), to, sum(dims), names=names, dtype=dtype)
-    return path
+    rows = [[part.name(row.id) for row in corpus.manifest.rows] for part in parts]
+    return parts, to, keys.view_key(rows, to.mode, to.length)
 
 
 def _part(corpus: Corpus, planner: Planner, node: Node, fold: Fold | None) -> Part:

@@ -25,6 +25,7 @@ from pipeline.scores import Trained
 from pipeline.session import Options
 from pipeline.sheet import Sheet, cell, size
 from pipeline.stage import Target
+from pipeline.view import names
 from tests.small import RECIPE, Small
 
 KNOWN = RECIPE.replace('reader   = "iemocap"', 'reader = "demo"\nper_cell = 2')
@@ -116,24 +117,27 @@ def answer(model: str, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"model": model, "protocol": "official", "seed": 0, "folds": folds, "metrics": summary, "run": f"/x/{model}"}
 
 
-def run(small: Small, model: str, *, right: bool) -> None:
-    """A run that is always right, or that always says the first class."""
-    corpus = small.session().corpus
+def run(small: Small, model: str, *, right: bool, features: str = "") -> None:
+    """A run that is always right, or that always says the first class; of a feature set as it now stands."""
+    session = small.session()
+    corpus = session.corpus
     folds = []
     for each in corpus.folds:
         truth = [corpus.labels[i] for i in each.test]
         logits = np.eye(len(corpus.target.classes))[np.asarray(truth) * right]
         made = fold(each.name, corpus.target, logits, truth, [corpus.labels[i] for i in each.train])
-        made["counts"]["valid"] = len(each.valid)
+        made["digests"] = each.digests
         folds.append(made)
         place = small.home / "runs" / "small" / model / each.name
         place.mkdir(parents=True)
         (place / "epochs.csv").write_text("epoch,train_loss,valid_loss\n0,3.5,3\n1,2,2\n2,1,2.5\n")
-    (small.home / "runs" / "small" / f"{model}-official.json").write_text(json.dumps(answer(model, folds)))
+    columns = [names(corpus, session.planner, features, each) for each in corpus.folds if features]
+    made = answer(model, folds) | {"columns": columns}
+    (small.home / "runs" / "small" / f"{model}-official.json").write_text(json.dumps(made))
 
 
 def trained(folds: Sequence[dict[str, Any]], bound: float | None = None) -> Trained:
-    return Trained(answer("any", folds), Path("nowhere"), 0.0, "", bound, True)
+    return Trained(answer("any", folds), Path("nowhere"), 0.0, "", bound, ())
 
 
 def column(sheet: Sheet, name: str) -> dict[str, str]:
@@ -183,14 +187,29 @@ def test_a_run_of_another_protocol_is_held_against_its_own_folds(
     assert "best probe (" in written[1].words and "best probe (" not in page.words  # protocols are never mixed (H2)
 
 
-def test_a_run_of_other_folds_has_no_bound_and_is_to_be_trained_again(known: Small) -> None:
+def test_a_run_of_other_folds_of_the_same_sizes_has_no_bound_and_is_to_be_trained_again(known: Small) -> None:
     run(known, "early", right=True)
     path = known.home / "runs" / "small" / "early-official.json"
-    path.write_text(re.sub(r'"valid": \d+', '"valid": 999', path.read_text()))
+    path.write_text(re.sub(r'"valid": "\w{64}"', '"valid": "another"', path.read_text()))
     made, page = write(known)
     path.unlink()
     assert made["models"]["early-official"]["bound"] is None
     assert "early, official was trained on other folds or labels" in page.words
+
+
+def test_a_run_of_other_features_is_to_be_trained_again_and_held_against_no_probe(
+    extracted: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extracted.recipe = KNOWN
+    monkeypatch.setattr(scores, "_features", lambda model: "sound")
+    run(extracted, "idle", right=False, features="sound")
+    _, page = write(extracted)
+    assert "than the recipe now gives" not in page.words and "does not beat the best probe" in page.words
+    extracted.recipe = KNOWN.replace("n_mfcc = 5", "n_mfcc = 6")
+    extracted.extract(modality="audio")
+    _, page = write(extracted)
+    assert "idle, official was trained on other features than the recipe now gives: train it again." in page.words
+    assert "does not beat the best probe" not in page.words
 
 
 def test_a_damaged_run_is_left_out(written: tuple[dict[str, Any], Page]) -> None:
@@ -280,6 +299,20 @@ def test_scores_of_several_folds_are_said_to_be_pooled(known: Small) -> None:
     assert "fold" not in scores.scores(trained(folds[:1]), []).note
 
 
+def test_a_model_and_a_probe_are_compared_by_their_means_over_folds() -> None:
+    target = Target("multiclass", ("a", "b"))
+    parts = {"accuracy": 0.7, "f1_weighted": 0.7}
+    best = Probe("set", "text", (), {name: {"test": parts, "majority": {}} for name in ("one", "two")})
+    wrong, right = (fold(name, target, np.eye(2)[[0, 1, 1]], [0, 1, 0], [0, 0, 1]) for name in ("one", "two"))
+    for mean, said in ((0.6, True), (0.8, False)):  # pooled it is 0.6667
+        each = answer("any", [wrong, right])
+        each["metrics"]["mean"] = {**each["metrics"]["mean"], "accuracy": mean}
+        run = Trained(each, Path("nowhere"), 0.0, "", None, ())
+        assert run.line.scores["accuracy"] == mean
+        assert any("the best probe of a single modality" in told for told in scores.notices(run, [best])) == said
+    assert "on the test rows that have its modality, means over folds" in scores.scores(run, [best]).note
+
+
 def test_each_head_has_its_own_majority_beside_it() -> None:
     truth = [(0, 1), (0, 0), (0, 1), (1, 1)]
     run = trained([fold("one", MANY, np.zeros((4, 4)), truth, [(0, 1), (0, 1), (0, 0)])])
@@ -320,7 +353,7 @@ def test_a_report_of_several_numbers_has_a_row_for_each_and_no_score_of_signs(kn
     [each] = corpus.folds
     truth, train = ([corpus.labels[i] for i in part] for part in (each.test, each.train))
     made = fold(each.name, corpus.target, np.array(truth) + 0.5, truth, train)
-    made["counts"]["valid"] = len(each.valid)
+    made["digests"] = each.digests
     runs = small.home / "runs" / "vad"
     runs.mkdir(parents=True)
     (runs / "close-official.json").write_text(json.dumps(answer("close", [made])))
