@@ -39,8 +39,8 @@ HEADLINE = {
 }
 """The two scores that stand for all, by task; of the first, more is better."""
 
-SEVERAL = ("ccc", "mae")
-"""Those of a regression of several numbers, which has no sign to score."""
+SIGNLESS = ("ccc", "mae")
+"""Those of a regression that has no sign to score: of several numbers, or of one that is on one side of 0."""
 
 Scores = Mapping[str, float | None]
 
@@ -99,9 +99,13 @@ class Probe:
         return {**parts, "majority": dict(line.majority), "gap": self.gap, "bound": self.bound, "missed": line.missed}
 
 
-def headline(target: Target) -> tuple[str, str]:
-    """The two scores that stand for all."""
-    return SEVERAL if target.several else HEADLINE[target.task]
+def headline(target: Target, lines: Sequence[Line]) -> tuple[str, str]:
+    """The two scores that stand for all of these lines.
+
+    Signs do not where the majority has every one of them right, as with ratings from 1 to 5.
+    """
+    one_sided = any(line.majority.get("majority_acc2_non0") == 1.0 for line in lines)
+    return SIGNLESS if target.several or one_sided else HEADLINE[target.task]
 
 
 def told(name: str) -> str:
@@ -183,7 +187,7 @@ def bounds(corpus: Corpus, ids: Sequence[str]) -> Mapping[str, float]:
 
 def sheet(found: Sequence[Probe], target: Target) -> Sheet:
     """Each probe on train, valid and test, and what is known to be possible."""
-    name, compared = headline(target)[0], SCORE[target.task]
+    name, compared = headline(target, [each.line for each in found])[0], SCORE[target.task]
     rows = [_row(each, name, compared) for each in found]
     header = ("", "fitted stages", "train", "valid", "test", "majority", "known bound", "missed by", "gap")
     note = f"{told(name)} of a linear model on pooled features; means over folds. Gap: train minus test"

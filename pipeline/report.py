@@ -145,8 +145,8 @@ def _publish(path: Path, page: str) -> None:
 # --- the scores in short ---------------------------------------------------------------------------------------
 
 
-def _columns(target: Target) -> dict[str, Callable[[Line], float | None]]:
-    first, second = headline(target)
+def _columns(lines: Sequence[Line], target: Target) -> dict[str, Callable[[Line], float | None]]:
+    first, second = headline(target, lines)
     return {
         told(first): lambda line: line.scores.get(first),
         told(second): lambda line: line.scores.get(second),
@@ -157,7 +157,7 @@ def _columns(target: Target) -> dict[str, Callable[[Line], float | None]]:
 
 
 def _summary(lines: Sequence[Line], target: Target) -> Sheet:
-    columns = _columns(target)
+    columns = _columns(lines, target)
     rows = [(Cell(line.name), *(get(line) for get in columns.values())) for line in lines]
     note = (
         "On the test rows, means over folds. A probe is a linear model on one modality and the rows that have it; "
@@ -167,7 +167,7 @@ def _summary(lines: Sequence[Line], target: Target) -> Sheet:
 
 
 def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
-    first, _ = headline(target)
+    first, _ = headline(target, lines)
     marks = [
         Mark(line.name, score, line.majority.get(f"majority_{first}"), line.bound)
         for line in lines
@@ -177,7 +177,7 @@ def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
 
 
 def _table(lines: Sequence[Line], target: Target) -> Table:
-    columns = _columns(target)
+    columns = _columns(lines, target)
     table = Table("modality or model", *columns, title="Test, means over folds")
     for line in lines:
         values = [get(line) for get in columns.values()]

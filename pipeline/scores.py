@@ -146,7 +146,7 @@ def _same_features(answer: Answer, session: Session, features: str) -> bool:
 
 def best_probe(run: Trained, probes: Sequence[Probe]) -> Probe | None:
     """The probe of the run's own feature set that is best on test; of any set where its own is not known."""
-    name, _ = headline(run.target)
+    name, _ = headline(run.target, [run.line])
     able = [each for each in probes if each.line.scores.get(name) is not None]
     mine = [each for each in able if each.features == run.features] or able
     return max(mine, key=lambda each: each.line.scores[name] or 0.0, default=None)
@@ -241,8 +241,8 @@ def _normalize(fold: Answer) -> str:
 
 def notices(run: Trained, probes: Sequence[Probe]) -> list[str]:
     """Sentences on what can't be right or wants a look."""
-    name, _ = headline(run.target)
     line, best = run.line, best_probe(run, probes)
+    name, _ = headline(run.target, [line])
     score, trivial = line.scores.get(name), line.majority.get(f"majority_{name}")
     single = best.line.scores.get(name) if best else None
     found = {

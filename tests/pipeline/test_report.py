@@ -327,6 +327,15 @@ def test_a_regression_has_its_own_scores_and_an_undefined_one_is_a_dash() -> Non
     assert column(sheet, "majority")["Acc2 non0"] == "0.6667"
 
 
+def test_a_number_on_one_side_of_0_is_judged_by_its_error_and_not_by_its_sign() -> None:
+    rated, felt = ([4.0, 1.0, 2.5], [3.0, 2.0]), ([1.0, -1.0, 2.0], [0.5, 1.0])
+    for (truth, train), heads in ((rated, ("ccc", "mae")), (felt, ("acc2_non0", "f1_non0"))):
+        run = trained([fold("one", LINE, np.array(truth)[:, None] * -1, truth, train)])
+        assert probes.headline(LINE, [run.line]) == heads
+        assert probes.told(heads[0]) in report._columns([run.line], LINE)
+        assert any("does not beat the majority" in told for told in scores.notices(run, []))
+
+
 def test_each_of_several_numbers_has_its_own_scores_and_its_own_majority() -> None:
     truth, train = [(1.0, 2.0, 5.0), (3.0, 4.0, 1.0)], [(2.0, 3.0, 3.0)]
     run = trained([fold("one", VAD, np.array(truth) + (0.0, 0.5, -1.0), truth, train)])
