@@ -173,8 +173,6 @@ def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict
     if options.retry_failed:
         session.retry_failed()
     report, found = extract_shown(session)
-    without = left_out.by_fit(session.planner)
-    _show_fits(report, without)
     if relock:
         from pipeline.locking import relock as write_lock
 
@@ -188,7 +186,7 @@ def extract(home: Home, options: Options, *, relock: bool = False) -> tuple[dict
         "calls": dict(total.calls),
         "cached": report.cached,
         "failed": {modality: dict(reasons) for modality, reasons in found.failed.items() if reasons},
-        "left_out": without,
+        "left_out": found.left_out,
         "waiting": sorted(report.waiting.values()),
         "differing": found.differing,
         "seconds": round(time.perf_counter() - began, 2),
@@ -203,17 +201,20 @@ def extract_shown(session: Session) -> tuple[Report, Coverage]:
     console.print(outcome_table(report))
     if not report.jobs:
         console.print("Nothing to do: everything this recipe asks for is in the cache.")
+    for message in sorted(report.waiting.values()):
+        console.print(f"[red]{escape(message)}; the same command tries again[/red]")
     return report, covered(session)
 
 
 @dataclass(frozen=True)
 class Coverage:
     """What a corpus has no features of: utterances by modality and reason, whether they are more than `max_failed` of
-    one, and by how much its counts differ from the published ones."""
+    one, by how much its counts differ from the published ones, and what each fit had to leave out, with the reason."""
 
     failed: Mapping[str, Counter[str]]
     too_many: bool
     differing: Mapping[str, int]
+    left_out: Mapping[str, Mapping[str, str]]
 
 
 def covered(session: Session) -> Coverage:
@@ -231,17 +232,13 @@ def covered(session: Session) -> Coverage:
         console.print(f"[red]{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}[/red]")
     if noted := remarks.said(session.corpus.manifest.rows):
         console.print(noted)
-    return Coverage(failed, bool(over), {each.name: each.difference for each in missing})
-
-
-def _show_fits(report: Report, without: Mapping[str, Mapping[str, str]]) -> None:
-    for name, missing in without.items():
-        rows = ", ".join(f"{utterance}: {reason}" for utterance, reason in missing.items())
+    without = left_out.by_fit(session.planner)
+    for name, lacking in without.items():
+        rows = ", ".join(f"{utterance}: {reason}" for utterance, reason in lacking.items())
         console.print(
             f"[yellow]the fit of {escape(name)} left out {escape(rows)}; it is made again once they are there[/yellow]"
         )
-    for message in sorted(report.waiting.values()):
-        console.print(f"[red]{escape(message)}; the same command tries again[/red]")
+    return Coverage(failed, bool(over), {each.name: each.difference for each in missing}, without)
 
 
 def plan(home: Home, options: Options) -> dict[str, Any]:

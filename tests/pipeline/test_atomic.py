@@ -50,7 +50,7 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
     )
     newest = tmp_path / "small" / "hjcag-official.json"
     monkeypatch.setattr(training, "summarise", lambda folds: {"pooled": {}})
-    training._answer(session, first, Coverage({}, False, {}))
+    training._answer(session, first, Coverage({}, False, {}, {}))
     before, seen = newest.read_text(), []
     real = Path.write_text
 
@@ -60,5 +60,5 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
         return written
 
     monkeypatch.setattr(Path, "write_text", watched)
-    training._answer(session, second, Coverage({}, False, {}))
+    training._answer(session, second, Coverage({}, False, {}, {}))
     assert seen == [before, before] and json.loads(newest.read_text())["seed"] == 1

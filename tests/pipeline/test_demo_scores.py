@@ -38,7 +38,7 @@ def test_each_model_beats_every_linear_probe_and_a_second_extraction_does_nothin
     trained = affectory(tmp_path, "train", "--model", "hjcag", "--model", "mulg")["models"]
     probes = affectory(tmp_path, "report")["probes"]
     reached = {name: found["test"]["accuracy"] for name, found in probes.items()}
-    assert len(reached) == 6 and min(reached.values()) >= 0.5, reached
+    assert len(reached) == 6 and min(reached.values()) >= 0.4, reached  # .167 by chance, .65 at best
     for answer in trained:
         [fold] = answer["folds"]
         assert fold["metrics"]["accuracy"] > max(reached.values()), f"{answer['model']}: {reached}"
