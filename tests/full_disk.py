@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def attempt(home: Path, line: list[str]) -> dict[str, Any]:
     Switch.left = None
     for handler in set(logging.getLogger().handlers) - set(before):
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # what it still holds finds no space either; at the end of a process nobody minds
+            handler.close()
     cache = home / "cache"
     return {
         "code": code,
