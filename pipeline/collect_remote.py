@@ -49,9 +49,8 @@ def collect(there: Inventory, home: Home, days: float, now: float | None = None)
 
     An index goes where every record of it is superseded and it is older than `days`, at least 1. It stays where it
     is its stage's newest, where a lock in manifests/ or of a recipe that this home worked with names it, and where a
-    live run here has pinned its stage. An
-    object goes where neither an index that stays nor an action of this cache names it; none goes while a run is live
-    here. Raises RemoteError where an index is damaged: it may name anything.
+    live run here has pinned its stage. An object goes where neither an index that stays nor an action of this cache
+    names it; none goes while a run is live here. Raises RemoteError where an index is damaged: it may name anything.
     """
     now, pinned = time.time() if now is None else now, live(home.cache)
     written = {file.place: file for file in there.files("index")}

@@ -21,6 +21,7 @@ from pipeline.utterance import MISSING, Audio, Utterance, Video, in_order
 log = logging.getLogger(__name__)
 
 MANY = 1_000
+"""Paths; the digests of more are read in one pass over the table."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def remembered(stamps: Mapping[str, str | None], memory: Path) -> dict[str, str]
 
 
 def _known(base: sqlite3.Connection, paths: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Stamp and digest by path; one pass over the table is quicker than a look for each of very many."""
+    """Stamp and digest by path."""
     whole = "select path, stamp, digest from digest"
     if len(paths) > MANY:
         return {path: (held, found) for path, held, found in base.execute(whole)}

@@ -213,7 +213,7 @@ def facts(run: Trained) -> dict[str, str]:
     return {
         "Trained": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when)),
         "Folds": f"{len(run.folds)}, seed {run.answer['seed']}",
-        "Test rows": ", ".join(f"{fold['fold']} {_tested(fold)}" for fold in run.folds),
+        "Test rows": ", ".join(f"{fold['fold']} {fold['digests']['test'][:12]}" for fold in run.folds),
         "Parameters": f"{first['parameters']:,}",
         "Training": f"{amount(sum(fold['seconds'] for fold in run.folds), 's').text} on {_devices(run)}",
         "Kept epoch": epochs,
@@ -221,11 +221,6 @@ def facts(run: Trained) -> dict[str, str]:
         "Left out of training": f"{run.seen('train_left_out'):,} rows without any modality",
         "Run": str(run.folder),
     }
-
-
-def _tested(fold: Mapping[str, Any]) -> str:
-    """The digest of a fold's test rows; nothing in a run of before there were any."""
-    return str(fold.get("digests", {}).get("test", ""))[:12]
 
 
 def _devices(run: Trained) -> str:

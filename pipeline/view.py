@@ -83,8 +83,8 @@ def _column(corpus: Corpus, planner: Planner, selection: Selection, fold: Fold |
     parts, to, key = _planned(corpus, planner, selection, fold)
     path, rows = home / "views" / key, corpus.manifest.rows
     if not used(path):
-        dims, names, dtype = _about(planner, parts)
-        write_column(path, _tracks(planner, parts, rows), len(rows), to, sum(dims), names=names, dtype=dtype)
+        dims, called, dtype = _about(planner, parts)
+        write_column(path, _tracks(planner, parts, rows), len(rows), to, sum(dims), names=called, dtype=dtype)
     return path
 
 
