@@ -166,7 +166,7 @@ def _zip(name: str, stream: IO[bytes]) -> Iterator[_Entry]:
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise InputError(f"{name}: {info.filename!r} is neither a file nor a folder")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise NotImplementedError(f"{info.filename!r} is neither stored nor deflated")
+                raise InputError(f"{name} can't be unpacked: {info.filename!r} is neither stored nor deflated")
             if info.is_dir():
                 yield _Entry(info.filename, 0, None)
                 continue
