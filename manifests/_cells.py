@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, closest
-from pipeline.places import stays
+from pipeline.media.files import stays
 from pipeline.utterance import Audio, Utterance, Value, Video
 
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason
 from pipeline.reader import Label, Task
+from pipeline.reason import Reason
 
 Modality = Literal["text", "audio", "visual"]
 RAW = {"text": "text", "audio": "audio", "video": "visual"}

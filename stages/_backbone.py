@@ -24,9 +24,9 @@ from torch.fx.experimental.optimization import fuse
 from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
 
+from pipeline.cache.weights import local
 from pipeline.errors import InputError, closest
 from pipeline.stage import State
-from pipeline.weights import local
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 

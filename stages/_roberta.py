@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, RobertaConfig
 
+from pipeline.cache.keys import digest
+from pipeline.cache.weights import local, unreachable
 from pipeline.errors import InputError
-from pipeline.keys import digest
 from pipeline.stage import State
-from pipeline.weights import local, unreachable
 
 Precision = Literal["float32", "bf16"]
 

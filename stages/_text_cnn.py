@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user reads at once
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.outcome import Reason
+from pipeline.reason import Reason
 from pipeline.stage import Rows, State, Target, Track
 from stages._fit import Examples, learn
 from stages._training import Training

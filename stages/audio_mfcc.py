@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason
+from pipeline.media.audio import resample
+from pipeline.reason import Reason
 from pipeline.stage import Item, Modality, Spec, Stage, State, Track, Waveform
-from stages._audio import resample
 from stages._pool import Pool, centres, steps
 
 _HZ_PER_MEL = 200 / 3

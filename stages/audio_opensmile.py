@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import closest
-from pipeline.outcome import Reason
+from pipeline.media.audio import resample
+from pipeline.reason import Reason
 from pipeline.stage import Item, Modality, Spec, Stage, State, Track, Waveform
-from stages._audio import resample
 from stages._pool import Pool, centres, steps
 
 LEVELS = {"functionals": "Functionals", "lld": "LowLevelDescriptors", "lld_de": "LowLevelDescriptors_Deltas"}

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason
+from pipeline.cache.weights import check_revision
+from pipeline.media.audio import resample
+from pipeline.reason import Reason
 from pipeline.stage import SOURCE, Item, Modality, Spec, Stage, State, Track, Waveform
-from pipeline.weights import check_revision
-from stages._audio import resample
 from stages._pool import Pool, centres, steps
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pipeline.outcome import Reason
+from pipeline.cache.weights import check_revision
 from pipeline.reader import Label
+from pipeline.reason import Reason
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
-from pipeline.weights import check_revision
 from stages._text import Case, Tags, normalise
 from stages._training import UNTRAINED, Training
 

@@ -16,10 +16,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.weights import local
 from pipeline.errors import InputError
-from pipeline.outcome import Reason
+from pipeline.reason import Reason
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
-from pipeline.weights import local
 from stages._text import Case, Tags, normalise, tokens
 
 

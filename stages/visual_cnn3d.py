@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.video import VideoStage, shown_at, square
 from pipeline.stage import SOURCE, Frames, Item, Rows, Spec, State, Target, Track
 from stages._training import UNTRAINED, Training
-from stages._video import VideoStage, shown_at, square
 
 _TRAINING = ("epochs", "batch_size", "learning_rate", "patience")
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.video import VideoStage, shown_at, square
 from pipeline.stage import SOURCE, Item, Spec, State, Track
-from stages._video import VideoStage, shown_at, square
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import soundfile
 from numpy.typing import NDArray
 
-from pipeline.doctor import doctor
-from pipeline.home import Home
-from pipeline.session import Options
+from pipeline.cache.home import Home
+from pipeline.media.doctor import doctor
+from pipeline.plan.session import Options
 
 RATE = 16000
 RECIPE = '[dataset]\nreader = "table"\nlabels = "label"\n'

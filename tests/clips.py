@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from pipeline import shards
+from pipeline.cache import shards
 from tests.small import Small
 
 RATE_HZ = 8000

@@ -35,7 +35,8 @@ def possible(place: Path) -> bool:
 
 def attempt(home: Path, line: list[str]) -> dict[str, Any]:
     """The command in this process: its exit code, what it computed, and in what state it left the cache."""
-    from pipeline import cli, verify
+    from pipeline.cache import verify
+    from pipeline.cli import main as cli
 
     os.environ["AFFECTORY_HOME"] = str(home)
     sys.argv = ["affectory", "extract", *line, "--workers", "0", "--json"]

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipeline.keys import digest
-from pipeline.recipe import Node
+from pipeline.cache.keys import digest
+from pipeline.corpus.recipe import Node
 from pipeline.stage import Item, Spec, Stage, State, Track
 
 

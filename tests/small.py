@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import coverage, shards
-from pipeline.driver import Report
-from pipeline.home import Home
-from pipeline.plan import Planner, Shard
-from pipeline.recipe import Node
-from pipeline.session import Options, Session
+from pipeline.cache import shards
+from pipeline.cache.home import Home
+from pipeline.corpus.recipe import Node
+from pipeline.plan import coverage
+from pipeline.plan.catalogue import Planner, Shard
+from pipeline.plan.session import Options, Session
+from pipeline.run.driver import Report
 from pipeline.stage import Track
 
 RECIPE = """

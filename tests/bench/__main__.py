@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from transformers import AutoModel, RobertaConfig
 
-from pipeline.align import Align
-from pipeline.columns import open_view, write_column
-from pipeline.dataset import Dataset
 from pipeline.stage import Frames, Item, Stage, Target, Track, Waveform
+from pipeline.views.align import Align
+from pipeline.views.dataset import Dataset
+from pipeline.views.view import open_view, write_column
 from stages.audio_opensmile import AudioOpensmile
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
@@ -86,7 +86,16 @@ def nothing_to_do(place: Path) -> None:
     Demo(per_cell=2).prepare(place / "corpus")
     small = Small(place / "corpus", place / "home", place / "small.toml")
     small.extract()
-    line = [sys.executable, "-m", "pipeline.cli", "extract", "--dataset", str(small.path), "--root", str(small.root)]
+    line = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "extract",
+        "--dataset",
+        str(small.path),
+        "--root",
+        str(small.root),
+    ]
     environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
     floor = [sys.executable, "-c", "import pyarrow, pydantic"]
     pair(

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.home import Home
-from pipeline.metrics import decide
-from pipeline.predictions import read
-from pipeline.session import Options, Session
+from pipeline.cache.home import Home
+from pipeline.plan.session import Options, Session
 from pipeline.stage import Target
+from pipeline.train.metrics import decide
+from pipeline.train.predictions import read
 
 MODELS = ("hjcag", "mulg")
 DRAWS = 10_000
@@ -56,7 +56,7 @@ class Score:
 
 def affectory(home: Path, *arguments: str) -> dict[str, Any]:
     """The JSON answer of a command on the demo."""
-    line = [sys.executable, "-m", "pipeline.cli", *arguments, "--dataset", "demo", "--json"]
+    line = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--dataset", "demo", "--json"]
     done = subprocess.run(line, env={**os.environ, "AFFECTORY_HOME": str(home)}, stdout=subprocess.PIPE, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

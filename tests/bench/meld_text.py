@@ -31,13 +31,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from pipeline import metrics
-from pipeline.columns import Column, Rows, View, open_view
-from pipeline.driver import Corpus
-from pipeline.home import Home
-from pipeline.probe import probe
-from pipeline.session import Options, Session
-from pipeline.state import load_state
+from pipeline.cache.home import Home
+from pipeline.cache.states import load_state
+from pipeline.plan.session import Options, Session
+from pipeline.run.driver import Corpus
+from pipeline.train import metrics
+from pipeline.train.linear_probe import probe
+from pipeline.views.view import Column, Rows, View, open_view
 from stages._text import normalise, tokens
 
 DATASET = """
@@ -95,7 +95,7 @@ class Scores:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], prefix: str = "") -> Scores:
-        """From the metrics of `pipeline.metrics`."""
+        """From the metrics of `pipeline.train.metrics`."""
         return cls(found[f"{prefix}f1_weighted"], found[f"{prefix}accuracy"])
 
 

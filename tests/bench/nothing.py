@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline import shards
-from pipeline.home import Home
-from pipeline.session import Options, Session
+from pipeline.cache import shards
+from pipeline.cache.home import Home
+from pipeline.plan.session import Options, Session
 from pipeline.stage import Spec, Track
 
 RECIPE = """
@@ -39,7 +39,7 @@ MEASURED = """
 import resource, runpy, sys
 sys.argv = {line}
 try:
-    runpy.run_module("pipeline.cli", run_name="__main__")
+    runpy.run_module("pipeline.cli.main", run_name="__main__")
 finally:
     sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason
+from pipeline.media.video import VideoStage
 from pipeline.plugins import find
+from pipeline.reason import Reason
 from pipeline.stage import RAW, Frames, Item, Rows, Stage, State, Target, Track, Waveform
-from stages._video import VideoStage
 
 CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "audio_mfcc": ({}, {"n_mfcc": 5, "deltas": 0, "sample_rate_hz": 8000, "rate_hz": 25.0}),

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from models._layers import MODALITIES, Input, Prediction, Standardiser
+from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve, split
 from pipeline.errors import InputError
-from pipeline.modelfile import build as build_model
-from pipeline.modelfile import load_model, save_model
 from pipeline.objective import Objective, targets
 from pipeline.plugins import names
 from pipeline.reader import Label
-from pipeline.settings import TrainConfig, model_class, resolve, split
 from pipeline.stage import Target
+from pipeline.train.model_file import build as build_model
+from pipeline.train.model_file import load_model, save_model
 
 MODELS = names("models")
 EACH = pytest.mark.parametrize("name", MODELS)

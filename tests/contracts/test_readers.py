@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 
 from manifests._sentiment import published
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.fit_scope import labelled
 from pipeline.errors import InputError
 from pipeline.plugins import find, names
 from pipeline.reader import Reader
-from pipeline.scope import labelled
 from pipeline.utterance import Utterance, in_order
 
 READERS = names("manifests")

@@ -17,12 +17,12 @@ import pytest
 
 from manifests._meld import FOLDERS, KNOWN, TABLES
 from manifests.meld import EMOTIONS, SENTIMENTS, Meld
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.recipe_file import read_recipe
 from pipeline.errors import InputError
-from pipeline.load import read_recipe
+from pipeline.media.audio import decode
 from pipeline.stage import Waveform
 from pipeline.utterance import MISSING, Utterance
-from stages._audio import decode
 from stages.audio_mfcc import AudioMfcc
 
 COLUMNS = (

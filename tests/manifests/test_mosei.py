@@ -12,12 +12,12 @@ import pytest
 
 from manifests._sentiment import published
 from manifests.mosei import EMOTIONS, KNOWN, Mosei, outwards
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.recipe_file import read_recipe
 from pipeline.errors import InputError
-from pipeline.load import read_recipe
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media.audio import decode
+from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio, Utterance, Video
-from stages._audio import decode
 from stages.audio_mfcc import AudioMfcc
 
 RECIPE = Path(__file__).parents[2] / "manifests" / "mosei.toml"

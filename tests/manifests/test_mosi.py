@@ -12,9 +12,9 @@ import pytest
 
 from manifests._sentiment import places, published, rounded
 from manifests.mosi import Mosi
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.recipe_file import read_recipe
 from pipeline.errors import InputError
-from pipeline.load import read_recipe
 from pipeline.utterance import Audio, Utterance, Video
 
 RECIPE = Path(__file__).parents[2] / "manifests" / "mosi.toml"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.load import RECIPES, read_recipe
-from pipeline.settings import model_class, resolve, split
+from pipeline.corpus.recipe_file import RECIPES, read_recipe
+from pipeline.corpus.recipe_training import model_class, resolve, split
 
 TABLE = {
     "mosei": (50, 16, 1e-3, 40, 0.3, 0.1, 0.1),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.align import Align, align, auto_length
 from pipeline.errors import InputError
+from pipeline.views.align import Align, align, auto_length
 
 STEPS = st.integers(0, 40)
 LENGTHS = st.integers(1, 40)
@@ -103,5 +103,5 @@ def test_the_automatic_length_is_the_99th_percentile_rounded_up_and_at_least_one
 
 
 def test_alignment_can_be_read_without_torch():
-    code = "import sys, pipeline.align, pipeline.columns; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn')))"
+    code = "import sys, pipeline.views.view; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

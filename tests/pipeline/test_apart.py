@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.home import Home
-from pipeline.record import decode
-from pipeline.session import Options, Session
-from pipeline.store import Store
+from pipeline.cache.home import Home
+from pipeline.cache.record import decode
+from pipeline.cache.store import Store
+from pipeline.plan.session import Options, Session
 
 RECIPE = """
 [dataset]
@@ -76,7 +76,7 @@ def cluster(tmp_path: Path, bucket: str) -> Iterator[tuple[str, list[subprocess.
 
 
 def extract(home: Path, recipe: Path, address: str, bucket: str, *more: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "pipeline.cli", "extract", "--dataset", str(recipe), "--scheduler", address]
+    line = [sys.executable, "-m", "pipeline.cli.main", "extract", "--dataset", str(recipe), "--scheduler", address]
     environment = {**os.environ, "AFFECTORY_HOME": str(home)}
     return subprocess.Popen(
         [*line, "--remote", bucket, "--json", *more],

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import atomic, training
+from pipeline.cache import atomic
 from pipeline.errors import SpaceError
-from pipeline.session import Coverage
+from pipeline.plan.session import Coverage
+from pipeline.train import train_models
 
 
 def test_what_stands_there_stays_until_the_new_is_whole_and_nothing_is_left_beside_it(tmp_path):
@@ -46,11 +47,11 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
     corpus = SimpleNamespace(recipe=recipe, protocol="official", folds=(SimpleNamespace(name="one"),))
     session = SimpleNamespace(corpus=corpus, home=SimpleNamespace(runs=tmp_path))
     first, second = (
-        training.Run("hjcag", tmp_path / "small" / "run", [], {"one": Given(seed=seed)}) for seed in (0, 1)
+        train_models.Run("hjcag", tmp_path / "small" / "run", [], {"one": Given(seed=seed)}) for seed in (0, 1)
     )
     newest = tmp_path / "small" / "hjcag-official.json"
-    monkeypatch.setattr(training, "summarise", lambda folds: {"pooled": {}})
-    training._answer(session, first, Coverage({}, False, {}, {}))
+    monkeypatch.setattr(train_models, "summarise", lambda folds: {"pooled": {}})
+    train_models._answer(session, first, Coverage({}, False, {}, {}))
     before, seen = newest.read_text(), []
     real = Path.write_text
 
@@ -60,5 +61,5 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
         return written
 
     monkeypatch.setattr(Path, "write_text", watched)
-    training._answer(session, second, Coverage({}, False, {}, {}))
+    train_models._answer(session, second, Coverage({}, False, {}, {}))
     assert seen == [before, before] and json.loads(newest.read_text())["seed"] == 1

@@ -7,14 +7,15 @@ import time
 import numpy as np
 import pytest
 
-from pipeline import decode, shards
-from pipeline.call import Knobs
-from pipeline.driver import drive
-from pipeline.home import Home
-from pipeline.inline import Inline
-from pipeline.plan import Planner
-from pipeline.schedule import Workers
-from pipeline.store import Store
+from pipeline.cache import shards
+from pipeline.cache.home import Home
+from pipeline.cache.store import Store
+from pipeline.media import decode
+from pipeline.plan.catalogue import Planner
+from pipeline.run.dask_workers import Workers
+from pipeline.run.driver import drive
+from pipeline.run.inline_workers import Inline
+from pipeline.run.stage_calls import Knobs
 from tests import poison
 from tests.small import stored
 
@@ -80,7 +81,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_clip_alone(small, monkeypatch
 
 
 class CursedRead:
-    """Stands in for `pipeline.decode.read` in the child process: one path misbehaves, the others are really read."""
+    """Stands in for `pipeline.media.decode.read` in the child process: one path misbehaves, all others are read."""
 
     def __init__(self, path, how):
         self.path, self.how = path, how

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import shards
+from pipeline.cache import shards
 from tests.clips import LEARNED_SET, Clips, talk
 
 STAGE = "text_word2vec"

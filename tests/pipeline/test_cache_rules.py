@@ -140,7 +140,7 @@ def test_an_object_with_flipped_bits_is_made_again(extracted):
         if session.planner.store.find(node.digest, shard.key)
         and session.planner.store.path(session.planner.store.find(node.digest, shard.key)) == victim
     )
-    from pipeline.store import CorruptError
+    from pipeline.cache.store import CorruptError
 
     with pytest.raises(CorruptError):
         session.planner.store.open(session.planner.final(*bad))
@@ -148,8 +148,8 @@ def test_an_object_with_flipped_bits_is_made_again(extracted):
 
 
 def test_a_row_is_the_same_whatever_the_batch(small, tmp_path):
-    from pipeline import session as module
-    from pipeline.call import Knobs
+    from pipeline.plan import session as module
+    from pipeline.run.stage_calls import Knobs
 
     found = []
     for batch in (1, 64):

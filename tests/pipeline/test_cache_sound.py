@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import keys
-from pipeline.session import extract
-from stages import _audio, audio_mfcc
+from pipeline.cache import keys
+from pipeline.media import audio
+from pipeline.plan.session import extract
+from stages import audio_mfcc
 from tests.clips import SOUND_SET, Clips, of, sounds, write_sound
 
 STAGE = "audio_mfcc"
@@ -118,7 +119,7 @@ def test_the_version_of_keys_costs_everything(table, monkeypatch):
 
 
 def test_the_version_of_the_decoding_code_costs_every_row_that_is_heard(table, monkeypatch):
-    monkeypatch.setattr(_audio, "VERSION", _audio.VERSION + 1)
+    monkeypatch.setattr(audio, "VERSION", audio.VERSION + 1)
     assert table.extract() == {STAGE: 24} and table.count("copied") == {}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sharing
-from pipeline.session import extract
+from pipeline.plan.session import extract
+from pipeline.transfer import push_pull
 from stages import text_word2vec
 from tests import clips
 from tests.clips import LEARNED_SET, WORDS_SET, Clips, sentence, talk
@@ -176,10 +176,10 @@ def test_who_computes_costs_nothing(table, option):
 
 def test_of_a_split_that_was_pulled_no_row_is_computed_and_of_the_others_every_one(table, tmp_path):
     session = table.session(remote=f"file://{tmp_path}/remote")
-    sharing.push(session.home, session.options)
+    push_pull.push(session.home, session.options)
     table.home = tmp_path / "newcomer"
     session = table.session(remote=f"file://{tmp_path}/remote")
-    assert sharing.pull(session.home, session.options, split="test")["missing"] == {}
+    assert push_pull.pull(session.home, session.options, split="test")["missing"] == {}
     assert table.extract() == {STAGE: 320} and table.last.cached == {STAGE: 80}
 
 

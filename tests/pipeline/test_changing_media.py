@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import decode
-from pipeline.home import Home
-from pipeline.outcome import Reason, Unreadable
+from pipeline.cache.home import Home
+from pipeline.media import decode
+from pipeline.reason import Reason, Unreadable
 from tests.clips import sounds
 
 STAGE = "audio_mfcc"
@@ -66,7 +66,7 @@ def test_each_file_is_looked_at_once_for_a_shard_and_once_for_each_stretch_of_it
 
 
 class Overwriting:
-    """Stands in for `pipeline.decode.read` in the child process: writes over one file once it has read it."""
+    """Stands in for `pipeline.media.decode.read` in the child process: writes over one file once it has read it."""
 
     def __init__(self, path):
         self.path = path

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.child import Child
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media.child import Child
+from pipeline.reason import Reason, Unreadable
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -188,7 +188,7 @@ def test_ctrl_c_does_not_reach_the_child(child: Child) -> None:
 
 PARENT = """
 import ctypes, os, threading, time
-from pipeline.child import Child
+from pipeline.media.child import Child
 from tests.pipeline.test_child import hold_the_lock
 if __name__ == "__main__":
     child = Child()

@@ -16,10 +16,11 @@ from functools import partial
 import pytest
 import typer
 
-from pipeline import cli, session
+from pipeline.cli import main
 from pipeline.errors import RemoteError, SpaceError
+from pipeline.plan import session
 
-COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
 MODEL = """
 [dataset]
 reader = "iemocap"
@@ -40,14 +41,14 @@ unimodal_pretrain = false
 def affectory(monkeypatch, capsys, tmp_path):
     """Runs a command in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(main.signal, "signal", lambda number, handler: None)
     logger = logging.getLogger()
     handlers, levels = list(logger.handlers), {n: logging.getLogger(n).level for n in ("distributed", "pipeline")}
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["affectory", *arguments])
         try:
-            cli.main()
+            main.main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
@@ -97,7 +98,7 @@ def test_plan_prints_one_json_object(affectory, extracted):
 
 def test_nothing_but_the_object_reaches_standard_output_from_workers_and_libraries_either(small):
     given = options(small, "--workers", "1", "--features", "words", "--features", "sound", "--json")
-    line = [sys.executable, "-m", "pipeline.cli", "extract", *given]
+    line = [sys.executable, "-m", "pipeline.cli.main", "extract", *given]
     environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -189,7 +190,7 @@ def test_a_bug_keeps_its_traceback(affectory, small, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_ends_with_130_and_says_that_what_is_finished_is_kept(small, number):
-    line = [sys.executable, "-m", "pipeline.cli", "extract", *options(small, "--workers", "0", "--json")]
+    line = [sys.executable, "-m", "pipeline.cli.main", "extract", *options(small, "--workers", "0", "--json")]
     environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
     # A shell's background job ignores SIGINT, and so would its children.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -253,8 +254,6 @@ def test_every_option_is_explained(name):
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy():
-    program = (
-        "import sys; import pipeline.cli; print(*(n for n in ('torch', 'dask', 'transformers') if n in sys.modules))"
-    )
+    program = "import sys; import pipeline.cli.main; print(*({'torch', 'dask', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout.split(), done.stderr) == ([], "")

@@ -9,16 +9,17 @@ from dataclasses import replace
 import pytest
 
 from manifests.iemocap import Iemocap
-from pipeline import counts, session
-from pipeline.home import Home
-from pipeline.session import Options
+from pipeline.cache.home import Home
+from pipeline.corpus import published
+from pipeline.plan import session
+from pipeline.plan.session import Options
 
 
 @pytest.fixture
 def stated(small, monkeypatch):
     """A session whose reader states some counts of the corpus as it is, and the session's labels."""
     found = small.session()
-    here = counts._found(found.corpus)
+    here = published._found(found.corpus)
 
     def state(**changes: int) -> None:
         monkeypatch.setattr(Iemocap, "expected", {"six": {name: here[name] for name in ("hap", "test")} | changes})
@@ -28,7 +29,7 @@ def stated(small, monkeypatch):
 
 def test_a_copy_with_the_published_counts_says_nothing(small, stated, caplog):
     stated()
-    assert counts.differing(small.session().corpus) == []
+    assert published.differing(small.session().corpus) == []
     assert not caplog.records
 
 
@@ -45,21 +46,21 @@ def test_every_count_that_differs_is_a_warning_and_the_run_goes_on(small, stated
 
 
 def test_parts_are_those_of_the_official_split_and_of_classes_within_them(small):
-    found = counts._found(small.session().corpus)
+    found = published._found(small.session().corpus)
     assert sum(found[part] for part in ("train", "valid", "test")) == len(small.session().corpus.labels)
     assert found["test"] == sum(count for name, count in found.items() if name.startswith("test/"))
 
 
 def test_parts_are_not_compared_under_a_protocol_that_has_none(small, stated):
     stated(**{"test/hap": 7})
-    names = [each.name for each in counts.compared(small.session(protocol="cv").corpus)]
+    names = [each.name for each in published.compared(small.session(protocol="cv").corpus)]
     assert names == ["hap"]
 
 
 def test_a_part_that_is_wholly_absent_is_told_with_none_found(small, stated):
     stated(**{"test/hap": 7})
     shutil.rmtree(small.root / "Session5")
-    told = {each.name: each.found for each in counts.differing(small.session().corpus)}
+    told = {each.name: each.found for each in published.differing(small.session().corpus)}
     assert told == {"hap": 8, "test": 0, "test/hap": 0}
 
 
@@ -68,11 +69,11 @@ def test_an_absent_part_is_told_under_any_protocol_where_rows_say_their_part(sma
     corpus = small.session(protocol="cv").corpus
     rows = tuple(replace(row, split="train") for row in corpus.manifest.rows)
     corpus = replace(corpus, manifest=replace(corpus.manifest, rows=rows))
-    assert [(each.name, each.found) for each in counts.differing(corpus)] == [("test", 0)]
+    assert [(each.name, each.found) for each in published.differing(corpus)] == [("test", 0)]
 
 
 def test_each_place_of_a_multilabel_label_counts_for_its_class(small):
     small.recipe = small.recipe.replace('labels   = "six"', 'labels   = "mulg4"')
     corpus = small.session().corpus
-    found = counts._found(corpus)
+    found = published._found(corpus)
     assert [found[name] for name in corpus.target.classes] == [10, 10, 10, 10]

@@ -13,8 +13,8 @@ import time
 import psutil
 import pytest
 
-from pipeline import keys
-from pipeline.jobs import FITS
+from pipeline.cache import keys
+from pipeline.plan.jobs import FITS
 from tests.clips import LEARNED_SET, WORDS_SET, talk
 from tests.pipeline.test_cache_rules import same
 
@@ -22,7 +22,16 @@ from tests.pipeline.test_cache_rules import same
 def command(small, *options):
     """`affectory extract` on the small corpus, in a process of its own."""
     small.path.write_text(small.recipe)
-    line = [sys.executable, "-m", "pipeline.cli", "extract", "--dataset", str(small.path), "--root", str(small.root)]
+    line = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "extract",
+        "--dataset",
+        str(small.path),
+        "--root",
+        str(small.root),
+    ]
     environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
     return subprocess.Popen([*line, "--workers", "2", "--json", *options], env=environment, stdout=subprocess.PIPE)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.align import Align
-from pipeline.columns import Column, open_view, write_column
-from pipeline.dataset import Dataset, SpeakerScale, label_tensor, statistics
 from pipeline.errors import InputError, SpaceError
-from pipeline.outcome import Reason
+from pipeline.reason import Reason
 from pipeline.stage import Target, Track
+from pipeline.views.align import Align
+from pipeline.views.dataset import Dataset, SpeakerScale, label_tensor, statistics
+from pipeline.views.view import Column, open_view, write_column
 
 TWO = Target("multiclass", ("no", "yes"))
 
@@ -131,7 +131,7 @@ def test_statistics_are_those_of_the_valid_steps(tmp_path):
 def test_statistics_do_not_depend_on_how_rows_are_cut_into_chunks(tmp_path, monkeypatch):
     found = column(tmp_path / "c", tracks(50, 3, 2))
     whole = statistics(found, np.arange(50))
-    monkeypatch.setattr("pipeline.columns.CHUNK_BYTES", 7 * 4 * 2 * 8)
+    monkeypatch.setattr("pipeline.views.view.CHUNK_BYTES", 7 * 4 * 2 * 8)
     assert np.allclose(statistics(found, np.arange(50)), whole, rtol=1e-12)
 
 

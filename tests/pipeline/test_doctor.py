@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipeline import doctor as doctors
-from pipeline import examine as examinations
-from pipeline.doctor import doctor, tables
+from pipeline.cache.home import Home
 from pipeline.errors import InputError
-from pipeline.examine import examine
-from pipeline.home import Home
-from pipeline.session import Options
+from pipeline.media import doctor as doctors
+from pipeline.media import doctor_pool as examinations
+from pipeline.media.doctor import doctor, tables
+from pipeline.media.doctor_pool import examine
+from pipeline.plan.session import Options
 from tests.clinic import RATE, Clinic, film, moving, tone, wav
 from tests.poison import misbehave
 

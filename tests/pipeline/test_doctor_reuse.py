@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import coverage, decode
-from pipeline.home import Home
-from pipeline.session import Options, Session
+from pipeline.cache.home import Home
+from pipeline.media import decode
+from pipeline.plan import coverage
+from pipeline.plan.session import Options, Session
 from tests.clinic import RECIPE, Clinic, half, tone, wav
 
 SOUND = '[features.sound]\naudio = { stage = "audio_mfcc", align = { mode = "pad", length = 4 } }\n'

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import download as downloads
-from pipeline.download import download
 from pipeline.errors import RemoteError
+from pipeline.transfer import download as downloads
+from pipeline.transfer.download import download
 from tests.site import CONTENT, Handler, Site, cut, deaf, move, serving, status, well, whole
 
 
@@ -247,7 +247,7 @@ def test_an_interrupted_process_leaves_a_part_that_the_next_goes_on_from(site: S
 
     site.replies = [stall]
     program = (
-        "import sys; from pathlib import Path; from pipeline.download import download; "
+        "import sys; from pathlib import Path; from pipeline.transfer.download import download; "
         "from pipeline.reader import Download; size, url, sha, path = sys.argv[1:]; "
         "download(Download(url=url, name='file', bytes=int(size), sha256=sha), Path(path), "
         "lambda done: print(done, flush=True))"

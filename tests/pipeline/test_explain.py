@@ -11,10 +11,10 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import explain
+from pipeline.cache.home import Home
+from pipeline.cache.store import Store
 from pipeline.errors import InputError
-from pipeline.home import Home
-from pipeline.store import Store
+from pipeline.report import explain_shard
 from tests.pipeline.test_cache_rules import session5
 from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
 from tests.pipeline.test_history import make_provisional
@@ -29,7 +29,7 @@ def records(small, stage):
 
 
 def ask(small, shard):
-    return explain.explain(Home(small.home), str(shard))
+    return explain_shard.explain(Home(small.home), str(shard))
 
 
 def path_of(small, record):
@@ -97,7 +97,7 @@ def test_a_copy_elsewhere_explains_itself_without_the_cache_that_made_it(extract
     outside = ask(extracted, copy)
     assert inside["actions"] and outside["actions"] == []
     assert {**inside, "actions": []} == outside
-    assert "No action record" in explain.told(outside) and "GeMAPS" in explain.told(outside)
+    assert "No action record" in explain_shard.told(outside) and "GeMAPS" in explain_shard.told(outside)
     assert not extracted.home.exists()
 
 
@@ -148,7 +148,7 @@ def test_an_object_that_is_gone_is_told_from_its_record_alone(extracted):
     path_of(extracted, record).unlink()
     found = ask(extracted, record.object)
     assert (found["path"], found["stage"], found["bytes"]) == (None, "audio_mfcc", record.size)
-    assert "not in this cache" in explain.told(found)
+    assert "not in this cache" in explain_shard.told(found)
 
 
 def test_the_command_prints_lines_or_one_json_object(affectory, extracted):  # noqa: F811
@@ -163,7 +163,8 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted):
     record = records(extracted, "text_cnn")[0]
     before = files(extracted.home)
     program = (
-        "import sys; from pathlib import Path; from pipeline import explain; from pipeline.home import Home\n"
+        "import sys; from pathlib import Path; from pipeline.report import explain_shard as explain\n"
+        "from pipeline.cache.home import Home\n"
         f"found = explain.explain(Home(Path({str(extracted.home)!r})), {record.key!r})\n"
         f"print(found['stage'], *(name for name in {HEAVY} if name in sys.modules))"
     )

@@ -15,10 +15,10 @@ import pytest
 
 from manifests.iemocap import Iemocap
 from pipeline import plugins
+from pipeline.cache.home import Home
 from pipeline.errors import InputError, SpaceError
-from pipeline.fetch import _bars, fetch, fetch_all
-from pipeline.home import Home
 from pipeline.reader import Download, Reader
+from pipeline.transfer.fetch_corpus import _bars, fetch, fetch_all
 from tests.site import Site, serving
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.decode import read
-from pipeline.examine import Kind, examine
-from pipeline.finding import Found, Sound, fails, problems
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media.decode import read
+from pipeline.media.doctor_pool import Kind, examine
+from pipeline.media.doctor_rules import Found, Sound, fails, problems
+from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio, Utterance, Video
 from stages.visual_resnet50 import VisualResnet50
 from tests.clinic import RATE, Clinic, film, half, moving, tone, wav, with_packets, with_sound

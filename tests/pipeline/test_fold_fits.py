@@ -100,7 +100,7 @@ def command(small, *line: str) -> subprocess.Popen[bytes]:
     small.path.write_text(small.recipe)
     named = ["--dataset", str(small.path), "--root", str(small.root), "--workers", "1", "--json"]
     environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
-    arguments = [sys.executable, "-m", "pipeline.cli", *line, *named]
+    arguments = [sys.executable, "-m", "pipeline.cli.main", *line, *named]
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE)
 
 

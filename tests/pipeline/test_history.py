@@ -8,9 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline import history, session
-from pipeline.home import Home
-from pipeline.session import Options
+from pipeline.cache.home import Home
+from pipeline.plan import last_extraction, session
+from pipeline.plan.session import Options
 from tests.pipeline.test_cache_rules import insert_after, session5, train_row
 from tests.pipeline.test_plan import HEAVY, files, remove_fits
 
@@ -36,7 +36,7 @@ def sound(small):
 
 
 def test_the_key_of_every_row_follows_from_what_is_noted(extracted):
-    seen = history.read(extracted.home, "small")
+    seen = last_extraction.read(extracted.home, "small")
     by_name = {entry.name: entry for entry in seen.stages.values()}
     rows = extracted.rows()
     assert len(rows) == 240
@@ -53,7 +53,7 @@ def test_a_run_without_work_leaves_the_note_as_it_is(extracted):
 
 def test_a_run_without_work_notes_what_no_run_has_noted_yet(extracted):
     note(extracted).unlink()
-    assert extracted.extract() == {} and history.read(extracted.home, "small") is not None
+    assert extracted.extract() == {} and last_extraction.read(extracted.home, "small") is not None
 
 
 def test_rows_that_no_stage_refers_to_any_more_are_removed(small):
@@ -63,16 +63,16 @@ def test_rows_that_no_stage_refers_to_any_more_are_removed(small):
     insert_after(small, row, f"{row.id[:-3]}999")
     small.extract()
     [after] = note(small).parent.glob("rows-*")
-    assert before != after and len(history.read(small.home, "small").rows(entry(small))) == 61
+    assert before != after and len(last_extraction.read(small.home, "small").rows(entry(small))) == 61
 
 
 def entry(small):
-    [found] = history.read(small.home, "small").stages.values()
+    [found] = last_extraction.read(small.home, "small").stages.values()
     return found
 
 
 def test_transcripts_and_labels_are_not_in_the_note(extracted):
-    seen = history.read(extracted.home, "small")
+    seen = last_extraction.read(extracted.home, "small")
     rows = seen.rows(next(iter(seen.stages.values())))
     assert len(rows) == 60
     assert all(row.text is None and row.text_digest and not row.labels for row in rows.values())
@@ -88,15 +88,15 @@ def test_what_a_run_was_not_asked_for_stays_as_it_was_noted(extracted):
 def test_a_damaged_note_counts_as_none_and_is_written_again(extracted):
     for damage in (b"{", b"[]", note(extracted).read_bytes().replace(b'"params"', b'"parans"'), b"\xff"):
         note(extracted).write_bytes(damage)
-        assert history.read(extracted.home, "small") is None
-        assert extracted.extract() == {} and history.read(extracted.home, "small") is not None
+        assert last_extraction.read(extracted.home, "small") is None
+        assert extracted.extract() == {} and last_extraction.read(extracted.home, "small") is not None
 
 
 def test_rows_of_other_bytes_than_their_name_says_are_not_used(extracted):
     [path] = note(extracted).parent.glob("rows-*")
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    seen = history.read(extracted.home, "small")
+    seen = last_extraction.read(extracted.home, "small")
     assert [dict(seen.rows(each)) for each in seen.stages.values()] == [{}] * 4
 
 
@@ -213,8 +213,8 @@ def test_a_plan_with_its_because_writes_nothing_and_imports_nothing_heavy(extrac
     options = extracted.session().options
     before = files(extracted.home) | files(extracted.root)
     program = (
-        "import sys; from pathlib import Path; from pipeline.home import Home\n"
-        "from pipeline import session; from pipeline.session import Options\n"
+        "import sys; from pathlib import Path; from pipeline.cache.home import Home\n"
+        "from pipeline.plan import session; from pipeline.plan.session import Options\n"
         f"options = Options(dataset={options.dataset!r}, root={options.root!r})\n"
         f"plan = session.plan(Home(Path({str(extracted.home)!r})), options)\n"
         f"print(len(plan['because']), *(name for name in {HEAVY} if name in sys.modules))"

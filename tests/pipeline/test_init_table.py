@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from manifests.table import Table
+from pipeline.corpus.init_table import write
 from pipeline.errors import InputError
-from pipeline.init_table import write
 from pipeline.utterance import Audio, Utterance, Video
 
 

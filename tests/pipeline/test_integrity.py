@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import verify
-from pipeline.record import Record
-from pipeline.store import CorruptError, Store
+from pipeline.cache import verify
+from pipeline.cache.record import Record
+from pipeline.cache.store import CorruptError, Store
 
 FLIPS = 1_000
 

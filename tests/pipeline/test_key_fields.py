@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from pipeline import keys, plugins
-from pipeline.jobs import ExtractJob, FitJob
-from pipeline.load import Dataset
-from pipeline.recipe import Alignment
-from pipeline.session import Options
-from pipeline.settings import TrainConfig, model_class
+from pipeline import plugins
+from pipeline.cache import keys
+from pipeline.corpus.recipe import Alignment
+from pipeline.corpus.recipe_file import Dataset
+from pipeline.corpus.recipe_training import TrainConfig, model_class
+from pipeline.plan.jobs import ExtractJob, FitJob
+from pipeline.plan.session import Options
 from pipeline.stage import Stage
 from tests.small import Small
 

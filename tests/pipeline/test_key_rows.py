@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline import keys, manifest, plugins
+from pipeline import plugins
+from pipeline.cache import keys
+from pipeline.corpus import manifest
 from pipeline.reader import Reader
 from pipeline.utterance import Audio, Utterance, Video
 from tests.contracts.test_readers import CASES as READERS

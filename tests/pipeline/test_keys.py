@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import keys
+from pipeline.cache import keys
 from pipeline.stage import SOURCE, Spec, Stage
 from pipeline.utterance import Audio, Utterance, Video
 

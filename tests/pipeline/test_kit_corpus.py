@@ -13,9 +13,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pipeline import shards
-from pipeline.home import Home
-from pipeline.session import Options, Session
+from pipeline.cache import shards
+from pipeline.cache.home import Home
+from pipeline.plan.session import Options, Session
 from tests.small import stored
 
 RECIPE = """
@@ -72,7 +72,17 @@ def extracted(kit, tmp_path_factory):
     write_table(root)
     recipe = place / "kit.toml"
     recipe.write_text(RECIPE)
-    line = [sys.executable, "-m", "pipeline.cli", "extract", "--dataset", str(recipe), "--root", str(root), "--json"]
+    line = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "extract",
+        "--dataset",
+        str(recipe),
+        "--root",
+        str(root),
+        "--json",
+    ]
     environment = {**os.environ, "AFFECTORY_HOME": str(place / "home")}
     done = subprocess.run(line, env=environment, stdout=subprocess.PIPE)
     session = Session.open(Home(place / "home"), Options(str(recipe), root=str(root)))

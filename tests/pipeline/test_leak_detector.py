@@ -12,17 +12,17 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.call import Knobs
-from pipeline.columns import open_view
-from pipeline.driver import drive
+from pipeline.cache.home import Home
+from pipeline.corpus.fit_scope import HeldOut, Scope
 from pipeline.errors import InputError
-from pipeline.home import Home
-from pipeline.jobs import FitJob
-from pipeline.plan import Planner
-from pipeline.probe import probe
-from pipeline.scope import HeldOut, Scope
-from pipeline.session import Options, Session
-from pipeline.view import columns
+from pipeline.plan.catalogue import Planner
+from pipeline.plan.jobs import FitJob
+from pipeline.plan.session import Options, Session
+from pipeline.run.driver import drive
+from pipeline.run.stage_calls import Knobs
+from pipeline.train.linear_probe import probe
+from pipeline.views.build_view import columns
+from pipeline.views.view import open_view
 
 CLASSES = tuple("abcdef")
 PARTS = {"train": 26, "valid": 10, "test": 16}

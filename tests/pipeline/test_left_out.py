@@ -9,19 +9,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline import fit, session
-from pipeline.call import Knobs
-from pipeline.driver import drive
-from pipeline.holdings import held
-from pipeline.home import Home
-from pipeline.inline import Inline
-from pipeline.keys import digest
-from pipeline.outcome import Reason, Unreadable
-from pipeline.plan import Planner
-from pipeline.recipe import Node
-from pipeline.session import Options
+from pipeline.cache.home import Home
+from pipeline.cache.keys import digest
+from pipeline.cache.store import Store
+from pipeline.corpus.recipe import Node
+from pipeline.plan import session
+from pipeline.plan.catalogue import Planner
+from pipeline.plan.session import Options
+from pipeline.reason import Reason, Unreadable
+from pipeline.run import fit_job as fit
+from pipeline.run.driver import drive
+from pipeline.run.inline_workers import Inline
+from pipeline.run.stage_calls import Knobs
 from pipeline.stage import Item, Spec, Stage, State, Track
-from pipeline.store import Store
+from pipeline.transfer.final_records import held
 from stages.text_word2vec import TextWord2vec
 from tests.clips import sounds, talk
 from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from pipeline import cli
+from pipeline.cli import main
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
 TARGETS = ("extract", "plan", "doctor", "fetch", "weights", "push", "pull", "status", "verify", "train", "report")
 VARIABLES = {
     "DATASET": "demo",

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline import keys, manifest
+from pipeline.cache import keys
+from pipeline.corpus import manifest
 from pipeline.errors import InputError
 from pipeline.reader import Reader
 from pipeline.utterance import MISSING, Audio, Utterance, Video

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.align import Align
-from pipeline.columns import Column
+from pipeline.views.align import Align
+from pipeline.views.view import Column
 from tests.bench import meld_text
 from tests.bench.meld_text import Line, Scores, highest, table
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import shards
-from pipeline.home import Home
-from pipeline.outcome import Reason
-from pipeline.session import Options, Session
+from pipeline.cache import shards
+from pipeline.cache.home import Home
+from pipeline.plan.session import Options, Session
+from pipeline.reason import Reason
 from tests.small import stored
 
 RECIPE = """

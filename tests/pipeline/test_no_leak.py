@@ -10,17 +10,20 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from pipeline import driver, pretrain, shards, train, training
-from pipeline.call import Knobs
-from pipeline.dataset import Dataset
+from pipeline.cache import shards
+from pipeline.cache.home import Home
+from pipeline.corpus.fit_scope import HeldOut
 from pipeline.errors import InputError
-from pipeline.fit import fit
-from pipeline.home import Home
-from pipeline.jobs import FitJob
-from pipeline.plan import Planner
-from pipeline.scope import HeldOut
-from pipeline.session import Options
-from pipeline.view import columns
+from pipeline.plan.catalogue import Planner
+from pipeline.plan.jobs import FitJob
+from pipeline.plan.session import Options
+from pipeline.run import driver
+from pipeline.run.fit_job import fit
+from pipeline.run.stage_calls import Knobs
+from pipeline.train import pretrain, train_models
+from pipeline.train import train_fold as train
+from pipeline.views.build_view import columns
+from pipeline.views.dataset import Dataset
 from stages import _roberta
 from stages.text_cnn import TextCnn
 from stages.text_roberta import TextRoberta
@@ -112,7 +115,7 @@ def seen(monkeypatch) -> Seen:
     """Everything that learns runs as ever, and what it receives is written down."""
     noted = Seen()
     _around(monkeypatch, driver, "fit", lambda job, *_: setattr(noted, "within", job.scope))
-    _around(monkeypatch, training, "train_fold", lambda request: _enter(noted, request))
+    _around(monkeypatch, train_models, "train_fold", lambda request: _enter(noted, request))
     for name, stage in FITTED.items():
         _around(monkeypatch, stage, "fit", lambda _, *given, name=name: _note_fit(noted, name, *given))
     _around(monkeypatch, _roberta, "learn_tokenizer", lambda texts, *_: noted.note("pairs", map(_name_in, texts)))
@@ -201,7 +204,7 @@ def test_no_learner_receives_a_test_row_in_any_protocol(small, seen, protocol, c
         small.recipe = RECIPE.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
     options = {"protocol": "cv"} if protocol == "cv" else {}
     corpus = small.session(**options).corpus
-    training.train(*answers(small, **options), ["mulg", "hjcag"], 0, extract=True)
+    train_models.train(*answers(small, **options), ["mulg", "hjcag"], 0, extract=True)
     scopes = {scope.name: (fold, scope) for fold in corpus.folds for scope in corpus.scopes[fold.name]}
     assert len(corpus.folds) == count
     expected = {(name, learner) for name in scopes for learner in FITS_OF_A_SCOPE}

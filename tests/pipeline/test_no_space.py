@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from pipeline import atomic
+from pipeline.cache import atomic
 from pipeline.errors import SpaceError
 from tests import full_disk
 
@@ -88,7 +88,7 @@ import sqlite3, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from safetensors.numpy import save_file
-from pipeline.atomic import is_full
+from pipeline.cache.atomic import is_full
 place = Path(sys.argv[1])
 big = np.random.default_rng(0).random(100_000)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.corpus.fold_list import read
 from pipeline.errors import InputError
-from pipeline.own_folds import read
 from pipeline.reader import Fold
 from pipeline.utterance import Utterance
 

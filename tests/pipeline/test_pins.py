@@ -8,14 +8,15 @@ import threading
 
 import pytest
 
-from pipeline import pins, session
+from pipeline.cache import in_use
 from pipeline.errors import InputError
+from pipeline.plan import session
 
 STAGE, OTHER = "5" * 64, "6" * 64
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.pins import pinned
+from pipeline.cache.in_use import pinned
 with pinned(Path(sys.argv[1]), [sys.argv[2]]):
     print("held", flush=True)
     time.sleep(600)
@@ -33,18 +34,18 @@ def holder(tmp_path):
 
 
 def test_a_pin_is_seen_by_others_and_gone_with_its_block(tmp_path):
-    with pins.pinned(tmp_path, [STAGE]), pins.pinned(tmp_path, [OTHER]):
-        assert pins.live(tmp_path) == {STAGE, OTHER}
-    assert pins.live(tmp_path) == set()
+    with in_use.pinned(tmp_path, [STAGE]), in_use.pinned(tmp_path, [OTHER]):
+        assert in_use.live(tmp_path) == {STAGE, OTHER}
+    assert in_use.live(tmp_path) == set()
     assert not list((tmp_path / "pins").glob("*.json")) and not list((tmp_path / "partial").iterdir())
 
 
 def test_a_pin_of_another_process_holds_until_it_is_killed(tmp_path, holder):
-    assert pins.live(tmp_path) == {STAGE}
+    assert in_use.live(tmp_path) == {STAGE}
     holder.kill()
     holder.wait()
     assert list((tmp_path / "pins").glob("*.json"))
-    assert pins.live(tmp_path) == set()
+    assert in_use.live(tmp_path) == set()
     assert not list((tmp_path / "pins").glob("*.json"))
 
 
@@ -52,13 +53,13 @@ def test_a_run_that_starts_while_gc_deletes_waits_for_it(tmp_path):
     set_ = threading.Event()
 
     def run():
-        with pins.pinned(tmp_path, [STAGE]):
+        with in_use.pinned(tmp_path, [STAGE]):
             set_.set()
 
     thread = threading.Thread(target=run)
-    with pins.gate(tmp_path, exclusive=True):
+    with in_use.gate(tmp_path, exclusive=True):
         thread.start()
-        assert not set_.wait(0.3) and pins.live(tmp_path) == set()
+        assert not set_.wait(0.3) and in_use.live(tmp_path) == set()
     thread.join(10)
     assert set_.is_set()
 
@@ -67,14 +68,14 @@ def test_a_live_pin_that_says_nothing_is_refused_and_not_overlooked(tmp_path, ho
     [pin] = (tmp_path / "pins").glob("*.json")
     pin.write_text("{")
     with pytest.raises(InputError, match="does not say what a live run uses"):
-        pins.live(tmp_path)
+        in_use.live(tmp_path)
 
 
 def test_an_extraction_pins_every_stage_it_uses_while_it_runs(small, monkeypatch):
     seen, drive = [], session.drive
 
     def watched(planner, *rest):
-        seen.append(pins.live(planner.store.root))
+        seen.append(in_use.live(planner.store.root))
         return drive(planner, *rest)
 
     monkeypatch.setattr(session, "drive", watched)
@@ -86,5 +87,5 @@ def test_an_extraction_pins_every_stage_it_uses_while_it_runs(small, monkeypatch
 def test_views_are_built_under_a_pin(extracted):
     opened = extracted.session()
     cache = opened.home.cache
-    assert opened.repaired(lambda: pins.live(cache)) == {node.digest for node, _ in opened.planner.wanted}
-    assert pins.live(cache) == set()
+    assert opened.repaired(lambda: in_use.live(cache)) == {node.digest for node, _ in opened.planner.wanted}
+    assert in_use.live(cache) == set()

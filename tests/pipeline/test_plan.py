@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.jobs import ExtractJob, FitJob
-from pipeline.planned import Plan
+from pipeline.plan.jobs import ExtractJob, FitJob
+from pipeline.plan.planned import Plan
 
 HEAVY = ("dask", "distributed", "torch", "transformers", "gensim", "lightning", "sklearn", "cv2", "av", "opensmile")
 
@@ -50,8 +50,8 @@ def test_a_plan_writes_nothing(extracted):
 def test_a_plan_imports_nothing_heavy(small):
     session = small.session()
     program = (
-        "import sys; from pathlib import Path; from pipeline.home import Home\n"
-        "from pipeline.session import Options, Session\n"
+        "import sys; from pathlib import Path; from pipeline.cache.home import Home\n"
+        "from pipeline.plan.session import Options, Session\n"
         f"options = Options(dataset={session.options.dataset!r}, root={session.options.root!r})\n"
         f"plan = Session.open(Home(Path({str(small.home)!r})), options).planner.plan()\n"
         f"print(len(plan.jobs), *(name for name in {HEAVY} if name in sys.modules))"
@@ -65,8 +65,8 @@ def test_an_extraction_without_work_imports_nothing_heavy_and_lists_each_stage_o
     small.session()
     program = (
         "import collections, json, os, sys\n"
-        "from pathlib import Path; from pipeline.home import Home\n"
-        "from pipeline import session; from pipeline.session import Options\n"
+        "from pathlib import Path; from pipeline.cache.home import Home\n"
+        "from pipeline.plan import session; from pipeline.plan.session import Options\n"
         "listed, real = collections.Counter(), os.listdir\n"
         "def counted(path='.'):\n"
         "    listed[str(path)] += 1\n"

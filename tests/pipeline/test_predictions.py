@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import predictions
-from pipeline.predictions import FILE, Part
 from pipeline.stage import Target
+from pipeline.train import predictions
+from pipeline.train.predictions import FILE, Part
 
 VAD = Target("regression", ("valence", "arousal", "dominance"))
 CASES: list[tuple[Target, list[Any], pa.DataType]] = [

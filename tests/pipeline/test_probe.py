@@ -7,12 +7,12 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.align import Align
-from pipeline.columns import Column, View
 from pipeline.errors import InputError
-from pipeline.probe import STRENGTHS, pooled, probe
 from pipeline.reader import Fold
 from pipeline.stage import Target
+from pipeline.train.linear_probe import STRENGTHS, pooled, probe
+from pipeline.views.align import Align
+from pipeline.views.view import Column, View
 
 N = 120
 IDS = tuple(f"u{i}" for i in range(N))

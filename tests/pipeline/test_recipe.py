@@ -9,10 +9,12 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pipeline import keys, plugins, recipe
+from pipeline import plugins
+from pipeline.cache import keys
+from pipeline.corpus import recipe
+from pipeline.corpus.recipe import Node, Recipe
+from pipeline.corpus.recipe_file import RECIPES, check_train, read_recipe
 from pipeline.errors import InputError
-from pipeline.load import RECIPES, check_train, read_recipe
-from pipeline.recipe import Node, Recipe
 from pipeline.stage import Stage
 
 DATASET = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.remarks import SHOWN, remarks, said, sheet
+from pipeline.corpus.remarks import SHOWN, remarks, said, sheet
 from pipeline.utterance import Utterance
 
 

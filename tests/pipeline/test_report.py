@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import breakdown, metrics, probes, report, scores
-from pipeline.charts import curves, grouped, histogram
-from pipeline.extracted import Extracted, covered, failures
-from pipeline.figures import expected
-from pipeline.home import Home
-from pipeline.probe import probe
-from pipeline.probes import Probe
+from pipeline.cache.home import Home
+from pipeline.plan.session import Options
 from pipeline.reader import Label
-from pipeline.scores import Trained
-from pipeline.session import Options
-from pipeline.sheet import Sheet, cell, size
+from pipeline.report import model_details, models_section, probes_section
+from pipeline.report import page as report
+from pipeline.report.charts import curves, grouped, histogram
+from pipeline.report.corpus_section import expected
+from pipeline.report.features_section import Extracted, covered, failures
+from pipeline.report.models_section import Trained
+from pipeline.report.probes_section import Probe
+from pipeline.report.table import Sheet, cell, size
 from pipeline.stage import Target
-from pipeline.view import names
+from pipeline.train import metrics
+from pipeline.train.linear_probe import probe
+from pipeline.views.build_view import names
 from tests.small import RECIPE, Small
 
 KNOWN = RECIPE.replace('reader   = "iemocap"', 'reader = "demo"\nper_cell = 2')
@@ -201,7 +203,7 @@ def test_a_run_of_other_features_is_to_be_trained_again_and_held_against_no_prob
     extracted: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extracted.recipe = KNOWN
-    monkeypatch.setattr(scores, "_features", lambda model: "sound")
+    monkeypatch.setattr(models_section, "_features", lambda model: "sound")
     run(extracted, "idle", right=False, features="sound")
     _, page = write(extracted)
     assert "than the recipe now gives" not in page.words and "does not beat the best probe" in page.words
@@ -218,7 +220,7 @@ def test_a_damaged_run_is_left_out(written: tuple[dict[str, Any], Page]) -> None
 
 def test_a_second_report_reads_every_probe(known: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = write(known)
-    monkeypatch.setattr(probes, "probe", None)
+    monkeypatch.setattr(probes_section, "probe", None)
     assert write(known)[0]["probes"] == first["probes"]
 
 
@@ -230,7 +232,7 @@ def test_other_labels_are_probed_anew(known: Small, monkeypatch: pytest.MonkeyPa
         return probe(view, modality, *rest)
 
     write(known)
-    monkeypatch.setattr(probes, "probe", counted)
+    monkeypatch.setattr(probes_section, "probe", counted)
     write(Small(known.root, known.home, known.path, RECIPE.replace('"six"', '"four"')))
     assert asked == ["audio", "audio"]  # the text's fit is of the other labels
 
@@ -293,10 +295,10 @@ VAD = Target("regression", ("valence", "arousal", "dominance"))
 def test_scores_of_several_folds_are_said_to_be_pooled(known: Small) -> None:
     target = Target("multiclass", ("a", "b"))
     folds = [fold(name, target, np.eye(2)[[0, 1, 1]], [0, 1, 0], [0, 0, 1]) for name in ("one", "two")]
-    sheet = scores.scores(trained(folds), [])
+    sheet = models_section.scores(trained(folds), [])
     assert column(sheet, "mean ± deviation over folds")["Accuracy"] == "0.6667 ± 0.1250"
     assert "all 2 folds scored as one set of 6 rows" in sheet.note
-    assert "fold" not in scores.scores(trained(folds[:1]), []).note
+    assert "fold" not in models_section.scores(trained(folds[:1]), []).note
 
 
 def test_a_model_and_a_probe_are_compared_by_their_means_over_folds() -> None:
@@ -309,19 +311,21 @@ def test_a_model_and_a_probe_are_compared_by_their_means_over_folds() -> None:
         each["metrics"]["mean"] = {**each["metrics"]["mean"], "accuracy": mean}
         run = Trained(each, Path("nowhere"), 0.0, "", None, ())
         assert run.line.scores["accuracy"] == mean
-        assert any("the best probe of a single modality" in told for told in scores.notices(run, [best])) == said
-    assert "on the test rows that have its modality, means over folds" in scores.scores(run, [best]).note
+        assert (
+            any("the best probe of a single modality" in told for told in models_section.notices(run, [best])) == said
+        )
+    assert "on the test rows that have its modality, means over folds" in models_section.scores(run, [best]).note
 
 
 def test_each_head_has_its_own_majority_beside_it() -> None:
     truth = [(0, 1), (0, 0), (0, 1), (1, 1)]
     run = trained([fold("one", MANY, np.zeros((4, 4)), truth, [(0, 1), (0, 1), (0, 0)])])
-    [heads] = [sheet for sheet in breakdown.details(run) if sheet.caption == "Classes"]
+    [heads] = [sheet for sheet in model_details.details(run) if sheet.caption == "Classes"]
     assert column(heads, "majority accuracy") == {"a": "0.7500", "b": "0.7500"}
 
 
 def test_a_regression_has_its_own_scores_and_an_undefined_one_is_a_dash() -> None:
-    sheet = scores.scores(trained([fold("one", LINE, np.zeros((3, 1)), [1.0, -1.0, 2.0], [0.5, 1.0])]), [])
+    sheet = models_section.scores(trained([fold("one", LINE, np.zeros((3, 1)), [1.0, -1.0, 2.0], [0.5, 1.0])]), [])
     assert column(sheet, "test")["Corr"] == "–"
     assert column(sheet, "test")["MAE"] == "1.3333"
     assert column(sheet, "majority")["Acc2 non0"] == "0.6667"
@@ -331,15 +335,15 @@ def test_a_number_on_one_side_of_0_is_judged_by_its_error_and_not_by_its_sign() 
     rated, felt = ([4.0, 1.0, 2.5], [3.0, 2.0]), ([1.0, -1.0, 2.0], [0.5, 1.0])
     for (truth, train), heads in ((rated, ("ccc", "mae")), (felt, ("acc2_non0", "f1_non0"))):
         run = trained([fold("one", LINE, np.array(truth)[:, None] * -1, truth, train)])
-        assert probes.headline(LINE, [run.line]) == heads
-        assert probes.told(heads[0]) in report._columns([run.line], LINE)
-        assert any("does not beat the majority" in told for told in scores.notices(run, []))
+        assert probes_section.headline(LINE, [run.line]) == heads
+        assert probes_section.told(heads[0]) in report._columns([run.line], LINE)
+        assert any("does not beat the majority" in told for told in models_section.notices(run, []))
 
 
 def test_each_of_several_numbers_has_its_own_scores_and_its_own_majority() -> None:
     truth, train = [(1.0, 2.0, 5.0), (3.0, 4.0, 1.0)], [(2.0, 3.0, 3.0)]
     run = trained([fold("one", VAD, np.array(truth) + (0.0, 0.5, -1.0), truth, train)])
-    [numbers] = [sheet for sheet in breakdown.details(run) if sheet.caption == "Targets"]
+    [numbers] = [sheet for sheet in model_details.details(run) if sheet.caption == "Targets"]
     assert column(numbers, "MAE") == {"valence": "0.0000", "arousal": "0.5000", "dominance": "1.0000"}
     assert column(numbers, "majority MAE") == {"valence": "1.0000", "arousal": "1.0000", "dominance": "2.0000"}
     assert column(numbers, "Corr")["dominance"] == "1.0000"
@@ -349,11 +353,11 @@ def test_each_of_several_numbers_has_its_own_scores_and_its_own_majority() -> No
 def test_the_means_over_several_numbers_stand_among_the_scores_and_what_they_say_is_held_against_the_majority() -> None:
     truth = [(1.0, 2.0, 5.0), (3.0, 4.0, 1.0)]
     good, bad = (trained([fold("one", VAD, sign * np.array(truth), truth, truth)]) for sign in (1, -1))
-    sheet = scores.scores(good, [])
+    sheet = models_section.scores(good, [])
     assert column(sheet, "test") == {"MAE": "0.0000", "Corr": "1.0000", "CCC": "1.0000"}
     assert column(sheet, "majority") == {"MAE": "1.3333", "Corr": "–", "CCC": "0.0000"}
-    assert scores.notices(good, []) == []
-    assert any("does not beat the majority" in told for told in scores.notices(bad, []))
+    assert models_section.notices(good, []) == []
+    assert any("does not beat the majority" in told for told in models_section.notices(bad, []))
 
 
 def test_a_report_of_several_numbers_has_a_row_for_each_and_no_score_of_signs(known: Small) -> None:
@@ -378,27 +382,27 @@ def test_a_report_of_several_numbers_has_a_row_for_each_and_no_score_of_signs(kn
 def test_the_confusion_matrix_is_shaded_by_the_share_of_the_row() -> None:
     target = Target("multiclass", ("a", "b"))
     run = trained([fold("one", target, np.eye(2)[[0, 1, 1, 1]], [0, 0, 0, 1], [0, 1])])
-    [matrix] = [sheet for sheet in breakdown.details(run) if sheet.caption == "Confusion"]
+    [matrix] = [sheet for sheet in model_details.details(run) if sheet.caption == "Confusion"]
     assert [[each.text for each in row] for row in matrix.rows] == [["a", "1", "2"], ["b", "0", "1"]]
     assert [each.share for each in matrix.rows[0][1:]] == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
 
 
 def test_a_run_on_test_statistics_is_called_transductive() -> None:
     made = fold("one", Target("multiclass", ("a", "b")), np.eye(2), [0, 1], [0, 1])
-    assert any("transductive" in told for told in scores.notices(trained([made | {"transductive": True}]), []))
-    assert not any("transductive" in told for told in scores.notices(trained([made]), []))
+    assert any("transductive" in told for told in models_section.notices(trained([made | {"transductive": True}]), []))
+    assert not any("transductive" in told for told in models_section.notices(trained([made]), []))
 
 
 def test_a_large_gap_is_suspicious_of_learned_features_alone() -> None:
     def gap(value: float | None, *fitted: str) -> Probe:
         return Probe("set", "text", fitted, {"one": {"gap": value}})
 
-    assert probes.suspicious(gap(0.4, "text_cnn"))
-    assert not probes.suspicious(gap(0.4))
-    assert not probes.suspicious(gap(0.05, "text_cnn"))
-    assert not probes.suspicious(gap(None, "text_cnn"))
-    assert "crossfit avoids" in probes.warnings([gap(0.4, "text_cnn")], 0)[0]
-    assert "did not see" in probes.warnings([gap(0.4, "text_cnn")], 3)[0]
+    assert probes_section.suspicious(gap(0.4, "text_cnn"))
+    assert not probes_section.suspicious(gap(0.4))
+    assert not probes_section.suspicious(gap(0.05, "text_cnn"))
+    assert not probes_section.suspicious(gap(None, "text_cnn"))
+    assert "crossfit avoids" in probes_section.warnings([gap(0.4, "text_cnn")], 0)[0]
+    assert "did not see" in probes_section.warnings([gap(0.4, "text_cnn")], 3)[0]
 
 
 # --- the page ---------------------------------------------------------------------------------------------------

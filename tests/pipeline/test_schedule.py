@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from distributed import Client, LocalCluster
 
-from pipeline import plugins, schedule
-from pipeline.call import Knobs
-from pipeline.driver import drive
+from pipeline import plugins
 from pipeline.errors import InputError
-from pipeline.exchange import marks, shares
-from pipeline.schedule import Workers, environment
+from pipeline.run import dask_workers
+from pipeline.run.dask_workers import Workers, environment
+from pipeline.run.driver import drive
+from pipeline.run.exchange import marks, shares
+from pipeline.run.stage_calls import Knobs
 from tests.pipeline.test_cache_rules import same
 
 ROOT = Path(plugins.__file__).parents[1]
@@ -128,7 +129,7 @@ def test_workers_whose_decoders_cannot_have_a_process_of_their_own_are_refused(s
 
 
 def test_a_scheduler_that_is_not_there_is_bad_input(monkeypatch):
-    monkeypatch.setattr(schedule, "START_S", 0.5)
+    monkeypatch.setattr(dask_workers, "START_S", 0.5)
     with (
         pytest.raises(InputError, match="no scheduler with workers at tcp://127.0.0.1:9"),
         Workers("tcp://127.0.0.1:9"),
@@ -137,7 +138,7 @@ def test_a_scheduler_that_is_not_there_is_bad_input(monkeypatch):
 
 
 def test_a_scheduler_without_workers_is_bad_input(scheduler, monkeypatch):
-    monkeypatch.setattr(schedule, "START_S", 0.5)
+    monkeypatch.setattr(dask_workers, "START_S", 0.5)
     with pytest.raises(InputError, match="no scheduler with workers"), Workers(scheduler):
         pass
 
@@ -224,7 +225,7 @@ def test_a_job_asks_for_a_resource_that_somebody_offers(gpu, offered, wanted):
 
 
 def test_gpu_workers_without_their_library_are_bad_input(monkeypatch):
-    monkeypatch.setattr(schedule.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(dask_workers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"affectory\[gpu\]"), Workers(count=1, gpus=1):
         pass
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.iemocap import Iemocap
-from pipeline import manifest
+from pipeline.corpus import manifest
+from pipeline.corpus.fit_scope import HeldOut, Scope, _parts, folds, labelled, scopes
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Labels
-from pipeline.scope import HeldOut, Scope, _parts, folds, labelled, scopes
 from pipeline.utterance import Utterance
 
 

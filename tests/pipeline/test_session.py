@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import estimate, session, training
+from pipeline.cache.home import Home
+from pipeline.cache.record import encode
 from pipeline.errors import InputError, SpaceError
-from pipeline.home import Home
-from pipeline.inline import Inline
-from pipeline.record import encode
-from pipeline.session import Options
+from pipeline.plan import estimate, session
+from pipeline.plan.session import Options
+from pipeline.run.inline_workers import Inline
+from pipeline.train import train_models
 
 STAGES = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
 TABLE = """
@@ -288,7 +289,7 @@ def test_settings_that_training_would_refuse_are_refused_before_anything_is_extr
 
 def test_train_refuses_features_that_the_recipe_does_not_have(small):
     with pytest.raises(InputError, match="no feature set 'hjcag'"):
-        training.train(*answers(small), ["hjcag"], 0, extract=False)
+        train_models.train(*answers(small), ["hjcag"], 0, extract=False)
 
 
 def test_training_checks_the_workers_before_it_uses_them(extracted, monkeypatch):
@@ -302,7 +303,7 @@ def test_training_checks_the_workers_before_it_uses_them(extracted, monkeypatch)
     session.extract(home, replace(given, features=("hjcag",)))
     monkeypatch.setattr(session.Session, "workers", lambda self: Wrong())
     with pytest.raises(InputError, match="these workers offer nothing"):
-        training.train(home, given, ["hjcag"], 0, extract=False)
+        train_models.train(home, given, ["hjcag"], 0, extract=False)
 
 
 # --- a corpus without labels -----------------------------------------------------------------------------------
@@ -328,4 +329,4 @@ def test_a_corpus_without_labels_has_nothing_to_fit_or_to_train_on(unlabelled):
     with pytest.raises(InputError, match="no labels to fit on"):
         extract(unlabelled)
     with pytest.raises(InputError, match="no labels"):
-        training.train(*answers(unlabelled), ["hjcag"], 0, extract=False)
+        train_models.train(*answers(unlabelled), ["hjcag"], 0, extract=False)

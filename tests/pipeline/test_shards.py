@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import shards
-from pipeline.outcome import Reason
+from pipeline.cache import shards
+from pipeline.reason import Reason
 from pipeline.stage import Spec, Track
 
 

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sharing, snapshot, training
-from pipeline.decode import decoded
+from pipeline.cache.home import Home
+from pipeline.cache.record import encode
+from pipeline.cache.remote import Remote
+from pipeline.cache.remote_inventory import Inventory
+from pipeline.corpus import pulled_manifest
+from pipeline.corpus.lock_file import lock_path, read_lock
 from pipeline.errors import InputError, RemoteError
-from pipeline.home import Home
-from pipeline.inventory import Inventory
-from pipeline.lock import lock_path, read_lock
-from pipeline.outcome import Reason
-from pipeline.record import encode
-from pipeline.remote import Remote
-from pipeline.session import Options, Session
-from pipeline.session import extract as extract_command
+from pipeline.media.decode import decoded
+from pipeline.plan.session import Options, Session
+from pipeline.plan.session import extract as extract_command
+from pipeline.reason import Reason
+from pipeline.train import train_models
+from pipeline.transfer import push_pull
 from tests.small import Small
 
 
@@ -29,11 +31,11 @@ def options(team: Small, url: str, **more) -> Options:
 
 
 def push(team: Small, url: str, *, text: bool = True, relock: bool = False, **more):
-    return sharing.push(Home(team.home), options(team, url, **more), text=text, relock=relock)
+    return push_pull.push(Home(team.home), options(team, url, **more), text=text, relock=relock)
 
 
 def pull(team: Small, url: str, *, split: str = "", **more):
-    return sharing.pull(Home(team.home), options(team, url, **more), split=split)
+    return push_pull.pull(Home(team.home), options(team, url, **more), split=split)
 
 
 def extract(team: Small, url: str, *, relock: bool = False, **more):
@@ -87,7 +89,7 @@ def test_a_team_without_media_trains_on_what_another_pushed_and_extracts_nothing
     assert pull(other, bucket)["missing"] == {}
     assert not other.root.exists() and extract(other, "") == {}
     assert keys_of(other, "") == keys_of(extracted, "")
-    [answer], _ = training.train(Home(other.home), options(other, ""), ["hjcag"], 0, extract=True)
+    [answer], _ = train_models.train(Home(other.home), options(other, ""), ["hjcag"], 0, extract=True)
     assert answer["metrics"]["pooled"]["accuracy"] is not None
 
 
@@ -225,7 +227,7 @@ def test_an_object_that_the_remote_lost_is_sent_again_where_a_repair_is_asked_fo
     _, record = max(pushed.session().planner.store.records(), key=lambda pair: pair[1].size)
     remote._files.rm_file(remote._full(remote._object(record)))
     assert push(pushed, bucket)["objects"] == 0
-    answer = sharing.push(Home(pushed.home), options(pushed, bucket), repair=True)
+    answer = push_pull.push(Home(pushed.home), options(pushed, bucket), repair=True)
     assert (answer["objects"], answer["bytes"]) == (1, record.size)
 
 
@@ -359,7 +361,7 @@ def test_an_index_that_was_changed_under_a_lock_is_refused(pushed, other, bucket
 
 def test_a_manifest_that_is_not_what_its_record_says_is_refused(pushed, other, bucket):
     pull(other, bucket)
-    found = snapshot.noted(other.home, other.path.stem)
+    found = pulled_manifest.noted(other.home, other.path.stem)
     lie = replace(found.record, about={**found.record.about, "manifest": "0" * 64})
     (other.home / "pulled" / f"{other.path.stem}.json").write_bytes(encode(lie))
     with pytest.raises(InputError, match="is not what its record says"):

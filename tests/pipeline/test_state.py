@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.cache.states import load_state, save_state
 from pipeline.stage import State
-from pipeline.state import load_state, save_state
 
 ROOT = Path(__file__).parents[2]
 

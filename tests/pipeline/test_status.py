@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 
-from pipeline import sharing, status
-from pipeline.home import Home
-from pipeline.session import Options
+from pipeline.cache.home import Home
+from pipeline.plan.session import Options
+from pipeline.report import status
+from pipeline.transfer import push_pull
 from tests.pipeline.test_cache_rules import insert_after, session5
 from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
 from tests.pipeline.test_history import make_provisional
@@ -87,7 +88,7 @@ def test_a_row_counts_once_for_each_fold_it_is_fitted_on(extracted):
 
 
 def test_what_the_remote_alone_holds_is_told_apart(extracted, bucket):
-    sharing.push(*given(extracted, remote=bucket), text=True, relock=False)
+    push_pull.push(*given(extracted, remote=bucket), text=True, relock=False)
     before = status.status(*given(extracted, remote=bucket))
     shutil.rmtree(extracted.home / "cache")
     after = status.status(*given(extracted, remote=bucket))
@@ -99,7 +100,7 @@ def test_what_the_remote_alone_holds_is_told_apart(extracted, bucket):
 
 
 def test_the_command_prints_a_table_or_the_same_numbers_as_json(affectory, extracted, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("pipeline.progress.console.width", 200, raising=False)
+    monkeypatch.setattr("pipeline.console.console.width", 200, raising=False)
     code, out, err = affectory("status", *options(extracted, "--json"))
     assert (code, err) == (0, "")
     found = json.loads(out)["stages"]["text_cnn"]
@@ -115,8 +116,9 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted):
     asked = extracted.session().options
     before = files(extracted.home) | files(extracted.root)
     program = (
-        "import sys; from pathlib import Path; from pipeline import status; from pipeline.home import Home\n"
-        "from pipeline.session import Options\n"
+        "import sys; from pathlib import Path; from pipeline.report import status\n"
+        "from pipeline.cache.home import Home\n"
+        "from pipeline.plan.session import Options\n"
         f"options = Options(dataset={asked.dataset!r}, root={asked.root!r})\n"
         f"found = status.status(Home(Path({str(extracted.home)!r})), options)\n"
         f"print(len(found['stages']), *(name for name in {HEAVY} if name in sys.modules))"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cache.remote import Remote
+from pipeline.cache.store import CorruptError, Store
 from pipeline.errors import SpaceError
-from pipeline.remote import Remote
-from pipeline.store import CorruptError, Store
 
 STAGE, KEY = "5" * 64, "a" * 64
 

@@ -14,19 +14,21 @@ import torch
 from torch import nn
 
 from models._layers import Prediction, Standardiser, masked_mean
-from pipeline import flock, loop, predictions, train
-from pipeline.align import Align
-from pipeline.columns import open_view, write_column
-from pipeline.dataset import Dataset
+from pipeline.cache import flock
+from pipeline.corpus.recipe_training import resolve, split
 from pipeline.errors import InputError
-from pipeline.loop import predict
-from pipeline.metrics import evaluate, prior
-from pipeline.modelfile import load_model
 from pipeline.reader import Fold
-from pipeline.result import read_result, summarise
-from pipeline.settings import resolve, split
 from pipeline.stage import Target, Track
-from pipeline.train import TrainRequest, train_fold
+from pipeline.train import loop, predictions
+from pipeline.train import train_fold as train
+from pipeline.train.fold_result import read_result, summarise
+from pipeline.train.loop import predict
+from pipeline.train.metrics import evaluate, prior
+from pipeline.train.model_file import load_model
+from pipeline.train.train_fold import TrainRequest, train_fold
+from pipeline.views.align import Align
+from pipeline.views.dataset import Dataset
+from pipeline.views.view import open_view, write_column
 
 N = 60
 IDS = tuple(f"u{i:02}" for i in range(N))
@@ -84,7 +86,7 @@ def one_thread_and_the_tiny_model(monkeypatch):
     from pipeline import plugins
 
     monkeypatch.setattr(
-        "pipeline.settings.find", lambda p, name, k: Tiny if name == "tiny" else plugins.find(p, name, k)
+        "pipeline.corpus.recipe_training.find", lambda p, name, k: Tiny if name == "tiny" else plugins.find(p, name, k)
     )
     torch.set_num_threads(1)
 
@@ -522,7 +524,7 @@ def test_fusion_starts_from_the_reductions_that_pretraining_left(request_of, mon
             started[f"pretrained {job.directory.name}"] = model.reduce.weight.clone()
         return history
 
-    monkeypatch.setattr("pipeline.pretrain.fit", look)
+    monkeypatch.setattr("pipeline.train.pretrain.fit", look)
     monkeypatch.setattr(train, "fit", look)
     request = request_of(training={"unimodal_pretrain": True, "pretrain_epochs": 3})
     result = train_fold(request)

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import keys, shards, sharing
-from pipeline.home import Home
-from pipeline.jobs import FITS
-from pipeline.remote import Remote
-from pipeline.session import Options, Session
+from pipeline.cache import keys, shards
+from pipeline.cache.home import Home
+from pipeline.cache.remote import Remote
+from pipeline.plan.jobs import FITS
+from pipeline.plan.session import Options, Session
 from pipeline.stage import State
+from pipeline.transfer import push_pull
 from stages.text_word2vec import TextWord2vec
 from tests.clips import LEARNED_SET, WORDS_SET, talk
 from tests.pipeline.test_cache_rules import same
@@ -113,7 +114,7 @@ def extract_and_push(made: Small, url: str) -> dict:
     environment = {**os.environ, "AFFECTORY_HOME": str(made.home), "AFFECTORY_REMOTE": url}
     given = ["--dataset", str(made.path), "--root", str(made.root), "--json"]
     for verb in (["extract", "--workers", "0"], ["push"]):
-        line = [sys.executable, "-m", "pipeline.cli", *verb, *given]
+        line = [sys.executable, "-m", "pipeline.cli.main", *verb, *given]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -137,7 +138,7 @@ def pulled(made: Small, url: str) -> dict[tuple[str, str], str]:
     """The row keys of a machine without the corpus that pulls everything, checked to need nothing else."""
     made.path.write_text(made.recipe)
     options = Options(dataset=str(made.path), root=str(made.root), workers=0, remote=url)
-    assert sharing.pull(Home(made.home), options)["missing"] == {}
+    assert push_pull.pull(Home(made.home), options)["missing"] == {}
     here = Session.open(Home(made.home), replace(options, remote=""))
     assert here.extract().jobs == 0 and here.planner.plan().cached == {"text_word2vec": 400}
     assert named_wrongly(made) == []
@@ -172,7 +173,7 @@ def test_of_two_machines_whose_fits_came_out_differently_a_third_gets_one_fit_wi
     assert row_keys(first) != row_keys(second)
     options = [Options(dataset=str(m.path), root=str(m.root), workers=0, remote=bucket) for m in (first, second)]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(sharing.push, [Home(first.home), Home(second.home)], options))
+        list(pool.map(push_pull.push, [Home(first.home), Home(second.home)], options))
     (tmp_path / "scratch").mkdir()
     assert_sound(bucket, tmp_path / "scratch")
     assert pulled(third, bucket) in (row_keys(first), row_keys(second))

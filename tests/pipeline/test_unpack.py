@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.unpack import unpack
+from pipeline.transfer.unpack import unpack
 
 LIMIT = 10**6
 Files = Mapping[str, bytes]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import verify
+from pipeline.cache import verify
+from pipeline.cache.record import encode
+from pipeline.cache.remote_inventory import Inventory
+from pipeline.cache.store import Store
 from pipeline.errors import RemoteError
-from pipeline.inventory import Inventory
-from pipeline.record import encode
-from pipeline.store import Store
 from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
 from tests.pipeline.test_sharing import push
 

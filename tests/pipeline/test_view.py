@@ -9,12 +9,12 @@ import pytest
 import soundfile
 
 from manifests.iemocap import SIX
-from pipeline.align import align, auto_length
-from pipeline.columns import Column
+from pipeline.cache.record import encode
 from pipeline.errors import InputError
 from pipeline.reader import Fold
-from pipeline.record import encode
-from pipeline.view import columns
+from pipeline.views.align import align, auto_length
+from pipeline.views.build_view import columns
+from pipeline.views.view import Column
 
 FRAMES = '{ stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5 }'
 DESCRIPTORS = '{ stage = "audio_opensmile", feature_set = "eGeMAPSv02", level = "lld", rate_hz = 12.5 }'

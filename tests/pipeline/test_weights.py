@@ -23,14 +23,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline import keys
+from pipeline.cache import keys
+from pipeline.cache.home import Home
+from pipeline.cache.weights import LOCK, Pin, Weights, local, wanted
+from pipeline.corpus.recipe import Node
+from pipeline.corpus.recipe_file import RECIPES, read_recipe
 from pipeline.errors import InputError
-from pipeline.home import Home
-from pipeline.load import RECIPES, read_recipe
-from pipeline.recipe import Node
 from pipeline.stage import Item
-from pipeline.weights import LOCK, Pin, Weights, local, wanted
-from pipeline.weights_fetch import fetch_weights, obtain
+from pipeline.transfer.fetch_weights import fetch_weights, obtain
 from stages.text_roberta import TextRoberta
 from stages.text_word2vec import TextWord2vec
 from stages.visual_cnn3d import VisualCnn3d
@@ -280,7 +280,7 @@ def test_a_download_that_breaks_off_goes_on_from_there(hub: Hub, place: Place) -
 def test_recipes_of_one_folder_share_a_lock_and_all_are_read_where_none_is_named(
     hub: Hub, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.weights_fetch.RECIPES", place.folder)
+    monkeypatch.setattr("pipeline.transfer.fetch_weights.RECIPES", place.folder)
     place.write(roberta())
     place.recipe.rename(place.folder / "first.toml")
     place.write(word2vec(f"{hub.url}/words.bin.gz"), roberta())
@@ -423,7 +423,7 @@ def run(place: Place, endpoint: str, program: str) -> subprocess.CompletedProces
 
 COMMAND = """
 import sys
-from pipeline.cli_weights import commands
+from pipeline.cli.weights import commands
 from pipeline.errors import AffectoryError
 try:
     commands()
@@ -482,7 +482,7 @@ def test_where_a_fit_has_run_a_corrected_transcript_needs_no_published_weights(
     monkeypatch.setenv("AFFECTORY_HOME", str(small.home))
     fetched(small, fine_tune=True, epochs=1, repeats=1).extract()
     shutil.rmtree(small.home / "weights")
-    monkeypatch.setattr("pipeline.call._loaded", OrderedDict())
+    monkeypatch.setattr("pipeline.run.stage_calls._loaded", OrderedDict())
     small.edit("Ses05F_impro01_F000", "]: ", "]: well, ")
     assert small.extract() == {"text_roberta": 1}
 

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from pipeline import why
+from pipeline.cache.home import Home
 from pipeline.errors import InputError
-from pipeline.home import Home
-from pipeline.session import Options
+from pipeline.plan.session import Options
+from pipeline.report import key_parts
 from tests.pipeline.test_cache_rules import insert_after, session5, train_row
 from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
 from tests.pipeline.test_history import make_provisional, note
@@ -21,7 +21,7 @@ from tests.pipeline.test_plan import HEAVY, files, remove_fits
 def ask(small, utterance, stage, fold="", **more):
     small.path.write_text(small.recipe)
     given = Options(dataset=str(small.path), root=str(small.root), workers=0, **more)
-    return why.why(Home(small.home), given, utterance, stage, fold)
+    return key_parts.why(Home(small.home), given, utterance, stage, fold)
 
 
 def row(small, utterance, stage, **more):
@@ -82,11 +82,11 @@ def test_another_media_file_is_told(extracted, utterance):
 
 def test_another_stretch_is_told_with_its_seconds():
     mine = {"audio.digest": "a" * 64, "audio.end_s": 2.4}
-    assert why.differences(mine, mine | {"audio.end_s": 2.1}) == ["audio end_s: 2.1 -> 2.4"]
+    assert key_parts.differences(mine, mine | {"audio.end_s": 2.1}) == ["audio end_s: 2.1 -> 2.4"]
 
 
 def test_a_parameter_whose_name_ends_like_a_part_of_a_fit_is_still_a_parameter():
-    assert why.differences({"params.state": 2, "params.train": 3}, {"params.state": 1, "params.train": 2}) == [
+    assert key_parts.differences({"params.state": 2, "params.train": 3}, {"params.state": 1, "params.train": 2}) == [
         "params.state: 1 -> 2",
         "params.train: 2 -> 3",
     ]
@@ -183,8 +183,9 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted, utterance):
     given = extracted.session().options
     before = files(extracted.home) | files(extracted.root)
     program = (
-        "import sys; from pathlib import Path; from pipeline import why; from pipeline.home import Home\n"
-        "from pipeline.session import Options\n"
+        "import sys; from pathlib import Path; from pipeline.report import key_parts as why\n"
+        "from pipeline.cache.home import Home\n"
+        "from pipeline.plan.session import Options\n"
         f"options = Options(dataset={given.dataset!r}, root={given.root!r})\n"
         f"found = why.why(Home(Path({str(extracted.home)!r})), options, {utterance!r}, 'text_cnn')\n"
         f"print(len(found['rows']), *(name for name in {HEAVY} if name in sys.modules))"

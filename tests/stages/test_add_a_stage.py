@@ -69,7 +69,7 @@ def test_its_recipe_extracts_it_once(project: Path, demo_root: Path) -> None:
     recipe = project / "loud.toml"
     recipe.write_text(HEAD + blocks("toml")[0], encoding="utf-8")
     call = ("extract", "--dataset", str(recipe), "--root", str(demo_root), "--workers", "0", "--json")
-    first, second = (run(project, "-c", "from pipeline.cli import main; main()", *call) for _ in range(2))
+    first, second = (run(project, "-c", "from pipeline.cli.main import main; main()", *call) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert json.loads(first.stdout)["computed"] == {NAME: 60}
     assert json.loads(second.stdout)["cached"] == {NAME: 60} and not json.loads(second.stdout)["computed"]

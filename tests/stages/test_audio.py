@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media.audio import decode, resample
+from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Waveform
 from pipeline.utterance import Audio
-from stages._audio import decode, resample
 from stages.audio_mfcc import AudioMfcc
 
 RATE = 16000

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media.audio import decode
+from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Item, Stage, Waveform
 from pipeline.utterance import Audio
-from stages._audio import decode
 from stages.audio_mfcc import AudioMfcc
 from stages.audio_opensmile import AudioOpensmile
 

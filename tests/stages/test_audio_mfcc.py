@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason
+from pipeline.reason import Reason
 from pipeline.stage import Item, Track, Waveform
 from stages.audio_mfcc import AudioMfcc
 from stages.audio_opensmile import AudioOpensmile

@@ -12,9 +12,9 @@ import opensmile
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.outcome import Reason
+from pipeline.media.audio import resample
+from pipeline.reason import Reason
 from pipeline.stage import Item, Track, Waveform
-from stages._audio import resample
 from stages.audio_opensmile import FEATURE_SETS, LEVELS, AudioOpensmile
 
 LLD = AudioOpensmile(feature_set="eGeMAPSv02", level="lld", rate_hz=12.5)

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from pipeline.errors import InputError
-from pipeline.outcome import Reason
+from pipeline.reason import Reason
 from pipeline.stage import Item, Track, Waveform
 from stages.audio_mfcc import AudioMfcc
 from stages.audio_wavlm import PUBLISHED, AudioWavlm

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.outcome import Reason
 from pipeline.reader import Label
+from pipeline.reason import Reason
 from pipeline.stage import Item, Rows, State, Target, Track
 from stages.text_cnn import TextCnn
 

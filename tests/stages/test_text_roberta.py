@@ -28,8 +28,8 @@ from transformers import (
 )
 
 from pipeline.errors import InputError
-from pipeline.outcome import Reason
 from pipeline.reader import Label
+from pipeline.reason import Reason
 from pipeline.stage import Item, Rows, State, Target, Track
 from stages._roberta import Source, batches, learn_tokenizer, make_model
 from stages.text_roberta import PUBLISHED, TextRoberta

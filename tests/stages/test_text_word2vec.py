@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.outcome import Reason
+from pipeline.reason import Reason
 from pipeline.stage import Item, Rows, State, Target
 from stages.text_word2vec import TextWord2vec
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.child import Child
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media import video_frames
+from pipeline.media.child import Child
+from pipeline.media.video import VideoStage, decode, prepare, shown_at, square
+from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames
 from pipeline.utterance import Video
-from stages import _decoder
-from stages._video import VideoStage, decode, prepare, shown_at, square
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
 
@@ -127,7 +127,7 @@ def test_times_count_from_the_start_of_the_container(tmp_path: Path, name: str) 
 
 
 def test_several_stages_share_one_decoding(even: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages._video.frames", counted := Counted())
+    monkeypatch.setattr("pipeline.media.video.frames", counted := Counted())
     first, second = decode(Video(path=""), even, [Every(), Twice()])
     assert counted.calls == 1
     assert (numbers(first)[:2], numbers(second)) == ([0, 1], [0, 0])
@@ -140,29 +140,29 @@ class Counted:
 
     def __call__(self, *args: object) -> object:
         self.calls += 1
-        return _decoder.frames(*args)  # type: ignore[arg-type]
+        return video_frames.frames(*args)  # type: ignore[arg-type]
 
 
 def test_without_decord_the_pictures_are_the_same(even: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timeline = _decoder.read_timeline(even)
-    if _decoder.decord_reader(even, timeline) is None:
+    timeline = video_frames.read_timeline(even)
+    if video_frames.decord_reader(even, timeline) is None:
         pytest.skip("no decord on this platform")
     wanted = [1, 2, 9, 10, 24]
-    with_decord = dict(_decoder.frames(even, timeline, range(25), wanted))
+    with_decord = dict(video_frames.frames(even, timeline, range(25), wanted))
     monkeypatch.setitem(sys.modules, "decord", None)
-    without = dict(_decoder.frames(even, timeline, range(25), wanted))
+    without = dict(video_frames.frames(even, timeline, range(25), wanted))
     assert list(without) == wanted
     assert all(np.array_equal(with_decord[index], without[index]) for index in wanted)
 
 
 def test_a_file_without_an_index_is_not_left_to_decord(tmp_path: Path) -> None:
     path = clip(tmp_path / "stream.ts", range(0, 100, 4), g="10")
-    assert _decoder.decord_reader(path, _decoder.read_timeline(path)) is None
+    assert video_frames.decord_reader(path, video_frames.read_timeline(path)) is None
 
 
 def test_mpeg_4_part_2_is_not_left_to_decord(tmp_path: Path) -> None:
     path = clip(tmp_path / "old.avi", range(0, 100, 4), codec="mpeg4")
-    assert _decoder.decord_reader(path, _decoder.read_timeline(path)) is None
+    assert video_frames.decord_reader(path, video_frames.read_timeline(path)) is None
 
 
 def test_the_crop_is_a_part_of_the_picture(tmp_path: Path) -> None:

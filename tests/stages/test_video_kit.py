@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.outcome import Reason, Unreadable
+from pipeline.media.video import decode
+from pipeline.media.video_frames import by_pyav, decord_reader, read_timeline
+from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Video
-from stages._decoder import by_pyav, decord_reader, read_timeline
-from stages._video import decode
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
 

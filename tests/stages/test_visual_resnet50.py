@@ -23,9 +23,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pipeline.errors import InputError
+from pipeline.media.video import VideoStage
 from pipeline.stage import Frames, Item
 from stages._backbone import IMAGENET, Extractor, build, normalised, scale_of
-from stages._video import VideoStage
 from stages.visual_resnet50 import VisualResnet50
 
 RANDOM = VisualResnet50(weights="random", size=64, frames=2)

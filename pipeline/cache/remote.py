@@ -1,0 +1,291 @@
+"""A cache that teams share: any fsspec URL, written once and never over.
+
+    objects/ab/cdef....parquet                      as in a local cache
+    index/<stage digest>/<number>-<digest>.json     records of a stage that one push added
+
+An index is named by the BLAKE3 of its bytes, and its number is one more than the highest its writer saw. So there are
+no locks: of two records of one key the one with fewer failed rows wins, then the lower number, then the smaller digest,
+and nothing that stands there is ever changed. One listing of a stage's folder says what there is; an index once read
+is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from blake3 import blake3
+
+from pipeline.cache import atomic
+from pipeline.cache.record import DamagedError, Record, Ref, decode_index, encode_index
+from pipeline.errors import RemoteError
+
+T = TypeVar("T")
+
+ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss"}
+"""Protocols whose uploads are seen whole or not at all; elsewhere a file is uploaded beside its place, then moved."""
+LARGEST_INDEX = 1 << 29
+"""Bytes; a stage of ten million utterances has half of it."""
+BLOCK = 1 << 23
+"""Bytes asked for at once."""
+_NUMBER, _DIGEST = re.compile(r"[0-9]{1,12}"), re.compile(r"[0-9a-f]{64}")
+
+
+class ForeignError(RemoteError):
+    """An object on the remote is not what its record says; nothing of it was kept."""
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """An index file: the rank of its records among those of the same key, and its digest."""
+
+    number: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return f"{self.number:08d}-{self.digest}.json"
+
+    @classmethod
+    def parse(cls, name: str) -> Segment | None:
+        """None for a file that is no index."""
+        number, _, digest = name.removesuffix(".json").partition("-")
+        return cls(int(number), digest) if _NUMBER.fullmatch(number) and _DIGEST.fullmatch(digest) else None
+
+
+class Remote:
+    """A remote cache. Every call that cannot reach it raises RemoteError. Safe for threads and for other writers.
+
+    url: what fsspec understands, s3://bucket/prefix, file:///shared, sftp://host/path. root: of the local cache, in
+    which indexes that were read are kept.
+    """
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url, self.root = url, root
+        self._indexes: dict[str, Mapping[str, Record]] = {}
+        self._objects: dict[str, int] = {}
+
+    # --- what is there ---------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises RemoteError where it cannot be reached."""
+        self._list("index")
+
+    def stages(self) -> list[str]:
+        """The digests of the stages it has an index of."""
+        return [name for name, _ in self._list("index")]
+
+    def segments(self, stage: str) -> list[Segment]:
+        """The indexes of a stage, in the order in which their records win."""
+        found = (Segment.parse(name) for name, _ in self._list(f"index/{stage}"))
+        return sorted(segment for segment in found if segment is not None)
+
+    def index(self, stage: str) -> Mapping[str, Record]:
+        """The record of each key of a stage; read once a process, see `forget`.
+
+        Of two records of a key the one with fewer rows that failed wins, then the one that came first.
+        """
+        if stage not in self._indexes:
+            found: dict[str, Record] = {}
+            for segment in self.segments(stage):
+                for record in self._standing(stage, segment):
+                    known = found.get(record.key)
+                    if known is None or len(record.reasons) < len(known.reasons):
+                        found[record.key] = record
+            self._indexes[stage] = found
+            self._objects.update((record.object, record.size) for record in found.values())
+        return self._indexes[stage]
+
+    def records(self, stage: str, digest: str) -> list[Record]:
+        """The records of one index by its digest, the local copy first. Raises RemoteError where it is nowhere."""
+        if raw := self._kept(digest):
+            return decode_index(raw, stage)
+        for segment in self.segments(stage):
+            if segment.digest == digest:
+                return self._records(stage, segment)
+        raise RemoteError(f"{self.url} has no index {digest[:12]} of stage {stage[:12]}")
+
+    def has(self, ref: Ref) -> bool:
+        """True where the object stands there in its full size; asked of the remote only where no index names it."""
+        if self._objects.get(ref.object) != ref.size:
+            size = self._size(self._object(ref))
+            if size is not None:
+                self._objects[ref.object] = size
+        return self._objects.get(ref.object) == ref.size
+
+    def forget(self) -> None:
+        """Reads indexes anew when they are asked for next."""
+        self._indexes.clear()
+
+    # --- to and from it --------------------------------------------------------------------------------------------
+
+    def fetch(self, ref: Ref, target: Path, moved: Callable[[int], None] = lambda size: None) -> None:
+        """Brings an object to `target`, checked on the way; `moved` is told of bytes as they come.
+
+        Raises ForeignError where it is gone, or has other bytes than its record says.
+        """
+        with atomic.beside(self.root) as temporary:
+            if self._download(ref, temporary, moved) != ref.object:
+                raise ForeignError(f"{self.url}: object {ref.object[:12]} has other bytes than its name says")
+            if not atomic.link(temporary, target):
+                temporary.replace(target)  # what stood there was not the object: these bytes are checked
+
+    def send(self, ref: Ref, source: Path) -> bool:
+        """Uploads an object unless it is there; True where it was sent."""
+        if self.has(ref):
+            return False
+        self.put(ref, source)
+        return True
+
+    def put(self, ref: Ref, source: Path) -> None:
+        """Uploads an object, the same bytes over the same if it is there."""
+        self._put(self._object(ref), lambda place: self._files.put_file(str(source), place))
+        self._objects[ref.object] = ref.size
+
+    def publish(self, stage: str, records: Iterable[Record], newest: bool = False) -> str:
+        """Adds an index of a stage unless this very one is there, or with `newest` is the last; its digest."""
+        raw = encode_index(records)
+        digest = self.keep(raw)
+        there = self.segments(stage)
+        if all(segment.digest != digest for segment in (there[-1:] if newest else there)):
+            mine = Segment(1 + max((segment.number for segment in there), default=0), digest)
+            self._put(f"index/{stage}/{mine.name}", lambda place: self._files.pipe_file(place, raw))
+            self._indexes.pop(stage, None)
+        return digest
+
+    def keep(self, raw: bytes) -> str:
+        """Keeps an index in the local cache under its digest, which it returns."""
+        digest = blake3(raw).hexdigest()
+        target = self.root / "index" / f"{digest}.json"
+        if not target.exists():
+            atomic.write_new(self.root, target, raw)
+        return digest
+
+    # --- fsspec ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _where(self) -> tuple[Any, str]:
+        try:
+            files, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+        except (ImportError, ValueError, OSError) as error:
+            raise RemoteError(f"{self.url}: {error}") from error
+        return files, str(root).rstrip("/")
+
+    @property
+    def _files(self) -> Any:
+        return self._where[0]
+
+    def _object(self, ref: Ref) -> str:
+        return f"objects/{ref.object[:2]}/{ref.object[2:]}{ref.suffix}"
+
+    def _standing(self, stage: str, segment: Segment) -> list[Record]:
+        """The records of an index that was just listed; none of one that a `gc` elsewhere has deleted since."""
+        try:
+            return self._records(stage, segment)
+        except ForeignError:
+            if segment in self.segments(stage):
+                raise
+            return []
+
+    def _kept(self, digest: str) -> bytes | None:
+        """The copy of an index that is kept here; a damaged one is forgotten."""
+        path = self.root / "index" / f"{digest}.json"
+        raw = path.read_bytes() if path.exists() else b""
+        if blake3(raw).hexdigest() == digest:
+            return raw
+        path.unlink(missing_ok=True)
+        return None
+
+    def _records(self, stage: str, segment: Segment) -> list[Record]:
+        raw = self._kept(segment.digest) or self._read(f"index/{stage}/{segment.name}")
+        if blake3(raw).hexdigest() != segment.digest:
+            raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]} is damaged")
+        try:
+            found = decode_index(raw, stage)
+        except DamagedError as error:
+            raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]}: {error}") from error
+        self.keep(raw)
+        return found
+
+    def _read(self, place: str) -> bytes:
+        size = self._size(place) or 0
+        if size > LARGEST_INDEX:
+            raise ForeignError(f"{self.url}/{place} has {size} bytes: no index of ours is that large")
+        try:
+            raw: bytes = self._reach(lambda: self._files.cat_file(self._full(place)))
+        except FileNotFoundError as error:
+            raise ForeignError(f"{self.url} has lost {place}") from error
+        return raw
+
+    def _download(self, ref: Ref, target: Path, moved: Callable[[int], None]) -> str:
+        """Writes as many bytes as the record says, whatever the remote would give; their digest."""
+        place, hasher = self._full(self._object(ref)), blake3()
+        with target.open("wb") as sink:
+            for start in range(0, ref.size, BLOCK):
+                end = min(start + BLOCK, ref.size)
+                block = self._cat(place, start, end)
+                hasher.update(block)
+                sink.write(block)
+                moved(len(block))
+        return hasher.hexdigest()
+
+    def _cat(self, place: str, start: int, end: int) -> bytes:
+        try:
+            block: bytes = self._reach(partial(self._files.cat_file, place, start=start, end=end))
+        except FileNotFoundError as error:
+            raise ForeignError(f"{self.url} has lost {place}") from error
+        return block
+
+    def _put(self, place: str, write: Callable[[str], object]) -> None:
+        target = self._full(place)
+        if self._is_atomic:
+            self._reach(lambda: write(target))
+            return
+        self._reach(lambda: self._files.makedirs(target.rpartition("/")[0], exist_ok=True))
+        temporary = f"{target}.{os.getpid()}-{os.urandom(4).hex()}.part"
+        try:
+            self._reach(lambda: write(temporary))
+            self._reach(lambda: self._files.mv(temporary, target))
+        except BaseException:
+            with suppress(Exception):
+                self._files.rm_file(temporary)
+            raise
+
+    @property
+    def _is_atomic(self) -> bool:
+        names = self._files.protocol
+        return not ATOMIC_PUT.isdisjoint([names] if isinstance(names, str) else names)
+
+    def _list(self, place: str) -> list[tuple[str, int]]:
+        """Name and size of what stands in a folder; nothing where there is none."""
+        try:
+            entries = self._reach(lambda: self._files.ls(self._full(place), detail=True))
+        except FileNotFoundError:
+            return []
+        return [(entry["name"].rstrip("/").rpartition("/")[2], entry.get("size") or 0) for entry in entries]
+
+    def _size(self, place: str) -> int | None:
+        try:
+            return int(self._reach(lambda: self._files.size(self._full(place))))
+        except FileNotFoundError:
+            return None
+
+    def _full(self, place: str) -> str:
+        return f"{self._where[1]}/{place}"
+
+    def _reach(self, call: Callable[[], T]) -> T:
+        """`call()`; whatever an fsspec backend raises is a RemoteError, but for a file that is not there."""
+        try:
+            return call()
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise RemoteError(f"{self.url} cannot be reached: {type(error).__name__}: {error}") from error

@@ -1,0 +1,181 @@
+"""Shards: which rows stand together, and their Parquet form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.cache.keys import digest
+from pipeline.errors import InputError
+from pipeline.reason import Reason
+from pipeline.stage import Spec, Track
+
+TYPICAL, LEAST, MOST = 64, 16, 256
+RECIPE = b"affectory"
+LARGEST = 1 << 32
+"""Bytes that a shard may unpack to: 256 utterances of 1,024 steps of 4,096 dimensions."""
+
+
+class Grouped(Protocol):
+    """What cutting needs of a row."""
+
+    @property
+    def dialogue(self) -> str:
+        """The dialogue it belongs to."""
+
+    @property
+    def split(self) -> str | None:
+        """The corpus's own split."""
+
+
+R = TypeVar("R", bound=Grouped)
+
+
+def cut(rows: Sequence[R]) -> list[list[R]]:
+    """Cuts rows, in manifest order, into shards at ends of dialogues.
+
+    Whether a dialogue's end is a cut depends on its own name and size alone (about 64 rows a shard, at least 16, at
+    most 256), so that an insertion moves the shard it falls into and leaves the others byte for byte. A shard never
+    spans two of the corpus's own splits.
+    """
+    shards: list[list[R]] = []
+    by_split = sorted(rows, key=lambda r: r.split or "")
+    for _, part in groupby(by_split, key=lambda r: r.split or ""):
+        shards += _cut_split(list(part))
+    return shards
+
+
+def _cut_split(rows: list[R]) -> list[list[R]]:
+    shards: list[list[R]] = []
+    open_: list[R] = []
+    for name, group in groupby(rows, key=lambda r: r.dialogue):
+        dialogue = list(group)
+        if open_ and len(open_) + len(dialogue) > MOST:
+            shards.append(open_)
+            open_ = []
+        open_ = open_ + dialogue
+        while len(open_) > MOST:
+            shards.append(open_[:MOST])
+            open_ = open_[MOST:]
+        if len(open_) >= LEAST and _ends_shard(name, len(dialogue)):
+            shards.append(open_)
+            open_ = []
+    return shards + ([open_] if open_ else [])
+
+
+def _ends_shard(dialogue: str, size: int) -> bool:
+    return int(digest("cut", dialogue)[:8], 16) / 2**32 < size / TYPICAL
+
+
+def to_table(ids: Sequence[str], row_keys: Sequence[str], tracks: Sequence[Track], spec: Spec, recipe: Any) -> pa.Table:
+    """One row an utterance, failed ones with a reason and no values. `recipe`, what the key holds, becomes JSON in
+    the schema's metadata, with the names of the dimensions beside it."""
+    numbers = pa.float16() if spec.dtype == "float16" else pa.float32()
+    columns = {
+        "utterance": pa.array(ids, pa.string()),
+        "row_key": pa.array([bytes.fromhex(key) for key in row_keys], pa.binary(32)),
+        "frames": pa.array([0 if t.values is None else len(t.values) for t in tracks], pa.int32()),
+        "values": _lists([t.values for t in tracks], numbers, spec.dtype),
+        "time_s": _lists([t.time_s for t in tracks], pa.float32(), "float32"),
+        "valid": _lists([t.valid for t in tracks], pa.bool_(), "bool"),
+        "reason": pa.array([t.reason and t.reason.value for t in tracks], pa.string()),
+    }
+    about = {"recipe": recipe, "dim": spec.dim, "dtype": spec.dtype, "tolerance": spec.tolerance, "names": spec.names}
+    return pa.table(columns).replace_schema_metadata({RECIPE: json.dumps(about)})
+
+
+def _lists(arrays: Sequence[NDArray[Any] | None], kind: pa.DataType, dtype: str) -> pa.Array:
+    sizes = [0 if a is None else a.size for a in arrays]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    flat = [np.asarray(a, dtype).ravel() for a in arrays if a is not None]
+    values = pa.array(np.concatenate(flat) if flat else np.zeros(0, dtype), kind)
+    nulls = pa.array([a is None for a in arrays])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=nulls)
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Parquet with zstd; no dictionary on floats, which made reading ten times slower."""
+    pq.write_table(table, path, compression="zstd", use_dictionary=["reason"], store_schema=True)
+
+
+def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A shard, or some of its columns. It may come from another machine, so what its footer says is checked first.
+
+    Raises InputError where it is no shard of ours, or says that it unpacks to more than any of ours.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        _check(file, path)
+        return file.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no shard: {error}") from error
+
+
+def _check(file: pq.ParquetFile, path: Path) -> None:
+    groups = file.metadata
+    size = sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
+    schema = file.schema_arrow
+    if [*zip(schema.names, schema.types, strict=True)] not in _SCHEMAS or RECIPE not in (schema.metadata or {}):
+        raise InputError(f"{path} has not the columns of a shard: {schema.names}")
+    if groups.num_rows > MOST or size > LARGEST:
+        raise InputError(f"{path} says it unpacks to {groups.num_rows} rows of {size} bytes: no shard does")
+
+
+def _columns(numbers: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    lists = [("values", numbers), ("time_s", pa.float32()), ("valid", pa.bool_())]
+    return [
+        ("utterance", pa.string()),
+        ("row_key", pa.binary(32)),
+        ("frames", pa.int32()),
+        *((name, pa.list_(pa.field("element", kind))) for name, kind in lists),
+        ("reason", pa.string()),
+    ]
+
+
+_SCHEMAS = [_columns(pa.float32()), _columns(pa.float16())]
+
+
+def about(table: pa.Table) -> Mapping[str, Any]:
+    """The recipe, dimension, dtype, tolerance and names that the schema's metadata holds."""
+    found: Mapping[str, Any] = json.loads(table.schema.metadata[RECIPE])
+    return found
+
+
+def read(table: pa.Table) -> Iterator[tuple[str, str, Track]]:
+    """(utterance, row key, track) of each row; values are views into the table's memory, [T, D]."""
+    dim = about(table)["dim"]
+    table = table.combine_chunks()
+    values, times, valid = (_Lists(table[name]) for name in ("values", "time_s", "valid"))
+    reasons = table["reason"].to_pylist()
+    keys, ids = table["row_key"].to_pylist(), table["utterance"].to_pylist()
+    for i, (name, key) in enumerate(zip(ids, keys, strict=True)):
+        if reasons[i] is not None:
+            yield name, key.hex(), Track.failed(Reason(reasons[i]))
+            continue
+        block = values[i]
+        steps = None if block is None else block.reshape(-1, dim)  # [T * D] -> [T, D]
+        yield name, key.hex(), Track(steps, times[i], valid[i])
+
+
+class _Lists:
+    """Rows of a list column as numpy arrays, without a copy for numbers."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        self.offsets = array.offsets.to_numpy()
+        self.flat = array.values.to_numpy(zero_copy_only=False)
+        self.null = array.is_null().to_numpy(zero_copy_only=False)
+
+    def __getitem__(self, i: int) -> NDArray[Any] | None:
+        if self.null[i]:
+            return None
+        found: NDArray[Any] = self.flat[self.offsets[i] : self.offsets[i + 1]]
+        return found

@@ -1,0 +1,1 @@
+"""The `affectory` command: what it is told, and what it shows."""

@@ -1,0 +1,59 @@
+"""Commands about corpora before anything is extracted: get one, examine its media, start a table of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cache.home import Home
+from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, tell
+
+commands = typer.Typer()
+
+
+@commands.command()
+def doctor(
+    dataset: Dataset,
+    root: Root = "",
+    modality: Modality = "",
+    workers: Workers = None,
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Opens every media file of a corpus and says what is wrong with it, before a long run.
+
+    Example: `affectory doctor --dataset meld --root /corpora/MELD.Raw`
+    """
+    from pipeline.media import doctor as examination
+
+    given = options(dataset, root, modality, None, "", workers, "", 0, change)
+    answer = examination.doctor(Home(), given, show=not as_json)
+    tell(answer, as_json, f"All findings: {answer['parquet']}")
+
+
+@commands.command()
+def fetch(dataset: Dataset, root: Root = "", as_json: Json = False) -> None:
+    """Downloads a corpus that may be downloaded, going on where it stopped; of others it says where to ask.
+
+    Example: `affectory fetch --dataset meld --root /corpora/MELD.Raw`
+    """
+    from pipeline.transfer import fetch_corpus as fetching
+
+    tell(fetching.fetch(Home(), dataset, root), as_json, "")
+
+
+@commands.command("init-table")
+def init_table(
+    folder: Annotated[Path, typer.Argument(help="A folder of clips, with transcripts beside them as .txt.")],
+    as_json: Json = False,
+) -> None:
+    """Writes a table of a folder of clips, to be filled in; the reader `table` then reads the folder as a corpus.
+
+    Example: `affectory init-table /my/clips`
+    """
+    from pipeline.corpus import init_table as tables
+
+    answer = tables.write(folder)
+    tell(answer, as_json, f"Fill in {answer['table']}, then: make extract DATASET=my.toml ROOT={folder}")

@@ -1,0 +1,67 @@
+"""`<dataset>.lock.json` beside a recipe: the digests a team agreed on, some twenty lines, reviewed like code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.cache.atomic import publish
+from pipeline.errors import InputError
+
+DIGEST = "^[0-9a-f]{64}$"
+
+
+class Lock(BaseModel):
+    """manifest: the digest of the manifest. weights: of local weights, by name. stages: of each stage's index, by the
+    stage's name and digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    manifest: str = Field(pattern=DIGEST)
+    weights: Mapping[str, str] = {}
+    stages: Mapping[str, str]
+
+    @property
+    def indexes(self) -> dict[str, str]:
+        """The digest of each stage's index by the stage's digest."""
+        return {name.rpartition(" ")[2]: digest for name, digest in self.stages.items()}
+
+    def differences(self, other: Lock) -> list[str]:
+        """What `other` has otherwise, a line each."""
+        lines = [] if self.manifest == other.manifest else [f"manifest {self.manifest[:12]} -> {other.manifest[:12]}"]
+        for kind in ("weights", "stages"):
+            mine, theirs = getattr(self, kind), getattr(other, kind)
+            lines += [f"- {_short(name)}" for name in mine.keys() - theirs.keys()]
+            lines += [f"+ {_short(name)}" for name in theirs.keys() - mine.keys()]
+            both = sorted(name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name])
+            lines += [f"{_short(name)}: {mine[name][:12]} -> {theirs[name][:12]}" for name in both]
+        return lines
+
+
+def lock_path(recipe: Path) -> Path:
+    """Beside the recipe."""
+    return recipe.with_suffix(".lock.json")
+
+
+def read_lock(path: Path) -> Lock:
+    """Raises InputError where there is none, or one that is damaged."""
+    try:
+        return Lock.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"no lock {path}: `make push` or `affectory extract --relock` writes it") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Replaces the lock; its lines in order, so that a change reads well in a review."""
+    ordered = Lock(
+        manifest=lock.manifest, weights=dict(sorted(lock.weights.items())), stages=dict(sorted(lock.stages.items()))
+    )
+    publish(path, ordered.model_dump_json(indent=1) + "\n")
+
+
+def _short(name: str) -> str:
+    stage, _, digest = name.rpartition(" ")
+    return f"{stage} {digest[:12]}" if stage else name

@@ -1,0 +1,116 @@
+"""What a recipe says once it is read and checked: which corpus, which stages with which parameters, how to train."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from pipeline.cache import keys
+from pipeline.reader import Labels, Reader
+from pipeline.stage import Modality, Stage
+from pipeline.views.align import Mode
+
+
+class Alignment(BaseModel):
+    """How a modality reaches its L steps; `auto` is the 99th percentile of the train part's lengths (X2)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mode: Mode
+    length: int | Literal["auto"] = "auto"
+
+    @field_validator("length")
+    @classmethod
+    def _has_a_step(cls, length: int | str) -> int | str:
+        if length != "auto" and int(length) < 1:
+            raise ValueError(f"at least one step is needed, got {length}")
+        return length
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage with its parameters and the stages it stands on. `params` is what enters the key."""
+
+    name: str
+    stage: Stage
+    params: Mapping[str, Any]
+    inputs: tuple[Node | str, ...]
+    digest: str
+
+    @property
+    def upstream(self) -> tuple[Node, ...]:
+        """The inputs that are stages themselves."""
+        return tuple(node for node in self.inputs if isinstance(node, Node))
+
+    @property
+    def scoped(self) -> bool:
+        """True where its rows depend on a fit, its own or one upstream, and so on a fold."""
+        return self.stage.fitted or any(node.scoped for node in self.upstream)
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe of this stage as JSON: what its key holds, readable."""
+        versions = {name: keys.library_version(name) for name in self.stage.libraries}
+        inputs = [node.describe() if isinstance(node, Node) else node for node in self.inputs]
+        return {
+            "stage": self.name,
+            "version": self.stage.version,
+            "params": dict(self.params),
+            "libraries": versions,
+            "inputs": inputs,
+            "digest": self.digest,
+        }
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self.digest == other.digest
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one model eats of one modality: stages concatenated step by step, then aligned to L."""
+
+    parts: tuple[Node, ...]
+    align: Alignment
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `own_folds` is a team's list of folds, which the protocol `own` reads; `written_root` is the
+    root as the recipe has it, which another machine reads in its own way."""
+
+    name: str
+    reader: Reader
+    root: Path
+    written_root: str
+    labels: Labels
+    label_protocol: str
+    protocol: str
+    own_folds: Path | None
+    max_failed: float
+    crossfit: int
+    features: Mapping[str, Mapping[Modality, Selection]]
+    train: Mapping[str, Mapping[str, Any]]
+
+
+def labels(nodes: Iterable[Node]) -> dict[Node, str]:
+    """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
+    each = dict.fromkeys(nodes)
+    often = Counter(node.name for node in each)
+    return {node: node.name if often[node.name] == 1 else f"{node.name} {node.digest[:6]}" for node in each}
+
+
+def nodes(recipe: Recipe, modality: str | None = None, only: Sequence[str] = ()) -> Iterator[Node]:
+    """Each stage that the recipe asks for by name, once; of one modality, or of some feature sets, where given."""
+    seen = set()
+    for name, selections in recipe.features.items():
+        for selection in (s for m, s in selections.items() if modality in (None, m) and (not only or name in only)):
+            for node in selection.parts:
+                if node.digest not in seen:
+                    seen.add(node.digest)
+                    yield node

@@ -1,0 +1,1 @@
+"""Opens media files that nobody checked: where they lie, how they decode, what the doctor finds in them."""

@@ -1,0 +1,289 @@
+"""What the last extraction of a dataset was, kept at home so that the next can say what has changed since.
+
+    history/<dataset>/last.json              each stage with its recipe, who its fits learned from, and its rows file
+    history/<dataset>/rows-<digest>.parquet  the manifest as that extraction saw it, without transcripts and labels
+
+A session looks at itself in the same form, so that now and then are compared like with like. A note that is damaged or
+of another version counts as none: what it says explains keys and makes none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from pipeline.cache import atomic, keys
+from pipeline.corpus import manifest
+from pipeline.corpus.fit_scope import Scope
+from pipeline.corpus.recipe import Node, Recipe
+from pipeline.plan.catalogue import Planner
+from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
+
+if TYPE_CHECKING:
+    from pipeline.plan.session import Options, Session
+
+log = logging.getLogger(__name__)
+
+CHECKED = ConfigDict(extra="forbid", strict=True)
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Rows = Mapping[str, Utterance]
+
+
+@checked(frozen=True, kw_only=True, config=CHECKED)
+class Fitted:
+    """A fit of one scope: its state's digest, None while it is missing, and what stands in its key, counted and
+    digested: the rows it learns from and stops by, and their labels."""
+
+    state: Digest | None
+    train: str
+    valid: str
+    labels: str
+
+
+@checked(frozen=True, kw_only=True, config=CHECKED)
+class Entry:
+    """A stage as an extraction saw it.
+
+    asked: the feature sets that want it, as `<set>.<modality>`. about: see `Node.describe`. code: the versions of the
+    code that makes keys, and of that which decodes its input. fits: by scope. rows: the digest of the rows file.
+    """
+
+    name: str
+    digest: Digest
+    asked: tuple[str, ...]
+    about: Mapping[str, Any]
+    code: Mapping[str, int]
+    fits: Mapping[str, Fitted] = field(default_factory=dict)
+    rows: Digest | None = None
+
+
+@checked(frozen=True, kw_only=True, config=CHECKED)
+class Note:
+    """What stands in `last.json`; at: when, UTC."""
+
+    at: str
+    stages: tuple[Entry, ...]
+
+
+_NOTE = TypeAdapter(Note)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an extraction saw: its stages by digest, and the rows that a stage saw, by utterance."""
+
+    at: str
+    stages: Mapping[str, Entry]
+    rows: Callable[[Entry], Rows]
+
+    def like(self, entry: Entry, now: Seen) -> Entry | None:
+        """What `entry`, of the session `now`, was then: the same stage, or else that which stood in its place."""
+        if entry.digest in self.stages:
+            return self.stages[entry.digest]
+        near = [e for e in self.stages.values() if e.name == entry.name and not set(entry.asked).isdisjoint(e.asked)]
+        gone = [e for e in near if e.digest not in now.stages]
+        return min(gone, key=lambda e: _distance(e.about["params"], entry.about["params"]), default=None)
+
+    def key(self, entry: Entry, scope: str | None, utterance: str) -> str | None:
+        """The key of a row; None where it had none, for want of a state or of the utterance."""
+        try:
+            return self._key(entry, scope or "", utterance)
+        except LookupError:
+            return None
+
+    def _key(self, entry: Entry, scope: str, utterance: str) -> str:
+        row = self.rows(entry)[utterance]
+        state = entry.fits[scope].state if entry.fits else None
+        if entry.fits and state is None:
+            raise LookupError(scope)
+        inputs = [
+            raw_digest(source, row, entry.code)
+            if isinstance(source, str)
+            else self._key(self.stages[source["digest"]], scope, utterance)
+            for source in entry.about["inputs"]
+        ]
+        return keys.row_key(entry.digest, state, inputs)
+
+
+def raw_digest(kind: str, row: Utterance, code: Mapping[str, int]) -> str | None:
+    """The digest of a row's text, sound or pictures; `code` holds the versions of what decodes them."""
+    if kind == "text":
+        return keys.text_digest(row)
+    if kind == "audio":
+        return keys.audio_digest(row.audio, code["audio"])
+    return keys.video_digest(row.video, code["video"])
+
+
+# --- now -------------------------------------------------------------------------------------------------------
+
+
+def present(session: Session) -> Seen:
+    """The session itself, as the last extraction is noted."""
+    asked = _asked(session.corpus.recipe, session.options)
+    fits: dict[Node, dict[str, Fitted]] = {}
+    for node, scope in session.planner.wanted:
+        mine = fits.setdefault(node, {})
+        if scope is not None and node.stage.fitted:
+            mine[scope.name] = _fitted(session.planner, node, scope)
+    stages = {node.digest: _entry(node, asked[node.digest], found) for node, found in fits.items()}
+    return Seen(_now(), stages, lambda entry: session.planner.rows)
+
+
+def write(session: Session) -> None:
+    """Notes this extraction as the last; what it was not asked for stays as it was noted before."""
+    folder = _folder(session.home.root, session.corpus.recipe.name)
+    before = _read(folder)
+    session.planner.refresh()
+    name = _write_rows(session.home.cache, folder, session.corpus.manifest.rows)
+    mine = {digest: replace(entry, rows=name) for digest, entry in present(session).stages.items()}
+    note = Note(at=_now(), stages=tuple(_merged(before, mine, session)))
+    with atomic.beside(session.home.cache) as temporary:
+        temporary.write_text(json.dumps(asdict(note), indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(folder / "last.json")
+    for old in _files(before) - _files(note):
+        (folder / f"rows-{old}.parquet").unlink(missing_ok=True)
+
+
+def _entry(node: Node, asked: Iterable[str], fits: Mapping[str, Fitted]) -> Entry:
+    about = json.loads(json.dumps(node.describe()))  # lists for tuples, as it is read back
+    media = [str(source) for source in node.inputs if source in ("audio", "video")]
+    code = {"keys": keys.KEY_VERSION} | {kind: import_module(f"pipeline.media.{kind}").VERSION for kind in media}
+    return Entry(name=node.name, digest=node.digest, asked=tuple(sorted(asked)), about=about, code=code, fits=fits)
+
+
+def _fitted(planner: Planner, node: Node, scope: Scope) -> Fitted:
+    record = planner.state_record(node, scope)
+    labels = [planner.labels[i] for i in (*scope.train, *scope.valid)]
+    target = (planner.target.task, planner.target.classes)
+    return Fitted(
+        state=record.object if record else None,
+        train=f"{len(scope.train)} rows {keys.digest(scope.train)[:12]}",
+        valid=f"{len(scope.valid)} rows {keys.digest(scope.valid)[:12]}",
+        labels=f"{len(labels)} labels {keys.digest(target, labels)[:12]}",
+    )
+
+
+def _asked(recipe: Recipe, options: Options | None = None) -> dict[str, set[str]]:
+    """By the digest of each stage, of those others stand on too, the places in the recipe that want it."""
+    found: dict[str, set[str]] = {}
+    for name, selections in recipe.features.items():
+        for modality, selection in selections.items():
+            if options is None or (options.modality in ("", modality) and name in (options.features or (name,))):
+                for node in (node for part in selection.parts for node in _chain(part)):
+                    found.setdefault(node.digest, set()).add(f"{name}.{modality}")
+    return found
+
+
+def _chain(node: Node) -> Iterator[Node]:
+    yield node
+    for upstream in node.upstream:
+        yield from _chain(upstream)
+
+
+def _merged(before: Note | None, mine: Mapping[str, Entry], session: Session) -> Iterator[Entry]:
+    """What was seen now, then of what was seen before that which this session was not asked for."""
+    now = {place for entry in mine.values() for place in entry.asked}
+    others = {place for places in _asked(session.corpus.recipe).values() for place in places} - now
+    kept = {entry.digest: others.intersection(entry.asked) for entry in before.stages} if before else {}
+    for entry in mine.values():
+        yield replace(entry, asked=tuple(sorted({*entry.asked, *kept.get(entry.digest, ())})))
+    for entry in before.stages if before else ():
+        if kept[entry.digest] and entry.digest not in mine:
+            yield replace(entry, asked=tuple(sorted(kept[entry.digest])))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())
+
+
+# --- on disk ---------------------------------------------------------------------------------------------------
+
+
+def read(home: Path, dataset: str) -> Seen | None:
+    """What the last extraction of a dataset saw; None where none is noted."""
+    folder = _folder(home, dataset)
+    note = _read(folder)
+    if note is None:
+        return None
+
+    @cache
+    def rows(name: str | None) -> Rows:
+        return {row.id: row for row in _read_rows(folder / f"rows-{name}.parquet", name)}
+
+    return Seen(note.at, {entry.digest: entry for entry in note.stages}, lambda entry: rows(entry.rows))
+
+
+def _folder(home: Path, dataset: str) -> Path:
+    return home / "history" / dataset
+
+
+def _read(folder: Path) -> Note | None:
+    path = folder / "last.json"
+    try:
+        note: Note = _NOTE.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, OSError) as error:
+        log.warning("%s is not used: %s", path, error)
+        return None
+    return note if all(_is_sound(entry.about, entry.code) for entry in note.stages) else None
+
+
+def _is_sound(about: Mapping[str, Any], code: Mapping[str, int]) -> bool:
+    """True for what `Node.describe` may have said, of the stages below too."""
+    tables = [about.get("params"), about.get("libraries")]
+    inputs = about.get("inputs")
+    if not all(isinstance(table, dict) for table in tables) or not isinstance(inputs, list) or "version" not in about:
+        return False
+    for source in inputs:
+        if not (source == "text" or source in code if isinstance(source, str) else _is_below(source)):
+            return False
+    return True
+
+
+def _is_below(about: Any) -> bool:
+    names = ("stage", "digest")
+    every = dict.fromkeys(("audio", "video"), 0)
+    return isinstance(about, dict) and all(isinstance(about.get(n), str) for n in names) and _is_sound(about, every)
+
+
+def _write_rows(cache: Path, folder: Path, rows: Iterable[Utterance]) -> str:
+    """Puts the rows into a file named by its bytes, unless it is there; its digest."""
+    bare = [replace(manifest.without_text(row), labels={}) for row in rows]
+    with atomic.beside(cache) as temporary:
+        pq.write_table(to_table(bare), temporary, compression="zstd")
+        name = keys.file_digest(temporary)
+        atomic.link(temporary, folder / f"rows-{name}.parquet")
+    return name
+
+
+def _read_rows(path: Path, name: str | None) -> list[Utterance]:
+    """None of them where the file is gone or has other bytes than its name says."""
+    try:
+        if name is None or keys.file_digest(path) != name:
+            raise OSError("its bytes are not those its name says")
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        log.warning("%s is not used: %s", path, error)
+        return []
+    return from_table(table) if table.schema.remove_metadata().equals(SCHEMA) else []
+
+
+def _files(note: Note | None) -> set[str]:
+    return {entry.rows for entry in note.stages if entry.rows} if note else set()

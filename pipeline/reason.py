@@ -1,0 +1,98 @@
+"""What became of each utterance in each stage: the closed list of reasons, counts, and the failure gate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.cache.record import Record
+
+
+class Reason(StrEnum):
+    """Why a row has no values. A permanent reason is a function of the bytes; a transient one is worth another try."""
+
+    NOT_MEDIA = "not_media"
+    DECODE_ERROR = "decode_error"
+    NO_AUDIO_STREAM = "no_audio_stream"
+    NO_VIDEO_STREAM = "no_video_stream"
+    NO_TEXT = "no_text"
+    TOO_SHORT = "too_short"
+    NON_FINITE = "non_finite"
+    MISSING_FILE = "missing_file"
+    DECODER_CRASHED = "decoder_crashed"
+    ABSENT = "absent"
+    IO_ERROR = "io_error"
+    DECODER_HUNG = "decoder_hung"
+    STAGE_ERROR = "stage_error"
+    WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "out_of_memory"
+
+    @property
+    def transient(self) -> bool:
+        """True where the same bytes may give values next time; such a shard stays provisional."""
+        return self in _TRANSIENT
+
+    @property
+    def failed(self) -> bool:
+        """False for `absent` alone: an utterance that has no such modality did not fail."""
+        return self is not Reason.ABSENT
+
+
+_TRANSIENT = {Reason.IO_ERROR, Reason.DECODER_HUNG, Reason.STAGE_ERROR, Reason.WORKER_DIED, Reason.OUT_OF_MEMORY}
+
+
+class Unreadable(Exception):  # noqa: N818 - a finding about a clip more than an error
+    """Raised by decoders and stages for one utterance; becomes that row's reason."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+
+
+@dataclass(frozen=True)
+class Died:
+    """Stands for the outcome of a job that killed its workers."""
+
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What one task did, by stage: rows computed and copied, calls into the stage, seconds, and reasons by row.
+
+    saved: the records of what it saved.
+    """
+
+    modality: str
+    computed: Counter[str] = field(default_factory=Counter)
+    copied: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, dict[str, str]] = field(default_factory=dict)
+    saved: list[Record] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Adds another task's outcome to this one."""
+        for name in ("computed", "copied", "calls"):
+            getattr(self, name).update(getattr(other, name))
+        for stage, seconds in other.seconds.items():
+            self.spend(stage, seconds)
+        for stage, reasons in other.reasons.items():
+            self.reasons.setdefault(stage, {}).update(reasons)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Adds to a stage's time."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+def failed_share(reasons: dict[str, str], present: int) -> float:
+    """The share of `present` utterances, those that have the modality at all, which have no values."""
+    failed = sum(1 for reason in reasons.values() if Reason(reason).failed)
+    return failed / present if present else 0.0

@@ -1,0 +1,266 @@
+"""What the report says of the corpus and the recipe: counts, folds, labels, lengths, stages, versions."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from pipeline.corpus.published import Count, compared
+from pipeline.corpus.recipe import Alignment, Node, Recipe
+from pipeline.reader import Label
+from pipeline.report.charts import Chart, grouped, histogram
+from pipeline.report.table import Cell, Sheet, amount, cell, parameters
+from pipeline.run.driver import Corpus
+from pipeline.stage import Target
+from pipeline.utterance import Utterance
+
+RANDOM = "random"
+"""The value by which a parameter of a stage says that its network starts from drawn weights."""
+
+LIBRARIES = ("affectory", "numpy", "pyarrow", "scikit-learn", "torch", "lightning")
+"""What decides figures beside the libraries that the stages name."""
+
+
+def parts(corpus: Corpus) -> dict[str, list[Utterance]]:
+    """The rows of each part of the only fold, or the test rows of each of several, then those without a label."""
+    by_id = {row.id: row for row in corpus.manifest.rows}
+    if len(corpus.folds) == 1:
+        [only] = corpus.folds
+        named = {"train": only.train, "valid": only.valid, "test": only.test}
+    else:
+        named = {fold.name: fold.test for fold in corpus.folds}
+    found = {name: [by_id[i] for i in ids] for name, ids in named.items()}
+    used = {i for ids in named.values() for i in ids}
+    rest = [row for row in corpus.manifest.rows if row.id not in used]
+    return found | ({"in no part" if found else "all": rest} if rest else {})
+
+
+def facts(corpus: Corpus, protocol: str) -> dict[str, str]:
+    """The head of the report."""
+    rows, recipe = corpus.manifest.rows, corpus.recipe
+    classes = f": {', '.join(recipe.labels.classes)}" if recipe.labels.classes else ""
+    return {
+        "Utterances": f"{len(rows):,}, of which {len(corpus.labels):,} have a label",
+        "Dialogues": f"{len({row.dialogue for row in rows}):,}",
+        "Speakers": _distinct(row.speaker for row in rows),
+        "Sessions": _distinct(row.session for row in rows),
+        "Labels": f"{recipe.label_protocol} ({recipe.labels.task}{classes})",
+        "Protocol": f"{protocol}, {len(corpus.folds)} fold{'s' * (len(corpus.folds) != 1)}",
+        "Cross-fitting": _crossfit(recipe),
+    }
+
+
+def _crossfit(recipe: Recipe) -> str:
+    if not any(node.stage.fitted for node in chosen(recipe)):
+        return "nothing is fitted"
+    if recipe.crossfit:
+        return f"{recipe.crossfit} parts: train rows get features of fits that did not see them"
+    return "off: train rows get features of fits that saw them"
+
+
+def _distinct(names: Iterable[str | None]) -> str:
+    found = {name for name in names if name}
+    return f"{len(found):,}" if found else "not known"
+
+
+def folds(corpus: Corpus) -> Sheet:
+    """The sizes of the parts of each fold."""
+    speaker = {row.id: row.speaker for row in corpus.manifest.rows}
+
+    def shared(train: Sequence[str], test: Sequence[str]) -> int:
+        return len({speaker[i] for i in train if speaker[i]} & {speaker[i] for i in test})
+
+    rows = [(f.name, len(f.train), len(f.valid), len(f.test), shared(f.train, f.test)) for f in corpus.folds]
+    return Sheet.of("Folds", ("fold", "train", "valid", "test", "speakers in train and test"), rows)
+
+
+# --- labels ----------------------------------------------------------------------------------------------------
+
+
+def labels(corpus: Corpus) -> tuple[Sheet, Chart | None]:
+    """How often each class occurs in each part, or for a number to regress its spread."""
+    counted = {
+        name: [corpus.labels[r.id] for r in rows if r.id in corpus.labels] for name, rows in parts(corpus).items()
+    }
+    counted = {name: found for name, found in counted.items() if found}
+    if corpus.target.task == "regression":
+        return _spread(counted, corpus.target), None
+    classes = corpus.target.classes
+    counts = {name: _counts(found, len(classes)) for name, found in counted.items()}
+    total = [sum(each) for each in zip(*counts.values(), strict=True)] if counts else [0] * len(classes)
+    table = [(name, *(each[i] for each in counts.values()), total[i]) for i, name in enumerate(classes)]
+    sheet = Sheet.of("Utterances of each class", ("class", *counts, "all"), [*table, ("all", *_sums(counts, total))])
+    return sheet, grouped("Utterances of each class, by part", classes, counts, "utterances") if counts else None
+
+
+def _counts(found: Sequence[Label], classes: int) -> list[int]:
+    if isinstance(found[0], tuple):
+        return [int(count) for count in np.asarray(found).sum(axis=0)]
+    return [int(count) for count in np.bincount(np.asarray(found, int), minlength=classes)]
+
+
+def _sums(counts: Mapping[str, Sequence[int]], total: Sequence[int]) -> list[int]:
+    return [sum(each) for each in (*counts.values(), total)]
+
+
+def _spread(counted: Mapping[str, Sequence[Any]], target: Target) -> Sheet:
+    """The quantiles of each number to regress in each part; the number is named where there are several."""
+    numbers = [f"{name}, " for name in target.classes] if target.several else [""]
+    rows = [
+        (f"{number}{part}", len(found), *_quantiles(np.reshape(found, (len(found), -1))[:, i].astype(float)))
+        for i, number in enumerate(numbers)
+        for part, found in counted.items()
+    ]
+    return Sheet.of("Labels", ("part", "rows", *QUANTILES), rows)
+
+
+def expected(corpus: Corpus) -> Sheet | None:
+    """Counts that the reader knows of the published corpus beside what was found; None where it knows none."""
+    found = compared(corpus)
+    if not found:
+        return None
+    rows = [(each.name, each.expected, each.found, _difference(each)) for each in found]
+    note = "The published corpus has the expected numbers; another count says that this copy is not all of it."
+    return Sheet.of("Against the published counts", ("", "expected", "found", "difference"), rows, note)
+
+
+def _difference(count: Count) -> Cell:
+    return Cell(f"{count.difference:+,}" if count.difference else "0", loud=bool(count.difference), number=True)
+
+
+# --- lengths ---------------------------------------------------------------------------------------------------
+
+QUANTILES = ("least", "5 %", "median", "mean", "95 %", "most")
+
+
+def lengths(corpus: Corpus) -> tuple[Sheet, list[Chart]]:
+    """How long utterances last and how many words they have."""
+    measures: dict[str, tuple[str, int, Callable[[Utterance], float | None]]] = {
+        "Duration": ("seconds", 2, duration),
+        "Transcript": ("words", 1, lambda row: None if row.text is None else float(len(row.text.split()))),
+    }
+    rows, charts = [], []
+    for name, (unit, decimals, measure) in measures.items():
+        values = np.array([v for row in corpus.manifest.rows if (v := measure(row)) is not None])
+        if len(values):
+            figures = [amount(v, "", decimals) for v in _quantiles(values)]
+            rows.append((f"{name}, {unit}", len(values), *figures, amount(values.sum(), "", 0)))
+            charts.append(histogram(f"{name}; the longest hundredth is in the last bar", values.tolist(), unit))
+    return Sheet.of("Lengths of utterances", ("", "known for", *QUANTILES, "sum"), rows), charts
+
+
+def duration(row: Utterance) -> float | None:
+    """Seconds by the annotation, else by the stretch of a media file; None where neither says."""
+    for stretch in (row, row.audio, row.video):
+        if stretch is not None and stretch.start_s is not None and stretch.end_s is not None:
+            return stretch.end_s - stretch.start_s
+    return None
+
+
+def _quantiles(values: np.ndarray[Any, Any]) -> list[float]:
+    low, middle, high = np.percentile(values, (5, 50, 95)).tolist()
+    return [float(values.min()), low, middle, float(values.mean()), high, float(values.max())]
+
+
+# --- recipe ----------------------------------------------------------------------------------------------------
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A stage, then those it stands on."""
+    yield node
+    for upstream in node.upstream:
+        yield from walk(upstream)
+
+
+def chosen(recipe: Recipe) -> list[Node]:
+    """Every stage of the recipe, once."""
+    selections = [s for table in recipe.features.values() for s in table.values()]
+    return list(dict.fromkeys(node for s in selections for part in s.parts for node in walk(part)))
+
+
+def names(nodes: Iterable[Node]) -> dict[Node, str]:
+    """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
+    each = list(dict.fromkeys(nodes))
+    often = Counter(node.name for node in each)
+    return {node: node.name if often[node.name] == 1 else f"{node.name} ({node.digest[:6]})" for node in each}
+
+
+def random_weights(recipe: Recipe) -> list[str]:
+    """The stages whose networks start from random weights."""
+    return sorted({node.name for node in chosen(recipe) if RANDOM in node.params.values()})
+
+
+def stages(recipe: Recipe) -> Sheet:
+    """Which stages each feature set has, with the parameters that differ from their defaults."""
+    rows = [
+        (name if first else "", modality if first else "", *_stage(node, selection.align if node is part else None))
+        for name, table in recipe.features.items()
+        for modality, selection in table.items()
+        for part in selection.parts
+        for node in walk(part)
+        for first in [node is selection.parts[0]]
+    ]
+    header = ("feature set", "modality", "stage", "weights", "parameters that differ from the default", "aligned")
+    return Sheet.of("Stages", header, rows)
+
+
+def every_parameter(recipe: Recipe) -> Sheet:
+    """All parameters of all stages: what their keys hold."""
+    rows = [
+        (node.name, node.stage.version, node.digest[:12], parameters(node.params), _stands_on(node))
+        for node in chosen(recipe)
+    ]
+    return Sheet.of("Every parameter", ("stage", "version", "digest", "parameters", "stands on"), rows)
+
+
+def _stands_on(node: Node) -> str:
+    return ", ".join(source.name if isinstance(source, Node) else source for source in node.inputs)
+
+
+def _weights(node: Node) -> Cell:
+    if RANDOM in node.params.values():
+        return Cell("random weights", loud=True)
+    return cell("learned per fold" if node.stage.fitted else "as named" if _named(node) else "none")
+
+
+def _named(node: Node) -> bool:
+    return any(f.metadata.get("source") and node.params[f.name] for f in fields(node.stage))
+
+
+def _changed(node: Node) -> dict[str, Any]:
+    default = {f.name: f.default for f in fields(node.stage) if f.default is not MISSING}
+    return {name: value for name, value in node.params.items() if name not in default or default[name] != value}
+
+
+def _stage(node: Node, align: Alignment | None) -> Sequence[Any]:
+    """A stage that is aligned, or without `align` one that another stands on."""
+    name = node.name if align else f"↳ {node.name}"
+    aligned = f"{align.mode}, {align.length}" if align else ""
+    return name, _weights(node), parameters(_changed(node)) or "defaults", aligned
+
+
+def versions(recipe: Recipe) -> Sheet:
+    """The installed versions of what decides values and figures."""
+    decides: dict[str, list[str]] = {}
+    for node in chosen(recipe):
+        for name in node.stage.libraries:
+            decides.setdefault(name, []).append(node.name)
+    names = sorted({*LIBRARIES, *decides})
+    rows = [
+        ("python", platform.python_version(), ""),
+        *((n, _version(n), ", ".join(dict.fromkeys(decides.get(n, ())))) for n in names),
+    ]
+    return Sheet.of("Versions", ("library", "version", "enters the key of"), rows)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,236 @@
+"""What the report says of the features in the store: what is there, what it cost, what failed, what the fits did."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pipeline.cache.record import Record
+from pipeline.corpus.fit_scope import Scope
+from pipeline.corpus.recipe import Node
+from pipeline.plan import coverage
+from pipeline.plan.catalogue import Planner, Shard
+from pipeline.plan.session import Session
+from pipeline.reason import Reason
+from pipeline.report.charts import Chart, Curves, curves
+from pipeline.report.corpus_section import names, parts
+from pipeline.report.table import Cell, Sheet, amount, cell, size
+from pipeline.stage import RAW
+from pipeline.utterance import Utterance
+
+SHOWN = 10
+"""How many failed utterances of one reason are named."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the store has of a stage in one scope: each shard with its record or None.
+
+    There are no shards while a fit is missing.
+    """
+
+    node: Node
+    scope: Scope | None
+    wanted: frozenset[str]
+    shards: tuple[tuple[Shard, Record | None], ...]
+
+    @cached_property
+    def rows(self) -> frozenset[str]:
+        """The utterances that have a row, with values or with a reason."""
+        return frozenset(row.id for shard, record in self.shards if record for row in shard.rows)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The utterances still to be extracted."""
+        return self.wanted - self.rows
+
+
+class Extracted:
+    """Everything the store holds for a session's recipe, each record read once."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.held = [_held(session.planner, node, scope) for node, scope in session.planner.wanted]
+        self.names = names(held.node for held in self.held)
+        self.reasons = coverage.reasons(session.planner)
+        self.fits = [
+            (node, scope, session.planner.state_record(node, scope))
+            for node, scope in session.planner.wanted
+            if node.stage.fitted and scope is not None
+        ]
+
+    def incomplete(self) -> list[str]:
+        """A line for each stage that lacks rows or a fit."""
+        missing: Counter[Node] = Counter()
+        wanted: Counter[Node] = Counter()
+        for each in self.held:
+            missing[each.node] += len(each.missing)
+            wanted[each.node] += len(each.wanted)
+        fits = Counter(node for node, _, record in self.fits if record is None)
+        return [
+            f"{self.names[node]}: {count:,} of {wanted[node]:,} rows" + (f", {fits[node]} fits" if fits[node] else "")
+            for node, count in missing.items()
+            if count
+        ]
+
+
+def _held(planner: Planner, node: Node, scope: Scope | None) -> Held:
+    found = planner.shards(node, scope) or ()
+    records = tuple((shard, planner.store.find(node.digest, shard.key)) for shard in found)
+    return Held(node, scope, frozenset(planner.wanted[node, scope]), records)
+
+
+# --- coverage --------------------------------------------------------------------------------------------------
+
+
+def covered(extracted: Extracted) -> Sheet:
+    """For each modality, utterances with features, without the modality, and failed by reason, by part."""
+    groups = parts(extracted.session.corpus)
+    modalities = dict.fromkeys(held.node.stage.modality for held in extracted.held)
+    rows = [row for modality in modalities for row in _covered(extracted, modality, groups)]
+    return Sheet.of("Coverage, in utterances", ("modality", "", *groups, "all", "share"), rows)
+
+
+def _covered(extracted: Extracted, modality: str, groups: Mapping[str, Sequence[Utterance]]) -> Iterator[Sequence[Any]]:
+    status = _statuses(extracted, modality)
+    by_part = [Counter(status[row.id] for row in rows) for rows in groups.values()]
+    everyone = Counter(status.values())
+    for kind in sorted({"ok", *everyone}, key=lambda kind: (kind != "ok", kind != "absent", -everyone[kind])):
+        share = amount(100 * everyone[kind] / len(status), "%")
+        yield modality if kind == "ok" else "", _named(kind), *(c[kind] for c in by_part), everyone[kind], share
+
+
+def _statuses(extracted: Extracted, modality: str) -> dict[str, str]:
+    """Of each utterance, `ok`, `not extracted` or a reason."""
+    reasons = extracted.reasons.get(modality, {})
+    mine = [held for held in extracted.held if held.node.stage.modality == modality]
+    pending = frozenset[str]().union(*(held.missing for held in mine))
+    ids = [row.id for row in extracted.session.corpus.manifest.rows]
+    return {i: reasons.get(i) or ("not extracted" if i in pending else "ok") for i in ids}
+
+
+def _named(status: str) -> Cell:
+    if status in ("ok", "not extracted"):
+        return Cell(status, loud=status != "ok")
+    reason = Reason(status)
+    if not reason.failed:
+        return Cell("absent: no such modality")
+    return Cell(
+        f"failed: {reason.value.replace('_', ' ')}" + (" (will be tried again)" if reason.transient else ""), loud=True
+    )
+
+
+def failures(extracted: Extracted) -> list[Sheet]:
+    """The first utterances of each modality and reason, with their files."""
+    rows = {row.id: row for row in extracted.session.corpus.manifest.rows}
+    found = []
+    for modality, reasons in sorted(extracted.reasons.items()):
+        kind = next((kind for kind, name in RAW.items() if name == modality), "")
+        by_reason: dict[str, list[str]] = {}
+        for utterance, reason in sorted(reasons.items()):
+            if Reason(reason).failed:
+                by_reason.setdefault(reason, []).append(utterance)
+        found += [_failures(modality, kind, reason, [rows[i] for i in ids]) for reason, ids in by_reason.items()]
+    return found
+
+
+def _failures(modality: str, kind: str, reason: str, rows: Sequence[Utterance]) -> Sheet:
+    table = [(row.id, getattr(getattr(row, kind), "path", ""), row.dialogue) for row in rows[:SHOWN]]
+    note = f"The first {SHOWN} of {len(rows):,}." if len(rows) > SHOWN else ""
+    caption = f"{modality}: {reason.replace('_', ' ')}, {len(rows):,}"
+    return Sheet.of(caption, ("utterance", "file", "dialogue"), table, note)
+
+
+# --- costs -----------------------------------------------------------------------------------------------------
+
+
+def costs(extracted: Extracted) -> Sheet:
+    """What each stage's shards took to compute and take on disk."""
+    records: dict[Node, dict[str, Record]] = {}
+    for held in extracted.held:
+        mine = records.setdefault(held.node, {})
+        mine.update({record.key: record for _, record in held.shards if record})
+    store = extracted.session.planner.store
+    rows = [(extracted.names[node], *_cost(list(found.values()), store)) for node, found in records.items()]
+    header = (
+        "stage",
+        "shards",
+        "rows",
+        "computed",
+        "copied",
+        "seconds",
+        "rows/s",
+        "on disk",
+        "backend",
+        "host",
+        "stored",
+    )
+    note = "Seconds inside the stage; reading and decoding media is not in them. Copied rows cost nothing."
+    return Sheet.of("What the features cost", header, rows, note)
+
+
+def _cost(records: Sequence[Record], store: Any) -> Iterator[Any]:
+    stats = [store.path(record).stat() for record in records if store.here(record)]
+    computed, rows = (sum(record.about.get(kind, 0) for record in records) for kind in ("computed", "rows"))
+    seconds = sum(record.seconds for record in records)
+    yield from (len(records), rows, computed, rows - computed, amount(seconds))
+    yield amount(computed / seconds if seconds else None)
+    yield size(sum(stat.st_size for stat in stats))
+    yield from (_names(records, "backend"), _names(records, "host"))
+    yield _span([stat.st_mtime for stat in stats])
+
+
+def _names(records: Sequence[Record], kind: str) -> Cell:
+    """Loud where shards of one stage were made by different ones of a kind that should agree."""
+    found = sorted({str(record.about[kind]) for record in records if record.about.get(kind)})
+    return Cell(", ".join(found), loud=kind == "backend" and len(found) > 1) if found else cell(None)
+
+
+def _span(times: Sequence[float]) -> str:
+    days = sorted({time.strftime("%Y-%m-%d", time.localtime(t)) for t in times})
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
+
+
+# --- fits ------------------------------------------------------------------------------------------------------
+
+
+def fits(extracted: Extracted) -> Sheet | None:
+    """Each fit: whom it learned from and where it stopped; None where nothing is fitted."""
+    rows = [(extracted.names[node], scope.name, *_fit(record)) for node, scope, record in extracted.fits]
+    header = ("stage", "fitted on", "train rows", "valid rows", "epochs", "kept", "valid loss", "seconds")
+    note = "A part of a fold (cross-fitting) leaves out the train rows that then get its features."
+    return Sheet.of("Fits", header, rows, note) if rows else None
+
+
+def _fit(record: Record | None) -> Sequence[Any]:
+    if record is None:
+        return (Cell("not fitted yet", loud=True), *[None] * 5)
+    about, log = record.about, record.about.get("log", {})
+    lines, best = _curves(log), log.get("best_epoch")
+    losses = lines.get("valid", ())
+    lowest = losses[best] if best is not None and best < len(losses) else None
+    epochs = max(map(len, lines.values()), default=None)
+    kept = None if best is None else best + 1
+    return len(about.get("train", ())), len(about.get("valid", ())), epochs, kept, lowest, amount(record.seconds)
+
+
+def fit_curves(extracted: Extracted) -> list[Chart]:
+    """The losses of every fit that logged them, a chart for each stage."""
+    panels: dict[str, dict[str, Curves]] = {}
+    best: dict[str, dict[str, int | None]] = {}
+    for node, scope, record in extracted.fits:
+        log = record.about.get("log", {}) if record else {}
+        if lines := _curves(log):
+            name = extracted.names[node]
+            panels.setdefault(name, {})[scope.name] = lines
+            best.setdefault(name, {})[scope.name] = log.get("best_epoch")
+    return [curves(f"Loss of {name} by epoch", found, best[name]) for name, found in panels.items()]
+
+
+def _curves(log: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The entries of a log that have a number for each epoch."""
+    return {name.removesuffix("_loss"): values for name, values in log.items() if isinstance(values, list) and values}

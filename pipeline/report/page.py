@@ -1,0 +1,189 @@
+"""`affectory report`: one HTML file on a corpus, its features and its models, and a short table on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.cache.atomic import publish
+from pipeline.cache.home import Home
+from pipeline.console import console
+from pipeline.corpus import remarks
+from pipeline.plan.coverage import over_limit
+from pipeline.plan.session import Options, Session
+from pipeline.report import corpus_section, model_details, models_section, probes_section
+from pipeline.report.charts import Chart, Mark, standings
+from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits
+from pipeline.report.models_section import Trained
+from pipeline.report.probes_section import Line, Probe, headline, told
+from pipeline.report.table import Cell, Sheet
+from pipeline.stage import Target
+from pipeline.train import metrics
+
+TEMPLATE = "report.html"
+
+
+def write(home: Home, options: Options) -> dict[str, Any]:
+    """Writes `reports/<dataset>.html` from what the store and the runs hold, extracting and training nothing.
+
+    Prints the scores on standard error; returns the answer as JSON-able data. Raises InputError where the recipe or
+    the corpus can't be read.
+    """
+    session = Session.open(home, options)
+    with console.status("Reading the store"):
+        extracted = Extracted(session)
+    found = list(_watched(probes_section.probes(session)))
+    runs = models_section.trained(session)
+    path = home.reports / f"{session.corpus.recipe.name}.html"
+    _publish(path, _render(session, extracted, found, runs))
+    lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
+    if lines:
+        console.print(_table(lines, session.corpus.target))
+    return {
+        "dataset": session.corpus.recipe.name,
+        "report": str(path),
+        "incomplete": extracted.incomplete(),
+        "warnings": _notices(session, extracted, found, runs),
+        "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in found if probe.folds},
+        "models": {f"{run.answer['model']}-{run.answer['protocol']}": _model(run) for run in runs},
+        "bounds": dict(probes_section.bounds(session.corpus, [i for fold in session.corpus.folds for i in fold.test])),
+    }
+
+
+def _watched(found: Iterator[Probe]) -> Iterator[Probe]:
+    with console.status("Probing each modality") as status:
+        for probe in found:
+            status.update(f"Probed {escape(probe.name)}")
+            yield probe
+
+
+def _model(run: Trained) -> dict[str, Any]:
+    pooled, mean = metrics.scalars(run.pooled), dict(run.line.scores)
+    return {"metrics": pooled, "mean": mean, "bound": run.bound, "missed": run.missed, "run": str(run.folder)}
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+
+def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs: Sequence[Trained]) -> str:
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    corpus = session.corpus
+    labels, label_chart = corpus_section.labels(corpus)
+    lengths, length_charts = corpus_section.lengths(corpus)
+    noted = remarks.sheet(corpus.manifest.rows)
+    lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
+    return environment.get_template(TEMPLATE).render(
+        dataset=corpus.recipe.name,
+        when=time.strftime("%Y-%m-%d %H:%M"),
+        root=str(corpus.manifest.root),
+        logs=str(session.home.runs / "logs"),
+        random=corpus_section.random_weights(corpus.recipe),
+        incomplete=extracted.incomplete(),
+        notices=_notices(session, extracted, found, runs),
+        facts=corpus_section.facts(corpus, corpus.protocol),
+        summary=_summary(lines, corpus.target) if lines else None,
+        standings=_standings(lines, corpus.target),
+        corpus=_present(
+            corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, noted
+        ),
+        length_charts=length_charts,
+        stages=corpus_section.stages(corpus.recipe),
+        fine_print=[corpus_section.every_parameter(corpus.recipe), corpus_section.versions(corpus.recipe)],
+        features=_present(covered(extracted), model_details.cropped(runs), costs(extracted)),
+        failures=failures(extracted),
+        fits=fits(extracted),
+        fit_curves=fit_curves(extracted),
+        probes=probes_section.sheet(found, corpus.target),
+        models=[_section(run, _comparable(session, run, found)) for run in runs],
+    )
+
+
+def _present(*found: Sheet | Chart | None) -> list[Sheet | Chart]:
+    return [each for each in found if each is not None]
+
+
+def _comparable(session: Session, run: Trained, found: Sequence[Probe]) -> Sequence[Probe]:
+    """The probes, where they and the run have one protocol, for figures of two are never held against each other (H2),
+    and the run is of the folds and features that they are of."""
+    return found if run.answer["protocol"] == session.corpus.protocol and not run.stale else ()
+
+
+def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "pooled": len(run.folds) > 1,
+        "folds": len(run.folds),
+        "bound": run.bound,
+        "missed": run.missed,
+        "facts": models_section.facts(run),
+        "scores": models_section.scores(run, found),
+        "details": model_details.details(run),
+        "curves": model_details.loss_curves(run),
+    }
+
+
+def _notices(session: Session, extracted: Extracted, found: Sequence[Probe], runs: Sequence[Trained]) -> list[str]:
+    recipe = session.corpus.recipe
+    shares = over_limit(session.corpus, extracted.reasons)
+    failed = [
+        f"{share:.1%} of {name} failed, more than max_failed = {recipe.max_failed:.0%}."
+        for name, share in shares.items()
+    ]
+    of_models = [sentence for run in runs for sentence in models_section.notices(run, _comparable(session, run, found))]
+    return [*failed, *probes_section.warnings(found, recipe.crossfit), *of_models]
+
+
+def _publish(path: Path, page: str) -> None:
+    """Names of files may hold what is no text; they are shown with backslashes."""
+    publish(path, page, errors="backslashreplace")
+
+
+# --- the scores in short ---------------------------------------------------------------------------------------
+
+
+def _columns(lines: Sequence[Line], target: Target) -> dict[str, Callable[[Line], float | None]]:
+    first, second = headline(target, lines)
+    return {
+        told(first): lambda line: line.scores.get(first),
+        told(second): lambda line: line.scores.get(second),
+        "Majority": lambda line: line.majority.get(f"majority_{first}"),
+        "Known bound": lambda line: line.bound,
+        "Missed by": lambda line: line.missed,
+    }
+
+
+def _summary(lines: Sequence[Line], target: Target) -> Sheet:
+    columns = _columns(lines, target)
+    rows = [(Cell(line.name), *(get(line) for get in columns.values())) for line in lines]
+    note = (
+        "On the test rows, means over folds. A probe is a linear model on one modality and the rows that have it; "
+        "the majority knows the train labels alone."
+    )
+    return Sheet.of("Scores in short", ("", *columns), rows, note)
+
+
+def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
+    first, _ = headline(target, lines)
+    marks = [
+        Mark(line.name, score, line.majority.get(f"majority_{first}"), line.bound)
+        for line in lines
+        if (score := line.scores.get(first)) is not None
+    ]
+    return standings(f"{told(first)} on test, probes first, then models", marks, told(first)) if marks else None
+
+
+def _table(lines: Sequence[Line], target: Target) -> Table:
+    columns = _columns(lines, target)
+    table = Table("modality or model", *columns, title="Test, means over folds")
+    for line in lines:
+        values = [get(line) for get in columns.values()]
+        table.add_row(escape(line.name), *("-" if value is None else f"{value:.4f}" for value in values))
+    return table

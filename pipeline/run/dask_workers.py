@@ -1,0 +1,216 @@
+"""Runs jobs on Dask workers: the only file that imports Dask."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError
+from multiprocessing import current_process
+from pathlib import Path
+from queue import Queue
+from typing import Any, Protocol, TypeVar
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster
+
+from pipeline import plugins
+from pipeline.cache import keys
+from pipeline.errors import InputError
+from pipeline.reason import Died
+from pipeline.stage import Stage
+
+log = logging.getLogger(__name__)
+
+CPU, GPU = "CPU", "GPU"
+START_S = 120
+PACKAGES = ("pipeline", "stages", "models")
+
+_CONFIG = {
+    "distributed.worker.daemon": False,  # decoders run in child processes of the worker
+    "distributed.scheduler.allowed-failures": 1,  # a job that killed two workers is run again row by row
+    "distributed.comm.timeouts.connect": "30s",
+    # Dask gives freed memory back at once; for the large arrays of convolutions that cost eight times the system time
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "distributed.admin.log-length": 100,
+}
+
+
+class Task(Protocol):
+    """A job as scheduling sees it."""
+
+    @property
+    def id(self) -> str:
+        """The same for the same work."""
+
+    @property
+    def gpu(self) -> bool:
+        """True where it wants a GPU."""
+
+
+J = TypeVar("J", bound=Task)
+
+
+class Workers:
+    """A group of Dask workers: a local cluster, or a running one at `scheduler`. A context manager.
+
+    Locally there is one process for each CPU core, or `count` of them, that share the cores; and with dask-cuda
+    installed one for each GPU beside them, so that CPU work never occupies a GPU worker.
+    """
+
+    def __init__(self, scheduler: str = "", count: int | None = None, gpus: int = 0) -> None:
+        self.scheduler, self.gpus = scheduler, gpus
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.count = count or cores
+        self.threads = max(1, cores // self.count)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Workers:
+        try:
+            address = self.scheduler or self._local()
+            self.client = self._stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
+            if self.gpus and not self.scheduler:
+                self._start_gpus(address)
+            self.client.wait_for_workers(1, timeout=START_S)
+        except (OSError, TimeoutError) as error:
+            self._stack.close()
+            raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
+        for name in PACKAGES:
+            self.client.forward_logging(name, level=logging.INFO)
+        self.offered = self._resources()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def width(self) -> int:
+        """How many jobs run at once."""
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def preflight(self) -> None:
+        """Compares the code of every worker with this driver's; raises InputError naming each difference, since a
+        wrong worker would fail late or cache wrong values."""
+        here, there = environment(), self.client.run(environment, on_error="return")
+        wrong = [f"{worker}: {line}" for worker, found in there.items() for line in _differences(found, here)]
+        if wrong:
+            raise InputError("the cluster does not match this driver:\n" + "\n".join(wrong))
+        if self.scheduler and not {CPU, GPU} & self.offered:
+            raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
+
+    def agree(self, question: Callable[[], bool]) -> bool:
+        """True where every worker of a running cluster says so; local ones are like this process."""
+        return not self.scheduler or all(self.client.run(question).values())
+
+    def everywhere(self, function: Callable[[], Any]) -> None:
+        """Runs `function` on every worker; raises InputError with what any of them raised."""
+        found = self.client.run(function, on_error="return")
+        wrong = [f"{worker}: {result}" for worker, result in found.items() if isinstance(result, Exception)]
+        if wrong:
+            raise InputError("\n".join(wrong))
+
+    def run(
+        self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any
+    ) -> Iterator[tuple[J, Any]]:
+        """Runs `function(job, *arguments)` for every job and yields (job, result) as they end.
+
+        `more` gives the jobs known so far that were not given before; it is asked again after each result, so that
+        what a fit makes possible starts at once. At most twice as many jobs as workers are under way, so the driver's
+        memory does not grow with the corpus. A job that killed its workers yields Died; other errors are raised.
+        """
+        waiting: deque[J] = deque(more())
+        running: dict[Future, J] = {}
+        ended: Queue[Future] = Queue()
+        while waiting or running:
+            while waiting and len(running) < 2 * max(1, self.width):
+                job = waiting.popleft()
+                future = self._submit(function, job, arguments)
+                running[future] = job
+                future.add_done_callback(ended.put)
+            future = ended.get()
+            yield running.pop(future), self._result(future)
+            waiting.extend(more())
+
+    def _submit(self, function: Callable[..., Any], job: Task, arguments: Sequence[Any]) -> Future:
+        wanted = GPU if job.gpu and GPU in self.offered or CPU not in self.offered else CPU
+        key = f"{job.id}-{uuid.uuid4().hex}"
+        return self.client.submit(function, job, *arguments, key=key, resources={wanted: 1}, pure=False)
+
+    @staticmethod
+    def _result(future: Future) -> Any:
+        try:
+            return future.result()
+        except KilledWorker as error:
+            return Died(str(error))
+
+    def _local(self) -> str:
+        environment = {
+            f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads)
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        }
+        environment["distributed.nanny.pre-spawn-environ.CUDA_VISIBLE_DEVICES"] = ""  # GPUs are for GPU workers
+        self._stack.enter_context(dask.config.set({**_CONFIG, **environment}))
+        cluster = LocalCluster(
+            n_workers=self.count,
+            threads_per_worker=1,
+            processes=True,
+            resources={CPU: 1},
+            dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine must not meet
+            scheduler_kwargs={"dashboard": False},
+            memory_limit=0,
+            silence_logs=logging.ERROR,
+        )
+        self._stack.enter_context(cluster)
+        return str(cluster.scheduler_address)
+
+    def _start_gpus(self, address: str) -> None:
+        """One worker for each GPU, through dask-cuda's own command. Untested: it needs a GPU."""
+        if importlib.util.find_spec("dask_cuda") is None:
+            raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
+        command = [sys.executable, "-m", "dask_cuda.cli", "worker", address, "--resources", f"{GPU}=1"]
+        environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
+        self._stack.callback(process.terminate)
+        self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
+
+    def _resources(self) -> set[str]:
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return {name for worker in workers for name in worker.get("resources", {})}
+
+
+def environment() -> dict[str, str]:
+    """What has to agree between driver and workers: the code, the libraries that decide values, and that decoders may
+    run in child processes."""
+    code = {package: keys.file_digest(Path(importlib.import_module(package).__path__[0])) for package in PACKAGES}
+    kinds: list[type[Stage]] = [plugins.find("stages", name, Stage) for name in plugins.names("stages")]  # type: ignore[type-abstract]
+    libraries = sorted({library for kind in kinds for library in kind.libraries})
+    return {
+        "python": platform.python_version(),
+        **{package: digest[:12] for package, digest in code.items()},
+        **{library: _version(library) for library in libraries},
+        "DASK_DISTRIBUTED__WORKER__DAEMON": str(current_process().daemon),
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return keys.library_version(library)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _differences(found: dict[str, str] | Exception, here: dict[str, str]) -> list[str]:
+    if isinstance(found, Exception):
+        return [f"it cannot run this code: {found!r}"]
+    return [
+        f"{name} is {found.get(name)!r}, here {value!r}" for name, value in here.items() if found.get(name) != value
+    ]

@@ -1,0 +1,211 @@
+"""What one extraction job does on a worker: decode once, run every stage in batches that span clips, save shards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache import keys, shards
+from pipeline.cache.home import MEMORY
+from pipeline.cache.store import Store
+from pipeline.media.child import Child
+from pipeline.media.decode import Decoded, decoded
+from pipeline.plan.jobs import ExtractJob, Run, Stored
+from pipeline.reason import Outcome, Reason, Unreadable
+from pipeline.run.stage_calls import Call, Knobs, by_halves, here, in_child
+from pipeline.stage import RAW, Item, Spec, Track
+from pipeline.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Work:
+    """One run in progress: its tracks so far by utterance, and items waiting for a full batch."""
+
+    run: Run
+    device: str
+    call: Call
+    tracks: dict[str, Track] = field(default_factory=dict)
+    waiting: list[Item] = field(default_factory=list)
+    calls: int = 0
+    seconds: float = 0.0
+
+
+def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
+    """Runs a job and saves its shards; returns counts and reasons, never features.
+
+    Raises ValueError where a stage breaks its promise, which is a bug, and CorruptError where an upstream object is
+    damaged. Everything that is the fault of a clip becomes that row's reason.
+    """
+    with ExitStack() as stack:
+        child = stack.enter_context(Child()) if knobs.isolated else None
+        works = [_begin(run, job, store, knobs, child) for run in job.runs]
+        for kind in RAW:
+            _run_raw(kind, job, works, store, knobs)
+        outcome = Outcome(job.modality)
+        for work in works:
+            _finish_upstream(work, works, job, store, knobs)
+            _save(work, job, store, outcome)
+    return outcome
+
+
+def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, child: Child | None) -> _Work:
+    copied = dict(_copied(run, job, store))
+    if len(copied) == len(job.rows):
+        return _Work(run, knobs.device, Call(_stored_spec(run, store), _nothing), copied)
+    state = store.open(run.state) if run.state else None
+    call = in_child(child, run.node, knobs.device, state) if child else here(run.node, knobs.device, state)
+    return _Work(run, knobs.device, call, copied)
+
+
+def _nothing(items: list[Item]) -> list[Track]:
+    raise AssertionError("every row of this run is a copy")
+
+
+def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track]]:
+    """Rows whose key stands in another shard of this stage, under this job's own ids."""
+    by_key: dict[str, Track] = {}
+    for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
+        table = shards.open_table(store.open(shard))
+        by_key.update((key, track) for _, key, track in shards.read(table) if key in run.copies)
+    for row, key in zip(job.rows, run.keys, strict=True):
+        if key in by_key:
+            yield row.id, by_key[key]
+
+
+def _stored_spec(run: Run, store: Store) -> Spec:
+    about = shards.about(shards.open_table(store.open(next(iter(run.copies.values()))), ["utterance"]))
+    return Spec(about["dim"], tuple(about["names"]), about["dtype"], about["tolerance"])
+
+
+def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, knobs: Knobs) -> None:
+    """Runs the stages that stand on raw `kind` over the rows they still miss."""
+    mine = [work for work in works if kind in work.run.node.inputs]
+    for work in mine:
+        for name, reason in job.unreadable.items():
+            work.tracks.setdefault(name, Track.failed(reason))
+    rows = [row for row in job.rows if any(row.id not in work.tracks for work in mine)]
+    wanted = [[(w.run.node.digest, w.run.node.stage) for w in mine if row.id not in w.tracks] for row in rows]
+    for row, found in decoded(kind, rows, job.root, wanted, store.root / MEMORY):
+        for work in mine:
+            if row.id not in work.tracks:
+                _offer(work, kind, row, found, knobs)
+    for work in mine:
+        _flush(work)
+
+
+def _offer(work: _Work, kind: str, row: Utterance, found: Decoded, knobs: Knobs) -> None:
+    if isinstance(found, Unreadable):
+        log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, found)
+        work.tracks[row.id] = Track.failed(found.reason)
+        return
+    work.waiting.append(Item(row.id, {kind: found[work.run.node.digest]}))
+    if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
+        _flush(work)
+
+
+def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store: Store, knobs: Knobs) -> None:
+    """Runs a stage that stands on other stages, over the rows it still misses."""
+    todo = [row.id for row in job.rows if row.id not in work.tracks]
+    if not todo:
+        return
+    here = {other.run.node.name: other.tracks for other in works if other.run.node in work.run.node.upstream}
+    sources = {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items() if name not in here} | here
+    for name in todo:
+        tracks = {source: found[name] for source, found in sources.items()}
+        bad = next((track.reason for track in tracks.values() if track.reason is not None), None)
+        if bad is not None:
+            work.tracks[name] = Track.failed(bad)
+            continue
+        work.waiting.append(Item(name, tracks))
+        if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
+            _flush(work)
+    _flush(work)
+
+
+def stored_tracks(stored: Stored, store: Store) -> Iterator[tuple[str, Track]]:
+    """(utterance, track) of every row in `stored.keys`; raises CorruptError where a shard is damaged."""
+    by_key: dict[str, Track] = {}
+    needed = set(stored.keys.values())
+    for shard in stored.shards:
+        table = shards.open_table(store.open(shard))
+        by_key.update((key, track) for _, key, track in shards.read(table) if key in needed)
+    for name, key in stored.keys.items():
+        yield name, by_key[key]
+
+
+def _flush(work: _Work) -> None:
+    items, work.waiting = work.waiting, []
+    if not items:
+        return
+    began = time.perf_counter()
+    tracks, calls = by_halves(work.call.transform, items, work.run.node.name)
+    work.calls += calls
+    for item, track in zip(items, tracks, strict=True):
+        work.tracks[item.id] = _checked(work, item, track)
+    work.seconds += time.perf_counter() - began
+
+
+def _checked(work: _Work, item: Item, track: Track) -> Track:
+    """The track as promised; non-finite values become a reason, a wrong shape raises ValueError."""
+    if track.values is None or track.valid is None:
+        return track
+    steps, dim = track.values.shape[0], work.call.spec.dim
+    times = steps if track.time_s is None else len(track.time_s)
+    got = (*track.values.shape, len(track.valid), times)
+    if got != (steps, dim, steps, steps):
+        name = work.run.node.name
+        raise ValueError(f"{name}: values, valid, time_s of {got}, expected [{steps}, {dim}], in utterance {item.id}")
+    if not np.isfinite(track.values[track.valid]).all():
+        return Track.failed(Reason.NON_FINITE)
+    return track
+
+
+def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
+    run, name = work.run, work.run.node.name
+    ids = [row.id for row in job.rows]
+    tracks = [work.tracks[i] for i in ids]
+    table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
+    reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
+    passing = {i for i, reason in reasons.items() if Reason(reason).transient}
+    copied = sum(key in run.copies for key in run.keys)
+    computed = len(ids) - copied
+    about = {"rows": len(ids), "computed": computed, **made_by(work.device)}
+    record = store.save(
+        run.node.digest,
+        run.shard,
+        partial(shards.write, table),
+        suffix=".parquet",
+        rows=tuple(key for i, key in zip(ids, run.keys, strict=True) if i not in passing),
+        provisional=bool(passing),
+        seconds=work.seconds,
+        reasons=reasons,
+        about=about | {"stage": name},
+    )
+    outcome.saved.append(record)
+    outcome.computed[name] += computed
+    outcome.copied[name] += copied
+    outcome.calls[name] += work.calls
+    outcome.spend(name, work.seconds)
+    outcome.reasons[name] = reasons
+
+
+def made_by(device: str) -> dict[str, Any]:
+    """Where and when something was computed: what stands in a record and in no key."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"backend": device, "host": socket.gethostname(), "process": os.getpid(), "at": at}
+
+
+def _recipe(run: Run) -> Mapping[str, Any]:
+    return run.node.describe() | {"state": run.state and run.state.object, "keys": keys.KEY_VERSION}

@@ -1,0 +1,40 @@
+"""Runs jobs one after another in this process: `--workers 0`, for a debugger and for small runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+J = TypeVar("J")
+
+
+class Inline:
+    """Takes the place of `pipeline.run.dask_workers.Workers`, without processes and without Dask."""
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def preflight(self) -> None:
+        """Nothing to compare: it is the same process."""
+
+    def agree(self, question: Callable[[], bool]) -> bool:
+        """It is the same process."""
+        return True
+
+    def everywhere(self, function: Callable[[], Any]) -> None:
+        """Runs `function` here."""
+        function()
+
+    def run(
+        self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any
+    ) -> Iterator[tuple[J, Any]]:
+        """As `Workers.run`; a job that kills its process kills this one."""
+        waiting = deque(more())
+        while waiting:
+            job = waiting.popleft()
+            yield job, function(job, *arguments)
+            waiting.extend(more())

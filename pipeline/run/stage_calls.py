@@ -1,0 +1,140 @@
+"""Calls a stage: loaded once a process, in this process or with each utterance in a child, by halves on trouble."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.states import load_state
+from pipeline.corpus.recipe import Node
+from pipeline.errors import InputError
+from pipeline.media.child import Child
+from pipeline.reason import Reason, Unreadable
+from pipeline.stage import Item, Spec, State, Track
+
+log = logging.getLogger(__name__)
+
+ALONE_S = 600.0
+"""How long one utterance may take in a child process, weights included."""
+
+LOADED = 4
+"""How many stages a worker keeps loaded."""
+_loaded: OrderedDict[str, tuple[Any, Spec]] = OrderedDict()
+
+_DEATHS = (Reason.DECODER_CRASHED, Reason.DECODER_HUNG)
+
+Transform = Callable[[list[Item]], list[Track]]
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """How a run is done. None of this is in a key: the values must not depend on it.
+
+    device: "cpu", "cuda", or "auto": a GPU for stages that want one, where the worker sees one.
+    isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
+    lenient: a fit leaves out a row that failed for a reason that may pass, and waits for it no longer.
+    """
+
+    device: str = "auto"
+    batch: int | None = None
+    isolated: bool = False
+    lenient: bool = False
+
+    def on_worker(self, gpu: bool) -> Knobs:
+        """The same with the device decided; `gpu` is whether the job wants one."""
+        if self.device != "auto":
+            return self
+        return replace(self, device=_best_device() if gpu else "cpu")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A stage that is ready: what it returns, and the function that runs a batch."""
+
+    spec: Spec
+    transform: Transform
+
+
+def here(node: Node, device: str, state: Path | None) -> Call:
+    """The stage as this process loaded it."""
+    learned = _learned(state) if state else None
+    heavy, spec = loaded(node, device, learned)
+    return Call(spec, lambda items: node.stage.transform(heavy, learned, items))
+
+
+def in_child(child: Child, node: Node, device: str, state: Path | None) -> Call:
+    """The stage in a child process, one utterance at a time: one that kills it is `worker_died`, the others go on.
+
+    Raises InputError where the stage kills the child before it saw an utterance.
+    """
+    try:
+        spec: Spec = child.call(_spec, node, device, state, deadline_s=ALONE_S)
+    except Unreadable as why:
+        raise InputError(f"{node.name} cannot be loaded, its process ends with {why}: check its weights") from why
+    return Call(spec, lambda items: [_alone(child, node, device, state, item) for item in items])
+
+
+def loaded(node: Node, device: str, state: State | None) -> tuple[Any, Spec]:
+    """What the stage loads, kept for the life of the worker process whatever its next state is, and its Spec."""
+    key = f"{node.digest}@{device}"
+    if key not in _loaded:
+        heavy = node.stage.restore(state, device) if state else node.stage.load(device)
+        _loaded[key] = (heavy, node.stage.spec(heavy))
+        while len(_loaded) > LOADED:
+            _loaded.popitem(last=False)
+    _loaded.move_to_end(key)
+    return _loaded[key]
+
+
+def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[Track], int]:
+    """The tracks of all items, and how often the stage was called: on trouble the batch is halved, until the trouble
+    has a row of its own, whose reason it becomes. name: the stage's, for the log."""
+    try:
+        return transform(items), 1
+    except Unreadable as why:
+        reason = why.reason
+    except Exception as error:
+        reason = Reason.OUT_OF_MEMORY if _out_of_memory(error) else Reason.STAGE_ERROR
+        log.exception("%s failed on %d utterances, first %s", name, len(items), items[0].id)
+    if len(items) == 1:
+        return [Track.failed(reason)], 1
+    half = len(items) // 2
+    (first, before), (second, after) = (by_halves(transform, part, name) for part in (items[:half], items[half:]))
+    return first + second, 1 + before + after
+
+
+@lru_cache(maxsize=2)
+def _learned(path: Path) -> State:
+    """A state, kept while jobs use it: stages set their networks up once for each state they are handed."""
+    return load_state(path)
+
+
+def _spec(node: Node, device: str, state: Path | None) -> Spec:
+    return here(node, device, state).spec
+
+
+def _transform_one(node: Node, device: str, state: Path | None, item: Item) -> Track:
+    return here(node, device, state).transform([item])[0]
+
+
+def _alone(child: Child, node: Node, device: str, state: Path | None, item: Item) -> Track:
+    try:
+        track: Track = child.call(_transform_one, node, device, state, item, deadline_s=ALONE_S)
+    except Unreadable as why:
+        return Track.failed(Reason.WORKER_DIED if why.reason in _DEATHS else why.reason)
+    return track
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

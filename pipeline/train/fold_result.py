@@ -1,0 +1,82 @@
+"""What a fold gave, on disk and in memory, and what several folds give together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.stage import Target
+from pipeline.train import metrics, predictions
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """What a fold gave, as JSON.
+
+    metrics are of all test rows, those with no valid modality scored as the train majority; complete of the rows that
+    have every modality (None where there are none); valid of the validation rows. Each has `majority_*` beside it.
+    best_epoch counts from 0; seconds are of training; cropped is modality -> part -> share (X2); gates is class ->
+    modality -> mean share, over the test rows. transductive: statistics of test rows were used. predictions: the
+    path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`.
+    """
+
+    model: str
+    fold: str
+    digest: str
+    seed: int
+    target: dict[str, Any]
+    metrics: dict[str, Any]
+    complete: dict[str, Any] | None
+    valid: dict[str, Any]
+    best_epoch: int
+    epochs: int
+    pretrain: dict[str, Any]
+    seconds: float
+    parameters: int
+    device: str
+    normalize: str
+    transductive: bool
+    counts: dict[str, int]
+    cropped: dict[str, Any]
+    gates: dict[str, dict[str, float]]
+    answers: dict[str, list[float]]
+    predictions: str
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def read_result(run: Path) -> FoldResult | None:
+    """The result of a finished fold, None where there is none."""
+    path = run / RESULT
+    if not path.exists():
+        return None
+    found = FoldResult(**json.loads(path.read_text()))
+    return replace(found, predictions=str(run / predictions.FILE))
+
+
+def summarise(folds: Sequence[FoldResult]) -> dict[str, Any]:
+    """Metrics of all folds: {"pooled", "mean", "std", "folds"}.
+
+    `pooled` scores the test predictions of all folds as one set, with its `majority_*`; `mean` and `std` (n - 1) are
+    over folds, of the folds where a metric is defined, None where it is in none, or in one for `std`.
+    """
+    target = Target(folds[0].target["task"], tuple(folds[0].target["classes"]))
+    tables = [predictions.read(Path(fold.predictions), "test") for fold in folds]
+    logits = np.concatenate([table.logits for table in tables])
+    labels = [label for table in tables for label in table.labels]
+    answers = [fold.answers for fold, table in zip(folds, tables, strict=True) for _ in table.labels]
+    pooled = {**metrics.evaluate(logits, labels, target), **metrics.constant(answers, labels, target)}
+    each = {name: [fold.metrics[name] for fold in folds] for name in metrics.scalars(folds[0].metrics)}
+    known = {name: [value for value in values if value is not None] for name, values in each.items()}
+    return {
+        "pooled": pooled,
+        "mean": {name: float(np.mean(values)) if values else None for name, values in known.items()},
+        "std": {name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in known.items()},
+        "folds": len(folds),
+    }

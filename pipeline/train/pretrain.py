@@ -1,0 +1,48 @@
+"""Unimodal pretraining: each modality's reduction learns the task alone, then initialises the fusion (X8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from models._layers import Prediction, Standardiser, masked_mean
+from pipeline.train.loop import History, Job, fit
+from pipeline.train.model_file import standardiser
+
+
+class Unimodal(nn.Module):
+    """A linear head on the masked mean of one modality's reduced steps. Shapes: B rows, T steps, D features."""
+
+    def __init__(self, standardise: Standardiser, modality: str, reduce: nn.Module, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.standardise, self.modality, self.reduce = standardise, modality, reduce
+        with torch.no_grad():
+            width = reduce(torch.zeros(1, 1, dim)).shape[-1]
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
+        """values modality -> [B, T, D], masks modality -> [B, T] -> logits [B, outputs]."""
+        x = self.standardise({self.modality: values[self.modality]}, masks)[self.modality]
+        return Prediction(self.head(masked_mean(self.reduce(x), masks[self.modality])))
+
+
+def pretrain(model: nn.Module, reductions: Mapping[str, nn.Module], outputs: int, job: Job) -> dict[str, History]:
+    """Trains the given parts of `model` in place, each on the rows that have its modality, under `job`'s directory.
+
+    A modality that no train row or no validation row has is left as it is.
+    """
+    histories = {}
+    for modality, reduce in reductions.items():
+        column = job.dataset.view.columns[modality]
+        train, valid = (rows[column.present[rows]] for rows in (job.train, job.valid))
+        if not len(train) or not len(valid):
+            continue
+        torch.manual_seed(job.seed)  # whether the modality before was trained in this process or read from its end
+        alone = Unimodal(standardiser(model), modality, reduce, column.dim, outputs)
+        own = replace(job, dataset=job.dataset.only(modality), train=train, valid=valid)
+        own = replace(own, settings=job.settings.pretraining(), directory=job.directory / modality)
+        histories[modality] = fit(alone, own)
+    return histories

@@ -1,0 +1,265 @@
+"""Trains one model on one fold and scores it once on test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models._layers import Input
+from pipeline.cache import flock
+from pipeline.cache.atomic import publish
+from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve
+from pipeline.errors import InputError
+from pipeline.objective import Objective, class_weights
+from pipeline.reader import Fold, Label
+from pipeline.stage import Target
+from pipeline.train import metrics, predictions
+from pipeline.train.fold_result import RESULT, FoldResult, read_result
+from pipeline.train.loop import EPOCHS, History, Job, best_epoch, fit, pick, predict, table
+from pipeline.train.model_file import build, save_model, standardiser
+from pipeline.train.predictions import Part
+from pipeline.train.pretrain import pretrain
+from pipeline.views.dataset import Dataset, SpeakerScale, statistics
+from pipeline.views.view import Rows, View, open_view
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""The file in a fold's folder that whoever trains it holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """One model on one fold; can be sent to another process.
+
+    config, training: overrides of the model's configuration and of the loop, as `recipe_training.split` sorts them.
+    ids, columns: the view, modality -> directory of its column. labels: of all utterances of the fold at least.
+    speakers: utterance -> speaker, read for `normalize = "speaker"`. run: where this fold's files go.
+    digest: names everything that decides the result; what stands in `run` under another one is not used.
+    """
+
+    model: str
+    config: Mapping[str, Any]
+    training: Mapping[str, Any]
+    ids: tuple[str, ...]
+    columns: Mapping[str, Path]
+    labels: Mapping[str, Label]
+    target: Target
+    fold: Fold
+    speakers: Mapping[str, str]
+    run: Path
+    seed: int
+    device: Literal["auto", "cpu", "cuda"]
+    digest: str
+
+
+class _Setup(NamedTuple):
+    request: TrainRequest
+    config: Any
+    settings: TrainConfig
+    device: str
+    view: View
+    dataset: Dataset
+    parts: Mapping[str, Rows]
+
+    def usable(self, part: str) -> Rows:
+        """The rows of a part that have something to read."""
+        rows = self.parts[part]
+        return rows[self.view.usable[rows]]
+
+    def labels(self, part: str) -> list[Label]:
+        return [self.request.labels[self.view.ids[row]] for row in self.parts[part]]
+
+
+def train_fold(request: TrainRequest) -> FoldResult:
+    """Trains, selects on validation, scores once on test.
+
+    A fold finished under the same digest is read from disk, a killed one goes on from its last epoch with the same
+    result, and one that another process trains is waited for. Raises InputError for unknown or impossible settings,
+    all at once, and for a fold with nothing to learn from, to select on or to score.
+    """
+    finished = _finished(request)
+    if finished is not None:
+        return finished
+    setup = _set_up(request)
+    request.run.mkdir(parents=True, exist_ok=True)
+    with flock.alone(request.run / LOCK, lambda: _say_that_it_waits(request)):
+        return _finished(request) or _trained(setup)
+
+
+def _finished(request: TrainRequest) -> FoldResult | None:
+    found = read_result(request.run)
+    return found if found is not None and found.digest == request.digest else None
+
+
+def _say_that_it_waits(request: TrainRequest) -> None:
+    log.warning("%s, %s: waiting for another process that trains the same", request.model, request.fold.name)
+
+
+def _trained(setup: _Setup) -> FoldResult:
+    """Nobody else writes into the fold's folder meanwhile."""
+    request = setup.request
+    (request.run / RESULT).unlink(missing_ok=True)
+    model, pretrained, history = _train(setup)
+    result = _finish(setup, model, pretrained, history)
+    publish(request.run / RESULT, json.dumps(asdict(result), indent=1, allow_nan=False))
+    for work in request.run.glob(".work-*"):
+        shutil.rmtree(work)
+    (request.run / LOCK).unlink()  # whoever waits for it finds the result
+    return result
+
+
+# --- before training -------------------------------------------------------------------------------------------
+
+
+def _set_up(request: TrainRequest) -> _Setup:
+    config, settings = resolve(model_class(request.model), request.config, request.training)
+    view = open_view(request.ids, request.columns)
+    parts = {part: view.rows(getattr(request.fold, part)) for part in ("train", "valid", "test")}
+    _check(request, settings, view, parts)
+    speakers = [request.speakers.get(name, "") for name in view.ids]
+    by_speaker = settings.normalize == "speaker"
+    scales = {m: SpeakerScale.of(c, speakers) for m, c in view.columns.items()} if by_speaker else {}
+    device = pick(request.device)
+    dataset = Dataset(view, request.labels, request.target, scales, pin=device == "cuda")
+    return _Setup(request, config, settings, device, view, dataset, parts)
+
+
+def _check(request: TrainRequest, settings: TrainConfig, view: View, parts: Mapping[str, Rows]) -> None:
+    used = [view.ids[row] for rows in parts.values() for row in rows]
+    bare = [name for name in used if name not in request.labels]
+    empty = [part for part in ("train", "valid") if not view.usable[parts[part]].any()]
+    errors = [f"{len(bare)} utterances have no label: {', '.join(bare[:5])}"] if bare else []
+    errors += [f"no {part} utterance has a valid step of any modality" for part in empty]
+    if not len(parts["test"]):
+        errors.append("no test utterance")
+    if settings.class_weights and request.target.task == "regression":
+        errors.append("class_weights needs classes, the task is regression")
+    if settings.normalize == "speaker" and not all(request.speakers.get(name) for name in used):
+        errors.append('normalize = "speaker" needs the speaker of every utterance')
+    if errors:
+        raise InputError("\n".join(f"fold {request.fold.name}: {error}" for error in errors))
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+
+def _train(setup: _Setup) -> tuple[Any, dict[str, History], History]:
+    request, settings, outputs = setup.request, setup.settings, setup.request.target.outputs
+    torch.manual_seed(request.seed)
+    model = build(request.model, setup.config, _inputs(setup.view), outputs)
+    train, valid = setup.usable("train"), setup.usable("valid")
+    if settings.normalize == "train":
+        _standardise(model, setup.view, train)
+    weights = class_weights(setup.dataset.labels[train], request.target) if settings.class_weights else None
+    objective = Objective(request.target, weights)
+    work = request.run / f".work-{request.digest}"
+    job = Job(setup.dataset, train, valid, objective, settings, request.seed, setup.device, work)
+    reductions = model.reductions() if settings.unimodal_pretrain else {}
+    pretrained = pretrain(model, reductions, outputs, replace(job, directory=work / "pretrain"))
+    return model, pretrained, fit(model, replace(job, directory=work / "fusion"))
+
+
+def _inputs(view: View) -> dict[str, Input]:
+    return {modality: Input(column.dim, column.length) for modality, column in view.columns.items()}
+
+
+def _standardise(model: nn.Module, view: View, rows: Rows) -> None:
+    for modality, column in view.columns.items():
+        mean, std = (torch.from_numpy(part) for part in statistics(column, rows))
+        standardiser(model).set(modality, mean, std)
+
+
+# --- after training --------------------------------------------------------------------------------------------
+
+
+def _finish(setup: _Setup, model: nn.Module, pretrained: dict[str, History], history: History) -> FoldResult:
+    request, run = setup.request, setup.request.run
+    _save(setup, model)
+    publish(run / EPOCHS, table(history))
+    for modality, each in pretrained.items():
+        publish(run / f"epochs-{modality}.csv", table(each))
+    parts = {part: _predict(setup, model, part) for part in ("valid", "test")}
+    predictions.write(run / predictions.FILE, request.fold.name, request.target, parts)
+    train, test = setup.labels("train"), parts["test"]
+    whole = setup.view.complete[setup.parts["test"]]
+    return FoldResult(
+        model=request.model,
+        fold=request.fold.name,
+        digest=request.digest,
+        seed=request.seed,
+        target={"task": request.target.task, "classes": list(request.target.classes)},
+        metrics=_score(test, train, request.target),
+        complete=_score(test.where(whole), train, request.target) if whole.any() else None,
+        valid=_score(parts["valid"], train, request.target),
+        **_effort(setup, model, pretrained, history),
+        counts=_counts(setup),
+        cropped={m: {p: c.cropped(r) for p, r in setup.parts.items()} for m, c in setup.view.columns.items()},
+        gates=predictions.mean_gates(test, request.target),
+        answers={name: list(values) for name, values in metrics.answers(train, request.target).items()},
+        predictions=str(run / predictions.FILE),
+        digests=request.fold.digests,
+    )
+
+
+def _save(setup: _Setup, model: nn.Module) -> None:
+    request, settings = setup.request, setup.settings
+    about = {
+        "target": asdict(request.target),
+        "align": {modality: asdict(column.align) for modality, column in setup.view.columns.items()},
+        "training": settings.model_dump(),
+        "normalize": settings.normalize,
+        "prior": metrics.prior(setup.labels("train"), request.target).tolist(),
+        "seed": request.seed,
+        "digest": request.digest,
+    }
+    save_model(request.run, model, request.model, _inputs(setup.view), request.target.outputs, about)
+
+
+def _predict(setup: _Setup, model: nn.Module, part: str) -> Part:
+    rows, usable, target = setup.parts[part], setup.view.usable[setup.parts[part]], setup.request.target
+    logits = np.tile(metrics.prior(setup.labels("train"), target), (len(rows), 1))
+    gates: dict[str, NDArray[np.float64]] = {}
+    if usable.any():
+        found, shares = predict(model, setup.dataset, rows[usable], setup.settings.batch_size, setup.device)
+        logits[usable] = found
+        gates = {modality: np.full(len(rows), np.nan) for modality in shares}
+        for modality, share in shares.items():
+            gates[modality][usable] = share
+    return Part([setup.view.ids[row] for row in rows], logits, setup.labels(part), gates)
+
+
+def _score(part: Part, train: Sequence[Label], target: Target) -> dict[str, Any]:
+    scores = metrics.evaluate(part.logits, part.labels, target)
+    return {**scores, **metrics.majority(train, part.labels, target)}
+
+
+def _effort(setup: _Setup, model: nn.Module, pretrained: Mapping[str, History], history: History) -> dict[str, Any]:
+    every = [row for each in (history, *pretrained.values()) for row in each]
+    return {
+        "best_epoch": best_epoch(history),
+        "epochs": len(history),
+        "pretrain": {name: {"best_epoch": best_epoch(each), "epochs": len(each)} for name, each in pretrained.items()},
+        "seconds": sum(row["seconds"] for row in every),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "device": torch.cuda.get_device_name() if setup.device == "cuda" else "cpu",
+        "normalize": setup.settings.normalize,
+        "transductive": setup.settings.normalize == "speaker",
+    }
+
+
+def _counts(setup: _Setup) -> dict[str, int]:
+    test = setup.parts["test"]
+    left_out = {f"{part}_left_out": len(rows) - len(setup.usable(part)) for part, rows in setup.parts.items()}
+    sizes = {part: len(rows) for part, rows in setup.parts.items()}
+    return {**sizes, **left_out, "test_complete": int(setup.view.complete[test].sum())}

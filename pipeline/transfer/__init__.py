@@ -1,0 +1,1 @@
+"""What comes and goes: corpora and weights fetched, features pushed and pulled, locks written."""

@@ -1,0 +1,157 @@
+"""Fetches the corpora that anybody may download: resumed where it broke off, checked, then unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from pipeline import plugins
+from pipeline.cache import flock
+from pipeline.cache.atomic import publish
+from pipeline.cache.home import Home
+from pipeline.console import console
+from pipeline.corpus.recipe_file import RECIPES, corpus_root, recipe_path
+from pipeline.errors import InputError, SpaceError, closest
+from pipeline.reader import Download, Reader
+from pipeline.transfer.download import Show, download
+from pipeline.transfer.unpack import unpack
+
+_DONE = ".fetched.json"
+_LOCK = ".fetch.lock"
+
+
+def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
+    """Fetches what a recipe's reader says can be fetched, into the corpus root; see `corpus_root` for where that is.
+
+    Returns the root and the names of what was fetched or unpacked now, nothing where all was there already. For a
+    corpus that has to be asked for, says how, and returns that as `obtain`. Raises InputError for an unknown dataset,
+    an unsafe archive, a file in the way, and a root that another process is fetching into; RemoteError where the
+    server fails or has another file; SpaceError, before anything is fetched, where the disk is too small.
+    """
+    reader, name, written = _reader(dataset)
+    if not reader.downloads:
+        text = f"{dataset} can't be fetched: you have to get it yourself.\n{reader.obtain}\nLayout:\n{reader.layout}"
+        console.print(escape(text), soft_wrap=True)
+        return {"fetched": [], "obtain": reader.obtain}
+    place = corpus_root(name, root, written, home.root)
+    place.mkdir(parents=True, exist_ok=True)
+    with alone(place), _bars() as bars:
+        fetched = fetch_all(reader.downloads, place, bars)
+    console.print(escape(f"{place}: {_said(reader.downloads, fetched)}"), soft_wrap=True)
+    return {"fetched": fetched, "root": str(place)}
+
+
+def _said(items: Sequence[Download], fetched: Sequence[str]) -> str:
+    news = f"fetched {', '.join(fetched)}." if fetched else "everything is there already."
+    archives = [item.name for item in items if item.unpacked and item.name in fetched]
+    return f"{news} {', '.join(archives)} can be deleted now." if archives else news
+
+
+def fetch_all(items: Sequence[Download], root: Path, bars: Progress) -> list[str]:
+    """Fetches and unpacks what isn't at `root` yet, and returns the names of it; errors as of `fetch`."""
+    missing = [item for item in items if not _is_done(item, root)]
+    _check_space(missing, root)
+    for item in missing:
+        if not (root / item.name).exists():
+            with _bar(bars, f"fetch {item.name}", item.bytes) as show:
+                download(item, root / item.name, show)
+        if item.unpacked:
+            with _bar(bars, f"unpack {item.name}", None) as show:
+                _unpack(item, root, show)
+    return [item.name for item in missing]
+
+
+def _reader(dataset: str) -> tuple[type[Reader], str, str]:
+    """The reader of a recipe, the recipe's name and the root written in it; the rest of the recipe isn't read."""
+    path = recipe_path(dataset)
+    if not path.exists():
+        raise InputError(f"no recipe {path}: {closest(path.stem, [p.stem for p in RECIPES.glob('*.toml')])}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("dataset")
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: no table [dataset]")
+    reader = plugins.find("manifests", str(table.get("reader", "")), Reader)  # type: ignore[type-abstract]
+    return reader, path.stem, str(table.get("root", ""))
+
+
+def _is_done(item: Download, root: Path) -> bool:
+    """Whether it is there. Raises InputError for another file at its place, which is never replaced."""
+    if item.unpacked:
+        done = _done(root).get(item.name)
+        if isinstance(done, dict) and done.get("sha256") == item.sha256:
+            return all((root / str(name)).exists() for name in done.get("holds") or ())
+    path = root / item.name
+    if not path.exists():
+        return False
+    if path.stat().st_size != item.bytes or _sha256(path) != item.sha256:
+        raise InputError(f"{path} is not {item.url}: move it elsewhere, then fetch again")
+    return not item.unpacked
+
+
+def _check_space(items: Sequence[Download], root: Path) -> None:
+    """Raises SpaceError where the disk has no room for what is to come: the rest of each file, and what it holds."""
+    places = [root / f"{item.name}{ending}" for item in items for ending in ("", ".part")]
+    there = sum(path.stat().st_size for path in places if path.exists())
+    needed = sum(item.bytes + item.unpacked for item in items) - there
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise SpaceError(f"{root} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free")
+
+
+def _unpack(item: Download, root: Path, show: Show) -> None:
+    written = 0
+
+    def advance(size: int) -> None:
+        nonlocal written
+        written += size
+        show(written)
+
+    holds = unpack(root / item.name, root, item.unpacked, item.nested, advance)
+    done = {**_done(root), item.name: {"sha256": item.sha256, "holds": holds}}
+    publish(root / _DONE, json.dumps(done))
+
+
+def _done(root: Path) -> Mapping[str, Any]:
+    """What was unpacked at `root`: by name of the archive its SHA-256 and the names at its top."""
+    try:
+        found = json.loads((root / _DONE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def alone(root: Path) -> AbstractContextManager[None]:
+    """Raises InputError where another process fetches into `root`."""
+
+    def refuse() -> None:
+        raise InputError(f"another process is fetching into {root}")
+
+    return flock.alone(root / _LOCK, refuse)
+
+
+def _bars() -> Progress:
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    return Progress(TextColumn("{task.description}"), *columns, console=console)
+
+
+@contextmanager
+def _bar(bars: Progress, name: str, total: int | None) -> Iterator[Show]:
+    task = bars.add_task(escape(name), total=total)
+    yield lambda size: bars.update(task, completed=size)
+    bars.update(task, total=bars.tasks[task].completed)

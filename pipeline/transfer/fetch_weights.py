@@ -1,0 +1,281 @@
+"""Fetches the published weights that recipes name, checks them, and pins them in the lock file beside each recipe.
+
+Only what is needed is fetched: of the hub configuration, tokenizer and safetensors. A file of torchvision's is checked
+by the digest in its name, read with `weights_only`, and kept as safetensors; that of a URL is kept as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, build_opener
+
+from rich.markup import escape
+from rich.progress import Progress
+
+from pipeline.cache import keys
+from pipeline.cache.atomic import space
+from pipeline.cache.home import Home
+from pipeline.cache.weights import LOCK, Pin, Weights, describe, first_line, folder, held, kept, wanted
+from pipeline.console import console
+from pipeline.corpus.recipe_file import RECIPES, read_stages, recipe_path
+from pipeline.errors import InputError, RemoteError, closest
+from pipeline.reader import Download
+from pipeline.transfer import download
+from pipeline.transfer.fetch_corpus import alone
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoSibling
+
+_HUB = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?")
+_TORCHVISION = re.compile(r"torchvision/(\w+)/(\w+)")
+_TIMM = re.compile(r"timm/[\w.-]+/\w+")
+_A_FILE = re.compile(r".*\.(bin|gz|txt|safetensors|pth|pt)")
+_OF_THE_HUB = re.compile(
+    r"((preprocessor_)?config|tokenizer(_config)?|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"|\w[\w.-]*\.model|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
+)
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+@dataclass
+class Outcome:
+    """What became of each source."""
+
+    fetched: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def fetch_weights(home: Home, datasets: Sequence[str], changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Fetches and pins what the recipes name, all of those in `manifests/` where none is given.
+
+    What is pinned already is fetched again only where it isn't at home, and has to be what it was. Returns the sources
+    `fetched`, those `there` already, and the lock files. Raises InputError for a recipe that can't be read, and at the
+    end for all weights that could not be had, the others being pinned; SpaceError where the disk is full.
+    """
+    locks: dict[Path, dict[str, str]] = {}
+    for path in [recipe_path(name) for name in datasets] or sorted(RECIPES.glob("*.toml")):
+        sources = locks.setdefault(path.with_name(LOCK), {})
+        for stage in read_stages(path, changes=changes, memory=home.memory):
+            sources.update({source: name for name, source in wanted(stage).items()})
+    _check_writable(locks)
+    root = folder(home)
+    root.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome()
+    with alone(root), space(root):
+        for lock, sources in locks.items():
+            _fetch_all(root, lock, sources, outcome)
+    if outcome.problems:
+        raise InputError("\n".join(dict.fromkeys(outcome.problems)))
+    pinned = [str(lock) for lock, sources in locks.items() if sources]
+    return {"fetched": outcome.fetched, "there": outcome.there, "locks": pinned}
+
+
+def obtain(root: Path, source: str, pin: Pin | None) -> tuple[Pin, bool]:
+    """The pin of a source whose copy is below `root`, and whether it was fetched just now.
+
+    Raises InputError where it cannot be had, and where it is no longer what `pin` says; RemoteError.
+    """
+    if pin and _is_held(root, pin, source):
+        return pin, False
+    part = root / "partial" / keys.digest(source, pin.revision if pin else "")[:16]
+    part.mkdir(parents=True, exist_ok=True)
+    revision = _take(source, pin.revision if pin else "", part)
+    path = kept(part)
+    if path is None:
+        raise InputError(f"{source} holds nothing")
+    digest = keys.file_digest(path)
+    if pin and digest != pin.digest:
+        shutil.rmtree(part)
+        raise InputError(
+            f"{source} is no longer what {LOCK} pins, its digest is {digest}, not {pin.digest}: take its entry out of "
+            f"the file to accept the change"
+        )
+    _place(part, root / digest)
+    files = sorted(p.relative_to(root / digest).as_posix() for p in (root / digest).rglob("*") if p.is_file())
+    size = sum((root / digest / name).stat().st_size for name in files)
+    return Pin(revision=revision, digest=digest, files=tuple(files), bytes=size), True
+
+
+def _check_writable(locks: Iterable[Path]) -> None:
+    for lock in locks:
+        if not os.access(lock.parent, os.W_OK):
+            raise InputError(f"{lock} cannot be written: copy the recipe to a folder of your own")
+
+
+def _fetch_all(root: Path, lock: Path, sources: Mapping[str, str], outcome: Outcome) -> None:
+    """Pins one source after the other; `sources` gives the parameter that names each."""
+    for source, parameter in sources.items():
+        weights = Weights.read(lock)
+        try:
+            pin, new = obtain(root, source, weights.pins.get(source))
+        except (InputError, RemoteError) as error:
+            outcome.problems.append(f'{error}\nA local path needs no fetching: {parameter} = "/path/to/it"')
+            continue
+        Weights({**weights.pins, source: pin}).write(lock)
+        (outcome.fetched if new else outcome.there).append(source)
+
+
+def _is_held(root: Path, pin: Pin, source: str) -> bool:
+    try:
+        held(root, pin.digest, source)
+    except InputError:
+        return False
+    return True
+
+
+def _place(part: Path, place: Path) -> None:
+    """Moves what was fetched to its place; what stood there was damaged, or the same under another name."""
+    if place.exists():
+        shutil.rmtree(place)
+    part.replace(place)
+
+
+def _take(source: str, revision: str, part: Path) -> str:
+    """Puts a source's files into the folder `part`, which may hold some already; returns the revision that they are."""
+    if source.startswith(("https://", "http://")):
+        return f"sha256:{_download(source, part / _name(source))}"
+    if found := _TORCHVISION.fullmatch(source):
+        return _torchvision(found[1], found[2], revision, part)
+    if _TIMM.fullmatch(source):
+        raise InputError(
+            f"{source}: weights of timm are not fetched here: take model.safetensors of that network and set from "
+            "https://huggingface.co/timm, and name its path in the recipe"
+        )
+    found = _HUB.fullmatch(source)
+    if "$" in source:
+        raise InputError(f"{source} is not set: set it to the path or the URL of the weights")
+    if not found or _A_FILE.fullmatch(source):
+        raise InputError(f"no weights at {source}: neither a local path, nor a URL, nor weights of the hub")
+    return _hub(found[1], revision or found[2] or "main", part)
+
+
+def _hub(model: str, revision: str, part: Path) -> str:
+    """Configuration, tokenizer and safetensors of a commit, each checked by the digest that the hub has of it."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
+
+    try:
+        info = describe(model, revision)
+        files = [file for file in info.siblings or () if _OF_THE_HUB.fullmatch(file.rfilename)]
+        if not any(file.rfilename.endswith(".safetensors") for file in files):
+            raise InputError("it has no model.safetensors, and pickled weights are not read")
+        for file in files:
+            _hub_file(HfApi(), model, str(info.sha), file, part)
+    except (InputError, HubError, OSError, ValueError) as error:
+        raise InputError(_not_had(f"{model} at {revision}", error)) from error
+    _keep(part, [file.rfilename for file in files])
+    return str(info.sha)
+
+
+def _keep(part: Path, names: Sequence[str]) -> None:
+    """Removes the hub's notes, and what an earlier try left of another commit."""
+    shutil.rmtree(part / ".cache", ignore_errors=True)
+    for path in part.iterdir():
+        if path.name not in names:
+            path.unlink()
+
+
+def _hub_file(api: HfApi, model: str, commit: str, file: RepoSibling, part: Path) -> None:
+    with space(part):
+        path = Path(api.hf_hub_download(model, file.rfilename, revision=commit, local_dir=part))
+    with path.open("rb") as content:
+        if file.lfs:
+            right = hashlib.file_digest(content, "sha256").hexdigest() == file.lfs.sha256
+        else:
+            blob = b"blob %d\0" % path.stat().st_size + content.read()  # git's name of a file
+            right = hashlib.sha1(blob, usedforsecurity=False).hexdigest() == file.blob_id
+    if not right:
+        shutil.rmtree(part)
+        raise InputError(f"{file.rfilename} came damaged, run `make weights` again")
+
+
+def _torchvision(network: str, name: str, url: str, part: Path) -> str:
+    """The set's state dict as safetensors; `url` is the one that was pinned, else torchvision's own."""
+    url = url or _torchvision_url(network, name)
+    stated = _DIGEST_IN_NAME.search(url)
+    if not stated:
+        raise InputError(f"{url} does not state its digest, as torchvision's names do")
+    path = part / "fetched.pth"
+    found = _download(url, path)
+    if not found.startswith(stated[1]):
+        path.unlink()
+        raise InputError(f"{url} is not the file expected: its SHA-256 is {found}")
+    _convert(path, part / f"{network}.safetensors")
+    return url
+
+
+def _torchvision_url(network: str, name: str) -> str:
+    from torchvision.models import get_model_weights, list_models
+
+    if network not in list_models():
+        raise InputError(f"torchvision has no network {network!r}: {closest(network, list_models())}")
+    known = {entry.name: entry for entry in get_model_weights(network)}
+    if name not in known:
+        raise InputError(f"{network} has no weights {name!r}: {closest(name, [*known, 'random'])}")
+    return str(known[name].url)
+
+
+def _convert(path: Path, target: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        save_file({name: value.contiguous() for name, value in state.items()}, target)
+    except (RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} holds no weights: {error}") from error
+    path.unlink()
+
+
+def _name(url: str) -> str:
+    """The file name at the end of a URL; its ending says what is in it."""
+    name = PurePosixPath(urlsplit(url).path).name
+    if not name or name.startswith("."):
+        raise InputError(f"{url} names no file")
+    return name
+
+
+def _download(url: str, path: Path) -> str:
+    """Downloads a file of unknown content, going on where it broke off; returns its SHA-256."""
+    item = Download(url=url, name=path.name, bytes=_size(url), sha256="")
+    with Progress(console=console) as bars:
+        task = bars.add_task(escape(path.name), total=item.bytes)
+        with download.Part(path, lambda size: bars.update(task, completed=size)) as part:
+            download.complete(item, part)
+            part.finish(path)
+            return part.digest()
+
+
+def _size(url: str) -> int:
+    """Bytes of the file at a URL. Raises InputError where it cannot be reached or doesn't say."""
+    download.check_url(url, url)
+    request = Request(url, method="HEAD", headers={"User-Agent": "affectory"})  # noqa: S310 - check_url saw it
+    try:
+        with build_opener(download.Redirect).open(request, timeout=download.TIMEOUT_S) as response:
+            size = response.headers.get("Content-Length", "")
+    except (OSError, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
+        raise InputError(_not_had(url, error)) from error
+    if not size.isdecimal():
+        raise InputError(f"{url} does not say how long it is")
+    return int(size)
+
+
+def _not_had(name: str, error: Exception) -> str:
+    return (
+        f"no weights {name}: {first_line(error)}.\n"
+        f"Where it cannot be reached, run `make weights` on a machine that does; copy its weights folder and {LOCK}."
+    )

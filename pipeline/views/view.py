@@ -1,0 +1,216 @@
+"""Columns of a view on disk: one modality of every utterance, aligned, memory-mapped. Needs no torch.
+
+Shapes: N utterances of a view, T steps as stored (1 for `broadcast`, else L), D features.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cache.store import TOUCH_S
+from pipeline.errors import InputError, SpaceError
+from pipeline.stage import Track
+from pipeline.views.align import Align, align
+
+CHUNK_BYTES = 64 * 2**20
+"""What a pass over a column holds in memory at once, as float64."""
+
+Rows = NDArray[np.int64]
+Memmap = np.memmap[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One modality of a view: values [N, T, D], mask [N, T], steps [N] before alignment (0 where there is no track)."""
+
+    values: NDArray[Any]
+    mask: NDArray[np.bool_]
+    steps: NDArray[np.int32]
+    align: Align
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Maps the files of a column. Raises InputError where they are missing or do not fit each other."""
+        try:
+            values, mask, steps = (np.load(path / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in _PARTS)
+            meta = json.loads((path / "column.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is no column of a view: {error}") from error
+        if values.shape[:2] != mask.shape or len(steps) != len(mask):
+            raise InputError(f"{path}: values {values.shape} do not fit a mask of {mask.shape}")
+        return cls(values, mask, steps, Align(meta["mode"], meta["length"]), tuple(meta["names"]))
+
+    @property
+    def length(self) -> int:
+        """L, the steps a model sees; more than T for `broadcast`."""
+        return self.align.length
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.values.shape[2])
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[N], True where an utterance has at least one valid step."""
+        return _array(self.mask.any(axis=1))
+
+    def chunks(self, rows: Rows) -> Iterator[Rows]:
+        """`rows` in their order, cut so that the values of a part fit in `CHUNK_BYTES`."""
+        size = max(1, CHUNK_BYTES // (self.values.shape[1] * self.dim * 8))
+        return (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def cropped(self, rows: Rows) -> dict[str, float]:
+        """The share of `rows` that lost steps, and the share of their steps that was lost (X2)."""
+        steps = np.asarray(self.steps)[rows]
+        lost = self.align.cropped(steps)
+        return {
+            "utterances": float((lost > 0).sum() / max(len(rows), 1)),
+            "steps": float(lost.sum() / max(steps.sum(), 1)),
+        }
+
+
+_PARTS = ("values", "mask", "steps")
+
+
+def write_column(
+    path: Path,
+    rows: Iterable[tuple[int, Track | None]],
+    n: int,
+    to: Align,
+    dim: int,
+    *,
+    names: Sequence[str] = (),
+    dtype: str = "float32",
+) -> None:
+    """Aligns tracks as they arrive, in any order, into a column of `n` rows; a row without a track stays invalid.
+
+    The column is filled beside `path` and appears there by rename, complete or not at all; where another process
+    was first, its column stays. Raises SpaceError where the disk is too small, before anything is written,
+    InputError where a track can't be aligned, ValueError for a track of another width than `dim`.
+    """
+    shapes = {"values": (n, to.stored, dim), "mask": (n, to.stored), "steps": (n,)}
+    kinds = {"values": np.dtype(dtype), "mask": np.dtype(bool), "steps": np.dtype(np.int32)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(path, sum(math.prod(shape) * kinds[part].itemsize for part, shape in shapes.items()))
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir()
+        _fill({part: _allocate(partial / f"{part}.npy", kinds[part], shapes[part]) for part in _PARTS}, rows, to)
+        (partial / "column.json").write_text(json.dumps({**asdict(to), "names": list(names)}))
+        _publish(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def used(path: Path) -> bool:
+    """True where a column is there; a use is noted, at most daily, by the time of change of `column.json`: `gc` goes
+    by it."""
+    note = path / "column.json"
+    try:
+        if time.time() - note.stat().st_mtime > TOUCH_S:
+            with suppress(PermissionError):  # a home that others own
+                os.utime(note)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_space(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise SpaceError(f"{path} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free")
+
+
+def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Memmap:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a sparse file on a full disk would end the process with SIGBUS
+        with path.open("r+b") as file:
+            _reserve(file.fileno(), path)
+    return array
+
+
+def _reserve(file: int, path: Path) -> None:
+    try:
+        os.posix_fallocate(file, 0, path.stat().st_size)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise SpaceError(f"the disk filled up while {path.parent} was made") from error
+        raise
+
+
+def _fill(arrays: Mapping[str, Memmap], rows: Iterable[tuple[int, Track | None]], to: Align) -> None:
+    values, mask, steps = (arrays[part] for part in _PARTS)
+    for index, track in rows:
+        if track is None or track.values is None:
+            continue
+        if track.values.ndim != 2 or track.values.shape[1] != values.shape[2]:
+            raise ValueError(f"row {index}: a track of {track.values.shape}, expected [T, {values.shape[2]}]")
+        valid = np.ones(len(track.values), bool) if track.valid is None else track.valid
+        values[index], mask[index] = align(track.values, valid, to.mode, to.length)
+        steps[index] = len(track.values)
+    for array in arrays.values():
+        array.flush()
+
+
+def _publish(partial: Path, path: Path) -> None:
+    try:
+        partial.rename(path)
+    except OSError:
+        if not (path / "column.json").exists():
+            raise
+
+
+@dataclass(frozen=True)
+class View:
+    """The utterances of a manifest, in its order, and a column for each modality."""
+
+    ids: tuple[str, ...]
+    columns: Mapping[str, Column]
+
+    def rows(self, ids: Iterable[str]) -> Rows:
+        """Row numbers of `ids`, in their order. Raises InputError naming those the view lacks."""
+        index = {name: row for row, name in enumerate(self.ids)}
+        wanted = list(ids)
+        unknown = [name for name in wanted if name not in index]
+        if unknown:
+            raise InputError(f"{len(unknown)} utterances are not in the view: {', '.join(unknown[:5])}")
+        return np.array([index[name] for name in wanted], np.int64)
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """[N], True where any modality has a valid step."""
+        return _array(np.any([column.present for column in self.columns.values()], axis=0))
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """[N], True where every modality has a valid step."""
+        return _array(np.all([column.present for column in self.columns.values()], axis=0))
+
+
+def open_view(ids: Sequence[str], columns: Mapping[str, Path]) -> View:
+    """Maps the columns of `ids`, modality -> directory. Raises InputError where a column has other rows."""
+    opened = {modality: Column.open(path) for modality, path in columns.items()}
+    for modality, column in opened.items():
+        if len(column.mask) != len(ids):
+            raise InputError(f"{columns[modality]} has {len(column.mask)} rows, the view has {len(ids)}")
+    return View(tuple(ids), opened)
+
+
+def _array(mask: Any) -> NDArray[np.bool_]:
+    return np.asarray(mask, bool)
