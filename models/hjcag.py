@@ -17,17 +17,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models._layers import (
-    Input,
-    Prediction,
-    Standardiser,
-    check_settings,
-    expand,
-    in_order,
-    masked_mean,
-    masked_softmax,
-    zero_invalid,
-)
+from models._layers import check_settings, expand, in_order, masked_softmax
+from pipeline.model import Input, Prediction, Standardiser, masked_mean, zero_invalid
 
 Joint = tuple[str, ...]
 

@@ -20,11 +20,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from models._layers import (
     FeedForward,
-    Input,
     MultiHeadAttention,
-    Prediction,
     Residual,
-    Standardiser,
     Variant,
     check_settings,
     expand,
@@ -32,6 +29,7 @@ from models._layers import (
     masked_softmax,
     sinusoids,
 )
+from pipeline.model import Input, Prediction, Standardiser
 
 
 @dataclass(frozen=True, kw_only=True)

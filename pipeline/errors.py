@@ -18,6 +18,12 @@ class InputError(AffectoryError):
     exit_code = 2
 
 
+class KilledError(AffectoryError):
+    """Some of the work killed its worker and was not done; the rest was."""
+
+    exit_code = 3
+
+
 class RemoteError(AffectoryError):
     """A remote could not be reached or gave something else than was asked for."""
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import InputError, closest
@@ -18,6 +19,11 @@ def names(package: str) -> tuple[str, ...]:
     """The plug-ins of a package: its modules without a leading underscore."""
     path = importlib.import_module(package).__path__
     return tuple(sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_")))
+
+
+def folder(package: str) -> Path:
+    """Where the source of a package lies."""
+    return Path(importlib.import_module(package).__path__[0])
 
 
 def find(package: str, name: str, kind: type[T]) -> type[T]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.cache.record import Record
+    pass
 
 
 class Reason(StrEnum):
@@ -54,45 +52,3 @@ class Unreadable(Exception):  # noqa: N818 - a finding about a clip more than an
 
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
-
-
-@dataclass(frozen=True)
-class Died:
-    """Stands for the outcome of a job that killed its workers."""
-
-    reason: str
-
-
-@dataclass
-class Outcome:
-    """What one task did, by stage: rows computed and copied, calls into the stage, seconds, and reasons by row.
-
-    saved: the records of what it saved.
-    """
-
-    modality: str
-    computed: Counter[str] = field(default_factory=Counter)
-    copied: Counter[str] = field(default_factory=Counter)
-    calls: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    reasons: dict[str, dict[str, str]] = field(default_factory=dict)
-    saved: list[Record] = field(default_factory=list)
-
-    def add(self, other: Outcome) -> None:
-        """Adds another task's outcome to this one."""
-        for name in ("computed", "copied", "calls"):
-            getattr(self, name).update(getattr(other, name))
-        for stage, seconds in other.seconds.items():
-            self.spend(stage, seconds)
-        for stage, reasons in other.reasons.items():
-            self.reasons.setdefault(stage, {}).update(reasons)
-
-    def spend(self, stage: str, seconds: float) -> None:
-        """Adds to a stage's time."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-
-def failed_share(reasons: dict[str, str], present: int) -> float:
-    """The share of `present` utterances, those that have the modality at all, which have no values."""
-    failed = sum(1 for reason in reasons.values() if Reason(reason).failed)
-    return failed / present if present else 0.0

@@ -16,8 +16,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from pipeline.cache.home import Home
+from pipeline.corpus.open_corpus import Options, scan
 from pipeline.media.doctor import doctor
-from pipeline.plan.session import Options
 
 RATE = 16000
 RECIPE = '[dataset]\nreader = "table"\nlabels = "label"\n'
@@ -43,7 +43,9 @@ class Clinic:
             table.writerows(self.rows)
         recipe = self.root.parent / "clinic.toml"
         recipe.write_text(RECIPE)
-        return doctor(Home(self.home), Options(str(recipe), root=str(self.root), **{"workers": 1, **options}))
+        found, manifest = scan(Home(self.home), Options(str(recipe), root=str(self.root)))
+        given = {"workers": 1, **options}
+        return doctor(found.name, manifest.rows, manifest.root, self.home / "doctor", **given)
 
     def findings(self, **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
         """The rows of the Parquet file by utterance and modality."""

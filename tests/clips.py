@@ -68,11 +68,11 @@ class Clips(Small):
 
     def tables(self) -> list[pa.Table]:
         """Every shard that the recipe asks for, as it is stored."""
-        planner = self.session().planner
+        catalogue = self.session().catalogue
         return [
-            shards.open_table(planner.store.open(planner.final(node, shard)))
-            for node, scope in planner.wanted
-            for shard in planner.shards(node, scope)
+            shards.open_table(catalogue.store.open(catalogue.of(node).final(shard)))
+            for node, scope in catalogue.wanted
+            for shard in catalogue.of(node, scope).shards
         ]
 
 

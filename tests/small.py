@@ -11,12 +11,18 @@ import pyarrow as pa
 
 from pipeline.cache import shards
 from pipeline.cache.home import Home
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe import Node
-from pipeline.plan import coverage
-from pipeline.plan.catalogue import Planner, Shard
-from pipeline.plan.session import Options, Session
-from pipeline.run.driver import Report
+from pipeline.plan import shortfall
+from pipeline.plan.catalogue import Catalogue, Shard
+from pipeline.plan.planner import plan
+from pipeline.plan.session import Session
+from pipeline.run.driver import drive
+from pipeline.run.extraction import extract
+from pipeline.run.outcome import RunCounts
+from pipeline.run.stage_calls import Knobs
 from pipeline.stage import Track
+from pipeline.views import build_view
 
 RECIPE = """
 [dataset]
@@ -37,11 +43,21 @@ audio = { stage = "audio_opensmile", feature_set = "eGeMAPSv02", align = { mode 
 """
 
 
-def stored(planner: Planner, node: Node, shard: Shard) -> pa.Table:
+def stored(catalogue: Catalogue, node: Node, shard: Shard) -> pa.Table:
     """The table of a shard that is there."""
-    record = planner.store.find(node.digest, shard.key)
+    record = catalogue.store.find(node.digest, shard.key)
     assert record is not None
-    return shards.open_table(planner.store.open(record))
+    return shards.open_table(catalogue.store.open(record))
+
+
+def driven(catalogue: Catalogue, workers: Any, knobs: Knobs = Knobs()) -> RunCounts:
+    """Everything that a catalogue asks for, done by these workers."""
+    return drive(catalogue, lambda: plan(catalogue), lambda todo: workers, knobs, lambda new, ended: None)
+
+
+def views(session: Session) -> dict[str, Any]:
+    """Every view of a session, built."""
+    return build_view.every(session.corpus, session.catalogue, session.options.features, session.home.root)
 
 
 @dataclass
@@ -53,7 +69,7 @@ class Small:
     path: Path
     recipe: str = RECIPE
     workers: int = 0
-    last: Report = field(default_factory=Report)
+    last: RunCounts = field(default_factory=RunCounts)
 
     def session(self, **options: Any) -> Session:
         """A session over the corpus as it now stands."""
@@ -63,7 +79,7 @@ class Small:
 
     def extract(self, **options: Any) -> dict[str, int]:
         """Rows computed by stage; `self.last` holds the whole report."""
-        self.last = self.session(**options).extract()
+        self.last = extract(self.session(**options))
         return self.count("computed")
 
     def count(self, kind: str) -> dict[str, int]:
@@ -75,17 +91,17 @@ class Small:
         return dict(self._rows())
 
     def _rows(self) -> Iterator[tuple[tuple[str, str], tuple[str, Track]]]:
-        planner = self.session().planner
-        for node, scope in planner.wanted:
+        catalogue = self.session().catalogue
+        for node, scope in catalogue.wanted:
             name = f"{node.name}@{scope.name}" if scope else node.name
-            for shard in planner.shards(node, scope) or ():
-                for utterance, key, track in shards.read(stored(planner, node, shard)):
+            for shard in catalogue.of(node, scope).shards:
+                for utterance, key, track in shards.read(stored(catalogue, node, shard)):
                     yield (name, utterance), (key, track)
 
     def failed(self) -> dict[str, dict[str, str]]:
         """Reasons by modality and utterance."""
         session = self.session()
-        return coverage.reasons(session.planner)
+        return shortfall.reasons(session.catalogue)
 
     def edit(self, utterance: str, old: str, new: str, kind: str = "transcriptions") -> None:
         """Replaces text in an utterance's line of its dialogue's transcription or evaluation."""

@@ -18,10 +18,9 @@ from typing import Any
 
 from pipeline.cache.home import Home
 from pipeline.cache.in_use import gate, live
-from pipeline.cache.record import DamagedError, Record, decode
+from pipeline.cache.record import FITS, DamagedError, Record, decode
 from pipeline.cache.store import PROVISIONAL, TOUCH_S
 from pipeline.cache.verify import NAME
-from pipeline.plan.jobs import FITS
 
 DAY = 86_400.0
 """Seconds; nothing younger is ever deleted: a run may be about to name it."""
@@ -31,7 +30,7 @@ KINDS = ("unreferenced", "indexes", "corrupt", "views")
 
 
 @dataclass(frozen=True)
-class Item:
+class Leftover:
     """A file, or the folder of a view's column, its bytes and its time of change in nanoseconds, by which one that was
     used meanwhile is left."""
 
@@ -40,7 +39,7 @@ class Item:
     changed: int
 
     @classmethod
-    def of(cls, path: Path) -> Item:
+    def of(cls, path: Path) -> Leftover:
         """Raises FileNotFoundError where it has gone."""
         status = path.lstat()
         return cls(path, status.st_size, status.st_mtime_ns)
@@ -56,8 +55,8 @@ class Unused:
 
     stage: str
     name: str
-    actions: tuple[Item, ...]
-    objects: tuple[Item, ...]
+    actions: tuple[Leftover, ...]
+    objects: tuple[Leftover, ...]
 
     @property
     def bytes(self) -> int:
@@ -72,10 +71,10 @@ class Waste:
     stay."""
 
     stages: tuple[Unused, ...]
-    unreferenced: tuple[Item, ...]
-    indexes: tuple[Item, ...]
-    corrupt: tuple[Item, ...]
-    views: tuple[Item, ...]
+    unreferenced: tuple[Leftover, ...]
+    indexes: tuple[Leftover, ...]
+    corrupt: tuple[Leftover, ...]
+    views: tuple[Leftover, ...]
     pinned: frozenset[str]
 
     @property
@@ -108,7 +107,7 @@ def summed(items: Iterable[Any]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Action:
-    item: Item
+    item: Leftover
     record: Record
 
 
@@ -181,19 +180,19 @@ def _actions(cache: Path) -> Iterator[_Action]:
     """Every sound action, read without counting as a use. Damaged ones serve nobody; `verify` removes them."""
     for path in sorted((cache / "actions").glob("*/*.json")):
         with suppress(FileNotFoundError, DamagedError):
-            item, record = Item.of(path), decode(path.read_bytes())
+            item, record = Leftover.of(path), decode(path.read_bytes())
             if (record.stage, record.key) == (path.parent.name, path.stem.removesuffix(PROVISIONAL)):
                 yield _Action(item, record)
 
 
-def _objects(cache: Path) -> Iterator[tuple[str, Item]]:
+def _objects(cache: Path) -> Iterator[tuple[str, Leftover]]:
     for path in sorted((cache / "objects").glob("*/*")):
         if NAME.fullmatch(f"{path.parent.name}/{path.name}"):
             with suppress(FileNotFoundError):
-                yield digest_of(path), Item.of(path)
+                yield digest_of(path), Leftover.of(path)
 
 
-def _by_stage(expired: Iterable[_Action], objects: Mapping[str, Item]) -> Iterator[Unused]:
+def _by_stage(expired: Iterable[_Action], objects: Mapping[str, Leftover]) -> Iterator[Unused]:
     """Each object with the first stage that names it."""
     left, groups = dict(objects), dict[str, list[_Action]]()
     for action in expired:
@@ -204,7 +203,7 @@ def _by_stage(expired: Iterable[_Action], objects: Mapping[str, Item]) -> Iterat
         yield Unused(stage, name, tuple(action.item for action in actions), tuple(found))
 
 
-def _indexes(cache: Path, staying: Iterable[Record], limit: float, now: float) -> Iterator[Item]:
+def _indexes(cache: Path, staying: Iterable[Record], limit: float, now: float) -> Iterator[Leftover]:
     """Old copies, but for those a lock may need: their actions are still used."""
     kept = {(record.stage, record.key) for record in staying}
     for item in _items(cache / "index"):
@@ -220,21 +219,21 @@ def _names(index: Path) -> set[tuple[str, str]]:
         return set()
 
 
-def _items(folder: Path) -> Iterator[Item]:
+def _items(folder: Path) -> Iterator[Leftover]:
     for path in sorted(folder.glob("*")):
         with suppress(FileNotFoundError):
-            yield Item.of(path)
+            yield Leftover.of(path)
 
 
-def _views(home: Home) -> Iterator[Item]:
+def _views(home: Home) -> Iterator[Leftover]:
     """Every whole column, by its last use."""
     for note in sorted((home.root / "views").glob("[!.]*/column.json")):
         with suppress(FileNotFoundError):
             size = sum(file.lstat().st_size for file in note.parent.iterdir())
-            yield Item(note.parent, size, note.lstat().st_mtime_ns)
+            yield Leftover(note.parent, size, note.lstat().st_mtime_ns)
 
 
-def _remove_views(items: Iterable[Item]) -> None:
+def _remove_views(items: Iterable[Leftover]) -> None:
     """Out of the way first, so that a `gc` that is killed leaves no half of a column."""
     for item in items:
         with suppress(FileNotFoundError):
@@ -244,7 +243,7 @@ def _remove_views(items: Iterable[Item]) -> None:
                 shutil.rmtree(aside)
 
 
-def _unlink(items: Iterable[Item]) -> None:
+def _unlink(items: Iterable[Leftover]) -> None:
     for item in items:
         with suppress(FileNotFoundError, IsADirectoryError):
             if item.path.lstat().st_mtime_ns == item.changed:

@@ -7,7 +7,7 @@ nothing younger than a day goes, nor an object that an index or an action of thi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,6 @@ from pipeline.cache.in_use import live
 from pipeline.cache.record import Record
 from pipeline.cache.remote import Segment
 from pipeline.cache.remote_inventory import File, Inventory
-from pipeline.cache.weights import LOCK
-from pipeline.corpus.lock_file import read_lock
-from pipeline.corpus.recipe_file import RECIPES
 
 THREADS = 8
 
@@ -44,17 +41,18 @@ class RemoteWaste:
         return {"url": self.url, **kinds, "bytes": self.bytes}
 
 
-def collect(there: Inventory, home: Home, days: float, now: float | None = None) -> RemoteWaste:
-    """What stands on a remote for nothing, by the time at which it was written; what has none stays.
+def collect(
+    there: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None
+) -> RemoteWaste:
+    """What a remote holds that nothing names any more, by the time at which it was written; without one it stays.
 
-    An index goes where every record of it is superseded and it is older than `days`, at least 1. It stays where it
-    is its stage's newest, where a lock in manifests/ or of a recipe that this home worked with names it, and where a
-    live run here has pinned its stage. An object goes where neither an index that stays nor an action of this cache
-    names it; none goes while a run is live here. Raises RemoteError where an index is damaged: it may name anything.
+    An index goes if all its records are superseded and it is older than `days`, at least 1. It stays if it is its
+    stage's newest, if its digest is among those that are `locked`, or if a live run here has pinned its stage. An
+    object goes if neither an index that stays nor an action of this cache names it; none goes while a run is live
+    here. Raises RemoteError if an index is damaged, since it may name anything.
     """
     now, pinned = time.time() if now is None else now, live(home.cache)
     written = {file.place: file for file in there.files("index")}
-    locked = set(_locked(home))
     named = held_objects(home) | set(noted_objects(home))
     indexes: list[File] = []
     for stage in there.stages():
@@ -70,11 +68,11 @@ def collect(there: Inventory, home: Home, days: float, now: float | None = None)
     return RemoteWaste(there.url, tuple(indexes), objects)
 
 
-def delete(there: Inventory, home: Home, days: float, now: float | None = None) -> RemoteWaste:
+def delete(there: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None) -> RemoteWaste:
     """Deletes what `collect` finds, indexes first, and returns it; what was named meanwhile stays."""
-    first = collect(there, home, days, now)
+    first = collect(there, home, days, locked, now)
     _remove(there, first.indexes)
-    again = set(collect(there, home, days, now).objects)
+    again = set(collect(there, home, days, locked, now).objects)
     objects = tuple(file for file in first.objects if file in again)
     _remove(there, objects)
     return RemoteWaste(there.url, first.indexes, objects)
@@ -90,13 +88,6 @@ def _superseded(read: Mapping[Segment, Sequence[Record]]) -> list[Segment]:
             winners[record.key] = min(winners.get(record.key, mine), mine)
     winning = {segment for _, segment in winners.values()}
     return [segment for segment in sorted(read)[:-1] if segment not in winning]
-
-
-def _locked(home: Home) -> Iterator[str]:
-    """The indexes that a lock names, in manifests/ or beside any recipe that was worked with here."""
-    for path in {*RECIPES.glob("*.lock.json"), *home.locks()}:
-        if path.name != LOCK:
-            yield from read_lock(path).indexes.values()
 
 
 def _remove(there: Inventory, files: Iterable[File]) -> None:

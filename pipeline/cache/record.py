@@ -19,6 +19,9 @@ from pipeline.errors import AffectoryError
 
 Suffix = Literal[".parquet", ".safetensors"]
 
+FITS = ".fit"
+"""Ends the folder of actions in which a stage's states stand, beside that of its shards."""
+
 _NAME = re.compile(r"[0-9a-f]{64}")
 _STAGE = re.compile(r"[0-9a-f]{64}(\.fit)?")
 _HEAD, _DIGEST = b'{"digest": "', 64

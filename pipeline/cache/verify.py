@@ -19,7 +19,7 @@ from pipeline.cache.record import DamagedError, Record, decode
 from pipeline.cache.remote import BLOCK, ForeignError, Remote
 from pipeline.cache.remote_inventory import File, Inventory
 from pipeline.cache.store import PROVISIONAL, Store
-from pipeline.console import ByteBar
+from pipeline.console import BYTES, bar
 from pipeline.errors import InputError
 
 THREADS = 8
@@ -92,8 +92,8 @@ def _action(path: Path) -> Record | Damage | None:
 
 
 def _objects(store: Store, sizes: Mapping[Path, int], named: Mapping[Path, list[Record]]) -> Iterator[Damage]:
-    with ByteBar("verify", sum(sizes.values())) as bar, ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda path: _why(path, named.get(path, []), bar.advance), sizes))
+    with bar("verify", BYTES, sum(sizes.values())) as moved, ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda path: _why(path, named.get(path, []), moved), sizes))
     for path, why in zip(sizes, found, strict=True):
         if why:
             _set_aside(store, path, named.get(path, []))
@@ -164,8 +164,8 @@ def verify_remote(url: str, cache: Path) -> Verified:
         read = list(pool.map(lambda place: _index(there, *place), places))
     damaged = [found for found in read if isinstance(found, Damage)]
     records = {(there.place(r), r.size): r for found in read if not isinstance(found, Damage) for r in found}
-    with ByteBar("verify", sum(r.size for r in records.values())) as bar, ThreadPoolExecutor(THREADS) as pool:
-        damaged += filter(None, pool.map(partial(_object, there, files, bar.advance), records.values()))
+    with bar("verify", BYTES, sum(r.size for r in records.values())) as moved, ThreadPoolExecutor(THREADS) as pool:
+        damaged += filter(None, pool.map(partial(_object, there, files, moved), records.values()))
     size = sum(record.size for record in records.values())
     unnamed = files.keys() - {place for place, _ in records}
     return Verified(len(read), len(records), size, len(unnamed), tuple(damaged))

@@ -1,4 +1,4 @@
-"""Commands that explain: why a row is what it is, what a shard holds, where a corpus's features stand."""
+"""Commands that answer questions: why a row has its key, what a shard holds, how far a corpus is, how models scored."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pipeline.cli.options import (
     Features,
     Json,
     Modality,
+    OrLast,
     Protocol,
     RemoteUrl,
     Root,
@@ -24,7 +25,6 @@ from pipeline.console import console
 
 commands = typer.Typer()
 
-OrLast = Annotated[str, typer.Option("--dataset", help="A recipe; else the one extracted last.")]
 Fold = Annotated[str, typer.Option(help="One fold alone, of a stage that is fitted.")]
 
 
@@ -43,14 +43,15 @@ def why(
 
     Example: `affectory why Ses01F_impro01_F000 audio_opensmile --dataset iemocap`
     """
-    from pipeline.report import key_parts as reasons
+    from pipeline.plan.session import Session
+    from pipeline.report import key_parts
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    given = options(dataset, root, "", None, protocol, 0, "", 0, change)
-    answer = reasons.why(home, given, utterance, stage, fold)
+    session = Session.open(home, options(dataset, root, protocol=protocol, change=change))
+    answer = key_parts.why(session, utterance, stage, fold)
     if not as_json:
-        console.print(reasons.told(answer), markup=False, highlight=False, soft_wrap=True)
+        console.print(key_parts.told(answer), markup=False, highlight=False, soft_wrap=True)
     tell(answer, as_json, "")
 
 
@@ -82,16 +83,39 @@ def status(
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Counts, for each stage, rows that are cached, to do, behind a fit, provisional or failed; fits, and bytes.
+    """Counts, for each stage, rows that are cached, to do, waiting for a fit, provisional or failed; fits, and bytes.
 
     Example: `affectory status --dataset iemocap --json`
     """
-    from dataclasses import replace
+    from pipeline.plan.session import Session
+    from pipeline.report.status import status as counted
+    from pipeline.report.status import status_table
 
-    from pipeline.report import status as standing
-
-    given = replace(options(dataset, root, modality, features, protocol, 0, "", 0, change), remote=remote)
-    answer = standing.status(Home(), given)
+    given = options(
+        dataset, root, modality=modality, features=features, protocol=protocol, change=change, remote=remote
+    )
+    answer = counted(Session.open(Home(), given))
     if not as_json:
-        console.print(standing.status_table(answer))
+        console.print(status_table(answer))
     tell(answer, as_json, "")
+
+
+@commands.command()
+def report(
+    dataset: OrLast = "",
+    root: Root = "",
+    protocol: Protocol = "",
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Writes `reports/<dataset>.html`: the corpus, its features, a linear probe of each, and every trained model.
+
+    Example: `affectory report --dataset demo`
+    """
+    from pipeline.plan.session import Session
+    from pipeline.report import page as reports
+
+    home = Home()
+    dataset, root, change = or_last(home, dataset, root, change)
+    answer = reports.write(Session.open(home, options(dataset, root, protocol=protocol, change=change)))
+    tell(answer, as_json, f"Report: {answer['report']}")

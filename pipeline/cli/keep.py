@@ -47,7 +47,7 @@ def verify(remote: Remote = None, as_json: Json = False) -> None:
     from pipeline.corpus.open_corpus import reachable
 
     url, cache = _url(remote), Home().cache
-    answer = checks.verify(cache, reachable(os.environ.get("AFFECTORY_REMOTE", ""), cache)).answer()
+    answer = checks.verify(cache, reachable(url or os.environ.get("AFFECTORY_REMOTE", ""), cache)).answer()
     if url:
         answer["remote"] = checks.verify_remote(url, cache).answer()
     both = [(str(cache), answer), *([(url, answer["remote"])] if url else [])]
@@ -79,10 +79,11 @@ def gc(older_than: OlderThan = 30, remote: Remote = None, delete: Delete = False
 def _gc_remote(url: str, home: Home, older_than: float, delete: bool) -> dict[str, Any]:
     from pipeline.cache import gc_remote
     from pipeline.cache.remote_inventory import Inventory
+    from pipeline.corpus.lock_file import locked_indexes
 
     there = Inventory(url, home.cache)
     there.check()
-    found = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than).answer()
+    found = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than, locked_indexes(home)).answer()
     for kind in ("indexes", "objects"):
         console.print(f"{url}: {found[kind]['files']} {kind}, {found[kind]['bytes']:,} bytes", soft_wrap=True)
     return found

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.cache.home import Home
 from pipeline.console import console
-from pipeline.plan.session import Options
+from pipeline.corpus.open_corpus import Options
 
 Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
+OrLast = Annotated[str, typer.Option("--dataset", help="A recipe; else the one extracted last.")]
 Root = Annotated[str, typer.Option(help="Where the corpus lies; else IEMOCAP_ROOT or alike, else as the recipe says.")]
 Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
 Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
@@ -35,16 +37,19 @@ NoExtract = Annotated[bool, typer.Option("--no-extract", help="Refuse instead of
 
 def options(
     dataset: str,
-    root: str,
-    modality: str,
-    features: list[str] | None,
-    protocol: str,
-    workers: int | None,
-    scheduler: str,
-    gpus: int,
-    change: list[str] | None,
+    root: str = "",
+    *,
+    modality: str = "",
+    features: Sequence[str] | None = None,
+    protocol: str = "",
+    workers: int | None = None,
+    scheduler: str = "",
+    gpus: int = 0,
+    change: Sequence[str] | None = None,
+    remote: str = "",
+    locked: bool = False,
 ) -> Options:
-    """The options of a session."""
+    """The options of a session, from those of a command."""
     return Options(
         dataset=dataset,
         root=root,
@@ -55,6 +60,8 @@ def options(
         scheduler=scheduler,
         gpus=gpus,
         changes=tuple(change or ()),
+        remote=remote,
+        locked=locked,
     )
 
 

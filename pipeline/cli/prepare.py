@@ -1,4 +1,4 @@
-"""Commands about corpora before anything is extracted: get one, examine its media, start a table of one's own."""
+"""Commands that prepare an extraction: get a corpus, examine its media, start a table of one's own, get weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cache.home import Home
 from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, tell
+from pipeline.console import console
 
 commands = typer.Typer()
 
@@ -26,10 +27,16 @@ def doctor(
 
     Example: `affectory doctor --dataset meld --root /corpora/MELD.Raw`
     """
-    from pipeline.media import doctor as examination
+    from pipeline.cli.tables import doctor_tables
+    from pipeline.corpus.open_corpus import scan
+    from pipeline.media.doctor import doctor as examined
 
-    given = options(dataset, root, modality, None, "", workers, "", 0, change)
-    answer = examination.doctor(Home(), given, show=not as_json)
+    home = Home()
+    recipe, found = scan(home, options(dataset, root, change=change))
+    answer = examined(recipe.name, found.rows, found.root, home.doctor, modality=modality, workers=workers)
+    if not as_json:
+        for table in doctor_tables(answer):
+            console.print(table)
     tell(answer, as_json, f"All findings: {answer['parquet']}")
 
 
@@ -57,3 +64,23 @@ def init_table(
 
     answer = tables.write(folder)
     tell(answer, as_json, f"Fill in {answer['table']}, then: make extract DATASET=my.toml ROOT={folder}")
+
+
+@commands.command()
+def weights(
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="A recipe in manifests/ or a TOML file; may be repeated; else all of manifests/."),
+    ] = None,
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Fetches the published weights that a recipe names, and pins them, so that later runs need no network.
+
+    Example: `affectory weights --dataset iemocap --dataset meld`
+    """
+    from pipeline.transfer import fetch_weights
+
+    answer = fetch_weights.fetch_weights(Home(), dataset or (), change or ())
+    said = f"{len(answer['fetched'])} fetched, {len(answer['there'])} there already. {' '.join(answer['locks'])}"
+    tell(answer, as_json, said.rstrip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -51,7 +50,9 @@ def push(
     """
     from pipeline.transfer import push_pull
 
-    given = replace(options(dataset, root, modality, features, protocol, 0, "", 0, change), remote=remote)
+    given = options(
+        dataset, root, modality=modality, features=features, protocol=protocol, change=change, remote=remote
+    )
     answer = push_pull.push(Home(), given, text=not no_text, relock=relock, repair=repair)
     tell(answer, as_json, f"Sent {answer['objects']} objects, {answer['bytes']:,} bytes, to {answer['remote']}")
 
@@ -75,7 +76,15 @@ def pull(
     """
     from pipeline.transfer import push_pull
 
-    given = options(dataset, root, modality, features, protocol, 0, "", 0, change)
-    given = replace(given, remote=remote, locked=locked)
+    given = options(
+        dataset,
+        root,
+        modality=modality,
+        features=features,
+        protocol=protocol,
+        change=change,
+        remote=remote,
+        locked=locked,
+    )
     answer = push_pull.pull(Home(), given, split=split)
     tell(answer, as_json, f"Brought {answer['objects']} objects, {answer['bytes']:,} bytes, from {answer['remote']}")

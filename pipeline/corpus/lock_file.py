@@ -8,6 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cache.atomic import publish
+from pipeline.cache.home import Home
+from pipeline.cache.weights import LOCK as WEIGHTS
+from pipeline.corpus.recipe_file import RECIPES
 from pipeline.errors import InputError
 
 DIGEST = "^[0-9a-f]{64}$"
@@ -60,6 +63,12 @@ def write_lock(path: Path, lock: Lock) -> None:
         manifest=lock.manifest, weights=dict(sorted(lock.weights.items())), stages=dict(sorted(lock.stages.items()))
     )
     publish(path, ordered.model_dump_json(indent=1) + "\n")
+
+
+def locked_indexes(home: Home) -> set[str]:
+    """The digest of every index that a lock names, in manifests/ or beside any recipe that this home worked with."""
+    paths = {path for path in {*RECIPES.glob("*.lock.json"), *home.locks()} if path.name != WEIGHTS}
+    return {digest for path in paths for digest in read_lock(path).indexes.values()}
 
 
 def _short(name: str) -> str:

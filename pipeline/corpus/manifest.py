@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +12,11 @@ from typing import Any
 
 from pipeline.cache import keys
 from pipeline.errors import InputError
-from pipeline.media.files import Look, Places, stamp
+from pipeline.media.files import Look, MediaFiles, remembered
 from pipeline.reader import Reader
-from pipeline.utterance import MISSING, Audio, Utterance, Video, in_order
+from pipeline.utterance import Audio, Utterance, Video, in_order
 
 log = logging.getLogger(__name__)
-
-MANY = 1_000
-"""Paths; the digests of more are read in one pass over the table."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
 
 
 def _looks(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
-    places = Places(root)
+    places = MediaFiles(root)
     return {path: places.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
 
 
@@ -109,44 +104,3 @@ def _digested(rows: Sequence[Utterance], digests: Mapping[str, str]) -> Iterator
         media = {kind: getattr(row, kind) for kind in ("audio", "video")}
         named = {kind: replace(each, digest=digests[each.path]) for kind, each in media.items() if each is not None}
         yield replace(row, **named) if named else row
-
-
-def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
-    """The digest of each file; `missing` where there is none to read, so that its arrival moves the key.
-
-    A file is hashed once for each (path, size, time of change); each is looked at (stat) once.
-    """
-    found = remembered({str(path): stamp(path) for path in paths}, memory)
-    return {path: found[str(path)] for path in paths}
-
-
-def remembered(stamps: Mapping[str, str | None], memory: Path) -> dict[str, str]:
-    """The digest of each file by its path; `memory` has those of files whose stamp is as it was."""
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(memory, timeout=60) as base:
-        base.execute("create table if not exists digest (path text primary key, stamp text, digest text)")
-        known = _known(base, stamps)
-        stale = [path for path, now in stamps.items() if now and known.get(path, ("", ""))[0] != now]
-        with ThreadPoolExecutor() as pool:
-            fresh = dict(zip(stale, pool.map(_digest, stale), strict=True))
-        new = [(path, stamps[path], digest) for path, digest in fresh.items() if digest != MISSING]
-        base.executemany("insert or replace into digest values (?, ?, ?)", new)
-    base.close()
-    return {path: fresh.get(path) or known[path][1] if now else MISSING for path, now in stamps.items()}
-
-
-def _known(base: sqlite3.Connection, paths: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Stamp and digest by path."""
-    whole = "select path, stamp, digest from digest"
-    if len(paths) > MANY:
-        return {path: (held, found) for path, held, found in base.execute(whole)}
-    rows = (row for path in paths for row in base.execute(f"{whole} where path = ?", (path,)))
-    return {path: (held, found) for path, held, found in rows}
-
-
-def _digest(path: str) -> str:
-    try:
-        return keys.file_digest(Path(path))
-    except OSError as error:
-        log.warning("%s counts as missing, it cannot be read: %s", path, error)
-        return MISSING

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pipeline.corpus.corpus import Corpus
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Label
-from pipeline.run.driver import Corpus
 from pipeline.stage import Target
 
 log = logging.getLogger(__name__)

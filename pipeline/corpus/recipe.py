@@ -6,14 +6,41 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipeline.cache import keys
+from pipeline.errors import InputError, closest
 from pipeline.reader import Labels, Reader
 from pipeline.stage import Modality, Stage
-from pipeline.views.align import Mode
+
+Mode = Literal["pad", "sample", "broadcast"]
+
+
+@dataclass(frozen=True)
+class Align:
+    """How a modality becomes `length` steps. Raises InputError for an unknown mode or a length below 1."""
+
+    mode: Mode
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"no align mode {self.mode!r}: {closest(self.mode, get_args(Mode))}")
+        if self.length < 1:
+            raise InputError(f"align.length must be at least 1, got {self.length}")
+
+    @property
+    def stored(self) -> int:
+        """Steps kept on disk: one vector for `broadcast`, which stands for all L (X6)."""
+        return 1 if self.mode == "broadcast" else self.length
+
+    def cropped(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """How many of `steps` (any shape) are cut off at the end; `sample` spans the whole track, so cuts nothing."""
+        return np.maximum(steps - self.length, 0) if self.mode == "pad" else np.zeros_like(steps)
 
 
 class Alignment(BaseModel):
@@ -45,6 +72,17 @@ class Node:
     def upstream(self) -> tuple[Node, ...]:
         """The inputs that are stages themselves."""
         return tuple(node for node in self.inputs if isinstance(node, Node))
+
+    @property
+    def depth(self) -> int:
+        """How many stages there are between this one and the raw input, itself included."""
+        return 1 + max((node.depth for node in self.upstream), default=0)
+
+    def walk(self) -> Iterator[Node]:
+        """This stage, then every stage below it."""
+        yield self
+        for node in self.upstream:
+            yield from node.walk()
 
     @property
     def scoped(self) -> bool:
@@ -98,7 +136,7 @@ class Recipe:
     train: Mapping[str, Mapping[str, Any]]
 
 
-def labels(nodes: Iterable[Node]) -> dict[Node, str]:
+def distinct_names(nodes: Iterable[Node]) -> dict[Node, str]:
     """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
     each = dict.fromkeys(nodes)
     often = Counter(node.name for node in each)

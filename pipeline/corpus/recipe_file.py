@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pipeline import plugins
 from pipeline.cache.weights import LOCK, Weights
 from pipeline.corpus.fit_scope import OWN
-from pipeline.corpus.recipe import Node, Recipe, Selection
+from pipeline.corpus.recipe import Recipe, Selection
 from pipeline.corpus.recipe_stages import Builder, build, note, plugin
 from pipeline.corpus.recipe_text import Source
 from pipeline.errors import InputError, closest
@@ -98,13 +98,7 @@ def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> lis
     features = _features(Builder(source, memory, Weights(), {}), tree)
     source.finish()
     parts = [node for selections in features.values() for each in selections.values() for node in each.parts]
-    return [stage for node in parts for stage in _stages(node)]
-
-
-def _stages(node: Node) -> Iterator[Stage]:
-    yield node.stage
-    for below in node.upstream:
-        yield from _stages(below)
+    return [node.stage for part in parts for node in part.walk()]
 
 
 def _opened(path: Path, changes: Sequence[str]) -> tuple[Source, dict[str, Any]]:

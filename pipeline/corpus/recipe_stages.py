@@ -125,7 +125,7 @@ class Builder:
 
     def _digest(self, name: str) -> str:
         """What stands in the key for a name of weights: the digest of pinned or local ones, else the name itself."""
-        from pipeline.corpus.manifest import media_digests
+        from pipeline.media.files import media_digests
 
         if pinned := pinned_digest(name):
             return pinned

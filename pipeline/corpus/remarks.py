@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.report.table import Sheet
 from pipeline.utterance import Utterance
-
-SHOWN = 100
 
 
 def remarks(rows: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
@@ -29,12 +26,3 @@ def said(rows: Iterable[Utterance]) -> str:
     found = list(remarks(rows))
     windowed = sum(text.startswith("used in part") for _, text in found)
     return f"{len(found):,} clips have remarks, {windowed:,} are used in part: the report lists them." if found else ""
-
-
-def sheet(rows: Iterable[Utterance]) -> Sheet | None:
-    """The first remarks as a table; None where there are none."""
-    found = list(remarks(rows))
-    if not found:
-        return None
-    more = f"{len(found) - SHOWN:,} more are not shown." if len(found) > SHOWN else ""
-    return Sheet.of("Remarks on single clips", ("utterance", "remark"), found[:SHOWN], more)

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.corpus.manifest import remembered
 from pipeline.media.child import Child
-from pipeline.media.files import stamp
+from pipeline.media.files import remembered, stamp
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Stage, Waveform
 from pipeline.utterance import MISSING, Audio, Utterance, Video

@@ -16,19 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.markup import escape
-from rich.table import Table
 
 from pipeline.cache.atomic import replacing
-from pipeline.cache.home import STREAMS, Home
-from pipeline.console import console
-from pipeline.corpus import manifest
-from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.recipe_file import read_recipe, recipe_path
+from pipeline.cache.home import STREAMS
 from pipeline.errors import InputError, closest
-from pipeline.media.doctor_pool import Kind, Task, examined
+from pipeline.media.doctor_pool import Examination, Kind, examined
 from pipeline.media.doctor_rules import GRAVITY, Code, Found, Problem, Sound, fails, problems
-from pipeline.plan.session import Options
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import MISSING, Audio, Utterance, Video
 
@@ -67,32 +60,22 @@ class Finding:
         return "; ".join(dict.fromkeys(problem.detail for problem in self.problems))
 
 
-def doctor(home: Home, options: Options, show: bool = False) -> dict[str, Any]:
-    """Examines the corpus and writes the Parquet file; returns the answer as JSON-able data, and shows it if told to.
+def doctor(
+    name: str, rows: Sequence[Utterance], root: Path, folder: Path, *, modality: str = "", workers: int | None = None
+) -> dict[str, Any]:
+    """Examines the media of a corpus's rows and writes `<folder>/<name>.parquet`; returns a summary as JSON-able data.
 
-    Of the options `dataset`, `root`, `changes`, `modality` and `workers` count. Files that an earlier call examined
-    are not opened again. Raises InputError.
+    root: where the media lie. workers: processes that decode, None for one a core, at least one. Files that an earlier
+    call examined are not opened again. Raises InputError for a modality without media files.
     """
     began = time.perf_counter()
-    name, corpus = _corpus(home, options)
-    modalities = _modalities(options.modality)
-    tasks = _tasks(corpus, modalities)
-    known, probed = examined(tasks, home.doctor / STREAMS, _workers(options))
-    findings = [finding for modality in modalities for finding in _findings(corpus, modality, known)]
-    path = home.doctor / f"{name}.parquet"
+    modalities = _modalities(modality)
+    known, probed = examined(_tasks(rows, root, modalities), folder / STREAMS, _processes(workers))
+    findings = [finding for modality in modalities for finding in _findings(rows, modality, known)]
+    path = folder / f"{name}.parquet"
     _write(findings, path)
     answer = {"dataset": name, **_summary(findings), "probed": probed, "parquet": str(path)}
-    answer["seconds"] = round(time.perf_counter() - began, 2)
-    if show:
-        for table in tables(answer):
-            console.print(table)
-    return answer
-
-
-def _corpus(home: Home, options: Options) -> tuple[str, Manifest]:
-    path = recipe_path(options.dataset)
-    read = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
-    return read.name, manifest.build(read.reader, read.root, home.memory)
+    return answer | {"seconds": round(time.perf_counter() - began, 2)}
 
 
 def _modalities(asked: str) -> tuple[str, ...]:
@@ -101,34 +84,34 @@ def _modalities(asked: str) -> tuple[str, ...]:
     return (asked,) if asked else tuple(_KINDS)
 
 
-def _workers(options: Options) -> int:
+def _processes(workers: int | None) -> int:
     """At least one: decoders never run in this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores if options.workers is None else options.workers)
+    return max(1, cores if workers is None else workers)
 
 
-def _tasks(corpus: Manifest, modalities: Iterable[str]) -> list[Task]:
+def _tasks(rows: Sequence[Utterance], root: Path, modalities: Iterable[str]) -> list[Examination]:
     """The sound and the pictures of each distinct content once."""
-    found: dict[tuple[Kind, str], Task] = {}
+    found: dict[tuple[Kind, str], Examination] = {}
     for modality in modalities:
-        for _, source in _sources(corpus, modality):
+        for _, source in _sources(rows, modality):
             if source.digest is not None and source.digest != MISSING:
                 kind = _KINDS[modality]
-                found.setdefault((kind, source.digest), Task(kind, source.digest, corpus.root / source.path))
+                found.setdefault((kind, source.digest), Examination(kind, source.digest, root / source.path))
     return list(found.values())
 
 
-def _sources(corpus: Manifest, modality: str) -> Iterator[tuple[Utterance, Audio | Video]]:
-    for row in corpus.rows:
+def _sources(rows: Sequence[Utterance], modality: str) -> Iterator[tuple[Utterance, Audio | Video]]:
+    for row in rows:
         source: Audio | Video | None = getattr(row, _KINDS[modality])
         if source is not None:
             yield row, source
 
 
-def _findings(corpus: Manifest, modality: str, known: dict[tuple[Kind, str], Found]) -> Iterator[Finding]:
+def _findings(rows: Sequence[Utterance], modality: str, known: dict[tuple[Kind, str], Found]) -> Iterator[Finding]:
     """One for each utterance that has the modality, in the order of the manifest."""
-    users = Counter(source.path for _, source in _sources(corpus, modality))
-    for row, source in _sources(corpus, modality):
+    users = Counter(source.path for _, source in _sources(rows, modality))
+    for row, source in _sources(rows, modality):
         found = known.get((_KINDS[modality], str(source.digest)), Unreadable(Reason.MISSING_FILE, "no such file"))
         wrong = problems(row, source, found, alone=users[source.path] == 1)
         yield Finding(row, modality, source.path, found, tuple(wrong))
@@ -205,31 +188,3 @@ def _worst(findings: Iterable[Finding]) -> list[dict[str, Any]]:
         {"path": path, "code": code.value, "utterances": count[path, code], "detail": users[path, code][0].detail}
         for path, code in ranked[:WORST]
     ]
-
-
-def tables(answer: dict[str, Any]) -> list[Table]:
-    """The answer for people: what there is, what is wrong, and the worst files where anything is."""
-    shown = [_holdings(answer)]
-    codes = Table("modality", "split", "code", "utterances", title="Findings")
-    for modality, splits in answer["reasons"].items():
-        for split, found in splits.items():
-            for code, count in found.items():
-                codes.add_row(modality, escape(split), code, f"{count:,}")
-    worst = Table("file", "code", "utterances", "detail", title="Worst files")
-    for entry in answer["worst"]:
-        worst.add_row(escape(entry["path"]), entry["code"], f"{entry['utterances']:,}", escape(entry["detail"]))
-    return [*shown, *(table for table in (codes, worst) if table.row_count)]
-
-
-def _holdings(answer: dict[str, Any]) -> Table:
-    title = f"{escape(answer['dataset'])}: {answer['files']:,} files, {answer['probed']:,} streams examined now"
-    table = Table("", "hours", "codecs", "rates (Hz)", "sizes", title=title)
-    for kind, hours in answer["hours"].items():
-        sizes = answer["sizes"] if kind == "video" else {}
-        counts = [_listed(found) for found in (answer["codecs"][kind], answer["rates_hz"][kind], sizes)]
-        table.add_row(kind, f"{hours:.2f}", *counts)
-    return table
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return "\n".join(f"{name}: {count:,}" for name, count in counts.items())

@@ -18,10 +18,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, cast
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from pipeline.cache import keys
-from pipeline.console import console
+from pipeline.console import bar
 from pipeline.media.child import Child
 from pipeline.media.doctor_rules import Found, Pictures, Sound
 from pipeline.reason import Reason, Unreadable
@@ -42,7 +40,7 @@ _KINDS: Mapping[str, type[Sound | Pictures]] = {"audio": Sound, "video": Picture
 
 
 @dataclass(frozen=True)
-class Task:
+class Examination:
     """The sound or the pictures of one file, whose bytes have this digest."""
 
     kind: Kind
@@ -50,7 +48,7 @@ class Task:
     path: Path
 
 
-def examined(tasks: Sequence[Task], memory: Path, workers: int) -> tuple[dict[tuple[Kind, str], Found], int]:
+def examined(tasks: Sequence[Examination], memory: Path, workers: int) -> tuple[dict[tuple[Kind, str], Found], int]:
     """What is found, by kind and digest, and how much of it had to be looked for.
 
     `memory` remembers findings by digest, but for those worth another try (`Reason.transient`) and for a file that
@@ -81,7 +79,7 @@ def unreadable(rows: Iterable[Utterance], memory: Path) -> dict[tuple[str, str],
         for modality, kind, source in (("audio", "audio", row.audio), ("visual", "video", row.video)):
             if source is None or source.digest is None:
                 continue
-            kept = _unpacked(cast(Kind, kind), stored.get(_key(Task(cast(Kind, kind), source.digest, memory))))
+            kept = _unpacked(cast(Kind, kind), stored.get(_key(Examination(cast(Kind, kind), source.digest, memory))))
             if isinstance(kept, Unreadable) and kept.reason in _WHOLE:
                 found[modality, row.id] = kept.reason
     return found
@@ -110,13 +108,13 @@ def _remembered(memory: Path) -> Iterator[sqlite3.Connection]:
         base.close()
 
 
-def _key(task: Task) -> str:
+def _key(task: Examination) -> str:
     doctor = import_module("pipeline.media.doctor_file")
     libraries = [keys.library_version(name) for name in ("av", "soundfile")]
     return keys.digest("doctor", doctor.VERSION, doctor.DECODERS, libraries, task.kind, task.digest)
 
 
-def _known(base: sqlite3.Connection, tasks: Iterable[Task]) -> dict[tuple[Kind, str], Found]:
+def _known(base: sqlite3.Connection, tasks: Iterable[Examination]) -> dict[tuple[Kind, str], Found]:
     stored = dict(base.execute("select key, value from found"))
     found = {(task.kind, task.digest): _unpacked(task.kind, stored.get(_key(task))) for task in tasks}
     return {name: value for name, value in found.items() if value is not None}
@@ -139,21 +137,17 @@ def _unpacked(kind: Kind, text: str | None) -> Found | None:
         return None
 
 
-def _watched(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, Found]]:
-    if not tasks:
-        return
-    columns = (TextColumn("doctor"), BarColumn(), MofNCompleteColumn(), TextColumn("streams"))
-    with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console) as progress:
-        bar = progress.add_task("doctor", total=len(tasks))
+def _watched(tasks: Sequence[Examination], workers: int) -> Iterator[tuple[Examination, Found]]:
+    with bar("doctor", "streams", len(tasks)) as advance:
         for entry in _in_parallel(tasks, min(workers, len(tasks))):
-            progress.advance(bar)
+            advance(1)
             yield entry
 
 
-def _in_parallel(tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Found]]:
+def _in_parallel(tasks: Iterable[Examination], workers: int) -> Iterator[tuple[Examination, Found]]:
     """What each task found, as it comes; threads that are told to stop finish the file they have."""
-    todo: SimpleQueue[Task] = SimpleQueue()
-    done: SimpleQueue[tuple[Task, Found] | BaseException | None] = SimpleQueue()
+    todo: SimpleQueue[Examination] = SimpleQueue()
+    done: SimpleQueue[tuple[Examination, Found] | BaseException | None] = SimpleQueue()
     for task in tasks:
         todo.put(task)
     threads = [threading.Thread(target=_work, args=(todo, done), daemon=True) for _ in range(workers)]
@@ -166,7 +160,7 @@ def _in_parallel(tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Fo
         _stop(todo, threads)
 
 
-def _stop(todo: SimpleQueue[Task], threads: Sequence[threading.Thread]) -> None:
+def _stop(todo: SimpleQueue[Examination], threads: Sequence[threading.Thread]) -> None:
     with suppress(Empty):
         while True:
             todo.get_nowait()
@@ -175,7 +169,9 @@ def _stop(todo: SimpleQueue[Task], threads: Sequence[threading.Thread]) -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _until_ended(done: SimpleQueue[tuple[Task, Found] | BaseException | None]) -> Iterator[tuple[Task, Found]]:
+def _until_ended(
+    done: SimpleQueue[tuple[Examination, Found] | BaseException | None],
+) -> Iterator[tuple[Examination, Found]]:
     """Everything up to the end of one thread; raises what it raised."""
     while (entry := done.get()) is not None:
         if isinstance(entry, BaseException):
@@ -183,7 +179,7 @@ def _until_ended(done: SimpleQueue[tuple[Task, Found] | BaseException | None]) -
         yield entry
 
 
-def _work(todo: SimpleQueue[Task], done: SimpleQueue[Any]) -> None:
+def _work(todo: SimpleQueue[Examination], done: SimpleQueue[Any]) -> None:
     try:
         with Child(prepare=import_module("pipeline.media.doctor_file").prepare) as child, suppress(Empty):
             while True:
@@ -194,7 +190,7 @@ def _work(todo: SimpleQueue[Task], done: SimpleQueue[Any]) -> None:
         done.put(error)
 
 
-def _examined(child: Child, task: Task) -> Found:
+def _examined(child: Child, task: Examination) -> Found:
     try:
         deadline_s = DEADLINE_S + task.path.stat().st_size / BYTES_PER_S
         found: Sound | Pictures = child.call(examine, task.kind, task.path, deadline_s=deadline_s)

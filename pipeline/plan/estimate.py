@@ -13,11 +13,10 @@ import numpy as np
 
 from pipeline.cache import shards
 from pipeline.cache.store import Store
-from pipeline.corpus.recipe import Node, Selection
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.recipe import Align, Node, Selection
 from pipeline.errors import InputError, SpaceError
-from pipeline.plan.planned import Plan
-from pipeline.run.driver import Corpus
-from pipeline.views.align import Align
+from pipeline.plan.jobs import Plan
 
 Cost = Mapping[str, float | None]
 """core_seconds and megabytes; None for what was not measured."""
@@ -55,7 +54,7 @@ def views(corpus: Corpus, store: Store, plan: Plan, only: Sequence[str]) -> dict
     None where length or width are not known yet: `auto`, or a stage of which there is no shard.
     """
     compute, copy = rows(plan)
-    todo = {*compute, *copy, *plan.behind}
+    todo = {*compute, *copy, *plan.waiting}
     found = {}
     for name, selections in corpus.recipe.features.items():
         for modality, selection in selections.items() if not only or name in only else ():
@@ -71,7 +70,7 @@ def check_space(store: Store, plan: Plan, columns: Mapping[str, float | None]) -
     What was not measured counts nothing: then only a full disk stops the run.
     """
     compute, copy = rows(plan)
-    each = {node.name: found["megabytes"] for node, found in cost(store, compute + copy + plan.behind).items()}
+    each = {node.name: found["megabytes"] for node, found in cost(store, compute + copy + plan.waiting).items()}
     each |= {f"view {name}": size for name, size in columns.items()}
     needed = sum(size or 0.0 for size in each.values())
     store.root.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,14 @@
-"""What the driver sends to workers: plain data, small, without features."""
+"""The jobs that the driver sends to workers, and the plan that lists them: plain data, small, without features."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cache.keys import digest
-from pipeline.cache.record import Ref
+from pipeline.cache.record import FITS, Ref
 from pipeline.corpus.fit_scope import HeldOut
 from pipeline.corpus.recipe import Node
 from pipeline.reader import Label
@@ -15,13 +16,10 @@ from pipeline.reason import Reason
 from pipeline.stage import Modality, Target
 from pipeline.utterance import Utterance
 
-FITS = ".fit"
-"""Ends the folder of actions in which a stage's states stand, beside that of its shards."""
-
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows of an upstream stage that stand in the store: the row key of each utterance, and the shards to read."""
+    """Cached rows of an upstream stage: the shards to read, and the row key of each utterance."""
 
     shards: tuple[Ref, ...]
     keys: Mapping[str, str]
@@ -31,9 +29,8 @@ class Stored:
 class Run:
     """One stage over the rows of one shard.
 
-    `state` is the fitted state, None for a stage that needs none. `copies` names, for rows that stand in another shard
-    of this stage, that shard; `stored` holds upstream rows by the stage's name, where they are not computed in the
-    same job.
+    state: the fitted state, None for a stage that needs none. copies: the shard to copy from, by row key, for rows that
+    another shard of this stage holds. stored: upstream rows by the stage's name, unless the same job computes them.
     """
 
     node: Node
@@ -45,15 +42,15 @@ class Run:
 
     @property
     def key(self) -> tuple[str, str]:
-        """The action it saves."""
+        """Stage and key of the record it saves."""
         return self.node.digest, self.shard
 
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """One shard of one modality: decoded once, through all its stages.
+    """One shard of one modality. Each clip is decoded once and goes through all the stages.
 
-    unreadable: the reason of each utterance whose file the doctor found to give nothing whatever part of it is read.
+    unreadable: utterances whose file gives nothing whatever part of it is read, as the doctor found, with the reason.
     """
 
     modality: Modality
@@ -69,8 +66,13 @@ class ExtractJob:
 
     @property
     def keys(self) -> list[tuple[str, str]]:
-        """The actions it saves."""
+        """Stage and key of each record it saves."""
         return [run.key for run in self.runs]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The stages it runs."""
+        return [run.node for run in self.runs]
 
     @property
     def reads(self) -> list[Ref]:
@@ -94,8 +96,8 @@ class ExtractJob:
 class FitJob:
     """One fit: the rows of one scope's train and validation parts, and nothing else.
 
-    held: what the fold tests on, which a fit refuses to see whoever planned it. left_out: by utterance, why the state
-    that serves until now was learned without it.
+    held: the rows that the fold tests on, which a fit refuses to see whoever planned it. left_out: the utterances that
+    the state which serves until now was learned without, with the reason.
     """
 
     node: Node
@@ -117,7 +119,7 @@ class FitJob:
 
     @property
     def keys(self) -> list[tuple[str, str]]:
-        """The action it saves."""
+        """Stage and key of the record it saves."""
         return [(self.node.digest + FITS, self.state)]
 
     @property
@@ -131,8 +133,18 @@ class FitJob:
         return self.node.stage.gpu
 
     @property
+    def name(self) -> str:
+        """As messages call it."""
+        return f"the fit of {self.node.name} on {self.scope}"
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The stage that is fitted."""
+        return [self.node]
+
+    @property
     def modality(self) -> Modality:
-        """The stage's."""
+        """The modality of the stage."""
         return self.node.stage.modality
 
     @property
@@ -142,3 +154,20 @@ class FitJob:
 
 
 Job = ExtractJob | FitJob
+
+
+@dataclass
+class Plan:
+    """Jobs to run now; by stage, the number of rows that wait for a fit and of rows that are cached."""
+
+    jobs: list[Job] = field(default_factory=list)
+    waiting: Counter[Node] = field(default_factory=Counter)
+    cached: Counter[Node] = field(default_factory=Counter)
+
+
+def named(counts: Mapping[Node, int]) -> Counter[str]:
+    """The same by the name of the stage; stages of one name are added up."""
+    by_name = Counter[str]()
+    for node, count in counts.items():
+        by_name[node.name] += count
+    return by_name

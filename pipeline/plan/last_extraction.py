@@ -25,14 +25,16 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from pipeline.cache import atomic, keys
+from pipeline.cache.record import Record
 from pipeline.corpus import manifest
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, Recipe
-from pipeline.plan.catalogue import Planner
+from pipeline.plan.catalogue import Catalogue
 from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
 
 if TYPE_CHECKING:
-    from pipeline.plan.session import Options, Session
+    from pipeline.corpus.open_corpus import Options
+    from pipeline.plan.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -133,19 +135,19 @@ def present(session: Session) -> Seen:
     """The session itself, as the last extraction is noted."""
     asked = _asked(session.corpus.recipe, session.options)
     fits: dict[Node, dict[str, Fitted]] = {}
-    for node, scope in session.planner.wanted:
-        mine = fits.setdefault(node, {})
-        if scope is not None and node.stage.fitted:
-            mine[scope.name] = _fitted(session.planner, node, scope)
+    for rows in session.catalogue:
+        mine = fits.setdefault(rows.node, {})
+        if rows.scope is not None and rows.node.stage.fitted:
+            mine[rows.scope.name] = _fitted(session.catalogue, rows.scope, rows.state)
     stages = {node.digest: _entry(node, asked[node.digest], found) for node, found in fits.items()}
-    return Seen(_now(), stages, lambda entry: session.planner.rows)
+    return Seen(_now(), stages, lambda entry: session.catalogue.rows)
 
 
 def write(session: Session) -> None:
     """Notes this extraction as the last; what it was not asked for stays as it was noted before."""
     folder = _folder(session.home.root, session.corpus.recipe.name)
     before = _read(folder)
-    session.planner.refresh()
+    session.catalogue.refresh()
     name = _write_rows(session.home.cache, folder, session.corpus.manifest.rows)
     mine = {digest: replace(entry, rows=name) for digest, entry in present(session).stages.items()}
     note = Note(at=_now(), stages=tuple(_merged(before, mine, session)))
@@ -163,12 +165,11 @@ def _entry(node: Node, asked: Iterable[str], fits: Mapping[str, Fitted]) -> Entr
     return Entry(name=node.name, digest=node.digest, asked=tuple(sorted(asked)), about=about, code=code, fits=fits)
 
 
-def _fitted(planner: Planner, node: Node, scope: Scope) -> Fitted:
-    record = planner.state_record(node, scope)
-    labels = [planner.labels[i] for i in (*scope.train, *scope.valid)]
-    target = (planner.target.task, planner.target.classes)
+def _fitted(catalogue: Catalogue, scope: Scope, state: Record | None) -> Fitted:
+    labels = [catalogue.labels[i] for i in (*scope.train, *scope.valid)]
+    target = (catalogue.target.task, catalogue.target.classes)
     return Fitted(
-        state=record.object if record else None,
+        state=state.object if state else None,
         train=f"{len(scope.train)} rows {keys.digest(scope.train)[:12]}",
         valid=f"{len(scope.valid)} rows {keys.digest(scope.valid)[:12]}",
         labels=f"{len(labels)} labels {keys.digest(target, labels)[:12]}",
@@ -181,15 +182,9 @@ def _asked(recipe: Recipe, options: Options | None = None) -> dict[str, set[str]
     for name, selections in recipe.features.items():
         for modality, selection in selections.items():
             if options is None or (options.modality in ("", modality) and name in (options.features or (name,))):
-                for node in (node for part in selection.parts for node in _chain(part)):
+                for node in (node for part in selection.parts for node in part.walk()):
                     found.setdefault(node.digest, set()).add(f"{name}.{modality}")
     return found
-
-
-def _chain(node: Node) -> Iterator[Node]:
-    yield node
-    for upstream in node.upstream:
-        yield from _chain(upstream)
 
 
 def _merged(before: Note | None, mine: Mapping[str, Entry], session: Session) -> Iterator[Entry]:

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.corpus.recipe import labels
+from pipeline.corpus.recipe import distinct_names
 from pipeline.plan import last_extraction
+from pipeline.plan.jobs import Plan
 from pipeline.plan.last_extraction import Entry, Seen
-from pipeline.plan.planned import Plan
 from pipeline.report.key_parts import (
     NONE,
     Parts,
@@ -35,11 +35,11 @@ _PLURAL = {NEW: "new utterances", TEXT: "transcripts changed"}
 def because(session: Session, plan: Plan) -> dict[str, list[str]]:
     """For each stage that has something to compute, by its label: `new`, or what differs from the last extraction, as
     `params.n_mfcc: 13 -> 20` or `3 transcripts changed`; else how many of its rows are not in the cache any more."""
-    if not (plan.jobs or plan.pending):
+    if not (plan.jobs or plan.waiting):
         return {}
-    waiting = [found for found in standings(session.planner, plan) if found.unfinished]
+    waiting = [found for found in standings(session.catalogue, plan) if found.unfinished]
     now, then = last_extraction.present(session), last_extraction.read(session.home.root, session.corpus.recipe.name)
-    called = labels(node for node, _ in session.planner.wanted)
+    called = distinct_names(node for node, _ in session.catalogue.wanted)
     reasons: dict[str, _Reasons] = {}
     for found in waiting:
         mine = reasons.setdefault(called[found.node], _Reasons())

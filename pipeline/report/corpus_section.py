@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.published import Count, compared
 from pipeline.corpus.recipe import Alignment, Node, Recipe
+from pipeline.corpus.remarks import remarks
 from pipeline.reader import Label
 from pipeline.report.charts import Chart, grouped, histogram
 from pipeline.report.table import Cell, Sheet, amount, cell, parameters
-from pipeline.run.driver import Corpus
 from pipeline.stage import Target
 from pipeline.utterance import Utterance
 
@@ -264,3 +265,15 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+SHOWN = 100
+
+
+def remarks_sheet(rows: Iterable[Utterance]) -> Sheet | None:
+    """The first remarks as a table; None where there are none."""
+    found = list(remarks(rows))
+    if not found:
+        return None
+    more = f"{len(found) - SHOWN:,} more are not shown." if len(found) > SHOWN else ""
+    return Sheet.of("Remarks on single clips", ("utterance", "remark"), found[:SHOWN], more)

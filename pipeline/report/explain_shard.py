@@ -11,10 +11,9 @@ from typing import Any
 
 from pipeline.cache import keys, shards
 from pipeline.cache.home import Home
-from pipeline.cache.record import Record
+from pipeline.cache.record import FITS, Record
 from pipeline.cache.store import PROVISIONAL, Store
 from pipeline.errors import InputError
-from pipeline.plan.jobs import FITS
 
 LISTED = 10
 """How many of the objects that a prefix may mean are named."""

@@ -12,8 +12,8 @@ from typing import Any
 from pipeline.cache.record import Record
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node
-from pipeline.plan import coverage
-from pipeline.plan.catalogue import Planner, Shard
+from pipeline.plan import shortfall
+from pipeline.plan.catalogue import Shard, StageRows
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
 from pipeline.report.charts import Chart, Curves, curves
@@ -27,7 +27,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredRows:
     """What the store has of a stage in one scope: each shard with its record or None.
 
     There are no shards while a fit is missing.
@@ -54,14 +54,11 @@ class Extracted:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.held = [_held(session.planner, node, scope) for node, scope in session.planner.wanted]
+        self.held = [_held(rows) for rows in session.catalogue]
         self.names = names(held.node for held in self.held)
-        self.reasons = coverage.reasons(session.planner)
-        self.fits = [
-            (node, scope, session.planner.state_record(node, scope))
-            for node, scope in session.planner.wanted
-            if node.stage.fitted and scope is not None
-        ]
+        self.reasons = shortfall.reasons(session.catalogue)
+        fitted = [rows for rows in session.catalogue if rows.node.stage.fitted]
+        self.fits = [(rows.node, rows.scope, rows.state) for rows in fitted if rows.scope is not None]
 
     def incomplete(self) -> list[str]:
         """A line for each stage that lacks rows or a fit."""
@@ -78,10 +75,9 @@ class Extracted:
         ]
 
 
-def _held(planner: Planner, node: Node, scope: Scope | None) -> Held:
-    found = planner.shards(node, scope) or ()
-    records = tuple((shard, planner.store.find(node.digest, shard.key)) for shard in found)
-    return Held(node, scope, frozenset(planner.wanted[node, scope]), records)
+def _held(rows: StageRows) -> StoredRows:
+    records = tuple((shard, rows.record(shard)) for shard in rows.shards)
+    return StoredRows(rows.node, rows.scope, rows.ids, records)
 
 
 # --- coverage --------------------------------------------------------------------------------------------------
@@ -154,7 +150,7 @@ def costs(extracted: Extracted) -> Sheet:
     for held in extracted.held:
         mine = records.setdefault(held.node, {})
         mine.update({record.key: record for _, record in held.shards if record})
-    store = extracted.session.planner.store
+    store = extracted.session.catalogue.store
     rows = [(extracted.names[node], *_cost(list(found.values()), store)) for node, found in records.items()]
     header = (
         "stage",

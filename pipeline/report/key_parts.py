@@ -6,18 +6,15 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.cache import keys
 from pipeline.errors import InputError, closest
 from pipeline.plan import last_extraction
 from pipeline.plan.last_extraction import Entry, Seen
+from pipeline.plan.session import Session
 from pipeline.report.status import Standing, standings
 from pipeline.utterance import Utterance
-
-if TYPE_CHECKING:
-    from pipeline.cache.home import Home
-    from pipeline.plan.session import Options, Session
 
 NONE = "none"
 """What stands for a part that one of the two sides has not."""
@@ -29,19 +26,17 @@ _MEDIA = {"audio": ("digest", "start_s", "end_s", "channel"), "video": ("digest"
 Parts = dict[str, Any]
 
 
-def why(home: Home, options: Options, utterance: str, stage: str, fold: str = "") -> dict[str, Any]:
+def why(session: Session, utterance: str, stage: str, fold: str = "") -> dict[str, Any]:
     """`affectory why`: the parts of a row's key, where the row stands, and what differs from the last extraction.
 
     One entry under `rows` for each fit whose features the row gets, or for that of `fold` alone, and for each stage of
     this name. Raises InputError with the closest name where there is no such utterance, stage or fold.
     """
-    from pipeline.plan.session import Session
-
-    session = Session.open(home, options)
     _check(session, utterance, stage)
-    now, then = last_extraction.present(session), last_extraction.read(home.root, session.corpus.recipe.name)
-    planner = session.planner
-    found = [s for s in standings(planner, planner.plan()) if s.node.name == stage and utterance in s.utterances]
+    now, then = last_extraction.present(session), last_extraction.read(session.home.root, session.corpus.recipe.name)
+    found = [
+        s for s in standings(session.catalogue, session.plan()) if s.node.name == stage and utterance in s.utterances
+    ]
     folds = [s.scope.name for s in found if s.scope]
     if fold and fold not in folds:
         raise InputError(f"no fold {fold!r} of {stage}: {closest(fold, folds)}")
@@ -51,10 +46,10 @@ def why(home: Home, options: Options, utterance: str, stage: str, fold: str = ""
 
 
 def _check(session: Session, utterance: str, stage: str) -> None:
-    names = {node.name for node, _ in session.planner.wanted}
+    names = {node.name for node, _ in session.catalogue.wanted}
     if stage not in names:
         raise InputError(f"no stage {stage!r} in this recipe: {closest(stage, names)}")
-    rows = session.planner.rows
+    rows = session.catalogue.rows
     if utterance not in rows:
         near = difflib.get_close_matches(utterance, rows, n=3) or list(rows)[:3]
         raise InputError(f"no utterance {utterance!r} among {len(rows):,}: {closest(utterance, near)}")

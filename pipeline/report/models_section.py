@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.store import CorruptError
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe_training import model_class
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.report.probes_section import Line, Probe, bounds, headline, told
 from pipeline.report.table import Cell, Sheet, amount, cell
-from pipeline.run.driver import Corpus
 from pipeline.stage import Target
 from pipeline.train import metrics
 from pipeline.views.build_view import names
@@ -136,7 +136,7 @@ def _same_features(answer: Answer, session: Session, features: str) -> bool:
     if features not in corpus.recipe.features:
         return not features
     try:
-        return bool(answer["columns"] == [names(corpus, session.planner, features, fold) for fold in corpus.folds])
+        return bool(answer["columns"] == [names(corpus, session.catalogue, features, fold) for fold in corpus.folds])
     except (InputError, CorruptError):
         return True
 

@@ -12,11 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cache.atomic import publish
-from pipeline.cache.home import Home
 from pipeline.console import console
-from pipeline.corpus import remarks
-from pipeline.plan.coverage import over_limit
-from pipeline.plan.session import Options, Session
+from pipeline.plan.session import Session
+from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
 from pipeline.report.charts import Chart, Mark, standings
 from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits
@@ -29,18 +27,17 @@ from pipeline.train import metrics
 TEMPLATE = "report.html"
 
 
-def write(home: Home, options: Options) -> dict[str, Any]:
+def write(session: Session) -> dict[str, Any]:
     """Writes `reports/<dataset>.html` from what the store and the runs hold, extracting and training nothing.
 
     Prints the scores on standard error; returns the answer as JSON-able data. Raises InputError where the recipe or
     the corpus can't be read.
     """
-    session = Session.open(home, options)
     with console.status("Reading the store"):
         extracted = Extracted(session)
     found = list(_watched(probes_section.probes(session)))
     runs = models_section.trained(session)
-    path = home.reports / f"{session.corpus.recipe.name}.html"
+    path = session.home.reports / f"{session.corpus.recipe.name}.html"
     _publish(path, _render(session, extracted, found, runs))
     lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
     if lines:
@@ -78,7 +75,7 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
     corpus = session.corpus
     labels, label_chart = corpus_section.labels(corpus)
     lengths, length_charts = corpus_section.lengths(corpus)
-    noted = remarks.sheet(corpus.manifest.rows)
+    noted = corpus_section.remarks_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
     return environment.get_template(TEMPLATE).render(
         dataset=corpus.recipe.name,

@@ -15,13 +15,13 @@ import numpy as np
 from pipeline.cache import keys
 from pipeline.cache.atomic import publish
 from pipeline.cache.store import CorruptError
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe import Selection
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.reader import Fold
 from pipeline.report.corpus_section import walk
 from pipeline.report.table import Cell, Sheet
-from pipeline.run.driver import Corpus
 from pipeline.stage import Modality, Target
 from pipeline.train import metrics
 from pipeline.train.linear_probe import SCORE, probe
@@ -146,7 +146,7 @@ def _probe(session: Session, features: str, modality: Modality, selection: Selec
 
 def _fold(session: Session, features: str, modality: Modality, fold: Fold) -> tuple[dict[str, Any], float | None]:
     corpus = session.corpus
-    path = build_view.columns(_alone(corpus, features, modality), session.planner, features, fold, session.home.root)[
+    path = build_view.columns(_alone(corpus, features, modality), session.catalogue, features, fold, session.home.root)[
         modality
     ]
     opened = open_view([row.id for row in corpus.manifest.rows], {modality: path})

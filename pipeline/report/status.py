@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.markup import escape
@@ -13,15 +13,12 @@ from rich.table import Column, Table
 from pipeline.cache.record import Record
 from pipeline.cache.store import Store
 from pipeline.corpus.fit_scope import Scope
-from pipeline.corpus.recipe import Node, labels
-from pipeline.plan.catalogue import Planner, Shard
-from pipeline.plan.jobs import ExtractJob, Run
-from pipeline.plan.planned import Plan
+from pipeline.corpus.recipe import Node, distinct_names
+from pipeline.plan import last_extraction
+from pipeline.plan.catalogue import Catalogue, Shard
+from pipeline.plan.jobs import ExtractJob, Plan, Run
+from pipeline.plan.session import Session
 from pipeline.reason import Reason
-
-if TYPE_CHECKING:
-    from pipeline.cache.home import Home
-    from pipeline.plan.session import Options
 
 
 @dataclass
@@ -56,21 +53,20 @@ class Standing:
         return [*self.todo, *self.again, *self.pending]
 
 
-def standings(planner: Planner, plan: Plan) -> Iterator[Standing]:
+def standings(catalogue: Catalogue, plan: Plan) -> Iterator[Standing]:
     """Where every row stands, for each stage and scope of a plan."""
     runs = {run.key: run for job in plan.jobs if isinstance(job, ExtractJob) for run in job.runs}
-    for node, scope in planner.wanted:
-        found = Standing(node, scope, state=planner.state_record(node, scope))
+    for rows in catalogue:
+        found = Standing(rows.node, rows.scope, state=rows.state)
         found.records += [found.state] if found.state else []
-        shards = planner.shards(node, scope)
-        if shards is None:
-            found.pending += [row.id for row in planner.manifest.rows if row.id in planner.wanted[node, scope]]
-        records = [planner.final(node, shard) for shard in shards or ()]
-        passing = {} if all(records) else _passing(planner, node)
-        for shard, record in zip(shards or (), records, strict=True):
+        if rows.waiting:
+            found.pending += [row.id for row in catalogue.manifest.rows if row.id in rows.ids]
+        records = [rows.final(shard) for shard in rows.shards]
+        passing = {} if all(records) else _passing(catalogue, rows.node)
+        for shard, record in zip(rows.shards, records, strict=True):
             _stand(found, shard, record)
             if record is None:
-                _stand_open(found, shard, planner, runs.get((node.digest, shard.key)), passing)
+                _stand_open(found, shard, catalogue.store, runs.get((rows.node.digest, shard.key)), passing)
         yield found
 
 
@@ -83,14 +79,12 @@ def _stand(found: Standing, shard: Shard, record: Record | None) -> None:
         found.failed.update({i: why for i, why in record.reasons.items() if Reason(why).failed})
 
 
-def _stand_open(
-    found: Standing, shard: Shard, planner: Planner, run: Run | None, passing: Mapping[str, Record]
-) -> None:
+def _stand_open(found: Standing, shard: Shard, store: Store, run: Run | None, passing: Mapping[str, Record]) -> None:
     """Places the rows of a shard that is not final; `run` is what is planned for it, None while that has to wait."""
-    if held := planner.store.find(found.node.digest, shard.key):
+    if held := store.find(found.node.digest, shard.key):
         found.records.append(held)
     copies = run.copies if run else {}
-    records = {ref: planner.store.find(ref.stage, ref.key) for ref in set(copies.values())}
+    records = {ref: store.find(ref.stage, ref.key) for ref in set(copies.values())}
     for row, key in zip(shard.rows, shard.keys, strict=True):
         if key in copies:
             _copy(found, row.id, records[copies[key]])
@@ -107,11 +101,11 @@ def _copy(found: Standing, name: str, record: Record | None) -> None:
         found.failed[name] = why
 
 
-def _passing(planner: Planner, node: Node) -> dict[str, Record]:
+def _passing(catalogue: Catalogue, node: Node) -> dict[str, Record]:
     """By utterance, the provisional record of a stage that says why it has no values."""
     found: dict[str, Record] = {}
-    for key, final in planner.store.listing(node.digest).items():
-        record = None if final else planner.store.find(node.digest, key)
+    for key, final in catalogue.listing(node.digest).items():
+        record = None if final else catalogue.store.find(node.digest, key)
         found |= dict.fromkeys(record.reasons, record) if record else {}
     return found
 
@@ -119,23 +113,19 @@ def _passing(planner: Planner, node: Node) -> dict[str, Record]:
 # --- affectory status ------------------------------------------------------------------------------------------
 
 
-def status(home: Home, options: Options) -> dict[str, Any]:
+def status(session: Session) -> dict[str, Any]:
     """`affectory status`: rows, fits and bytes by stage; a row counts once for each fit whose features it gets.
 
     Stages of one name are told apart by their digests. `remote_bytes` is what the remote alone holds.
     """
-    from pipeline.plan import last_extraction
-    from pipeline.plan.session import Session
-
-    session = Session.open(home, options)
-    planner, name = session.planner, session.corpus.recipe.name
-    last = last_extraction.read(home.root, name)
+    store, name = session.catalogue.store, session.corpus.recipe.name
+    last = last_extraction.read(session.home.root, name)
     by_stage: dict[str, list[Standing]] = {}
-    called = labels(node for node, _ in planner.wanted)
-    for found in standings(planner, planner.plan()):
+    called = distinct_names(node for node, _ in session.catalogue.wanted)
+    for found in standings(session.catalogue, session.plan()):
         by_stage.setdefault(called[found.node], []).append(found)
-    stages = {label: _counts(found) | _bytes(found, planner.store) for label, found in by_stage.items()}
-    remote = planner.store.remote
+    stages = {label: _counts(found) | _bytes(found, store) for label, found in by_stage.items()}
+    remote = store.remote
     return {"dataset": name, "last": last and last.at, "remote": remote and remote.url, "stages": stages}
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import platform
+import resource
 import subprocess
 import sys
 import uuid
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError
 from multiprocessing import current_process
-from pathlib import Path
 from queue import Queue
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.errors import InputError
-from pipeline.reason import Died
+from pipeline.run.outcome import Died
 from pipeline.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -72,21 +72,21 @@ class Workers:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.count = count or cores
         self.threads = max(1, cores // self.count)
-        self._stack = ExitStack()
 
     def __enter__(self) -> Workers:
-        try:
-            address = self.scheduler or self._local()
-            self.client = self._stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
-            if self.gpus and not self.scheduler:
-                self._start_gpus(address)
-            self.client.wait_for_workers(1, timeout=START_S)
-        except (OSError, TimeoutError) as error:
-            self._stack.close()
-            raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
-        for name in PACKAGES:
-            self.client.forward_logging(name, level=logging.INFO)
-        self.offered = self._resources()
+        with ExitStack() as stack:  # whatever stops the start, an interruption too, ends what was started
+            try:
+                address = self.scheduler or self._local(stack)
+                self.client = stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
+                if self.gpus and not self.scheduler:
+                    self._start_gpus(address, stack)
+                self.client.wait_for_workers(1, timeout=START_S)
+            except (OSError, TimeoutError) as error:
+                raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
+            for name in PACKAGES:
+                self.client.forward_logging(name, level=logging.INFO)
+            self.offered = self._resources()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -150,15 +150,16 @@ class Workers:
         try:
             return future.result()
         except KilledWorker as error:
-            return Died(str(error))
+            peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            return Died(str(error), peak_kb * 1024)
 
-    def _local(self) -> str:
+    def _local(self, stack: ExitStack) -> str:
         environment = {
             f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads)
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
         environment["distributed.nanny.pre-spawn-environ.CUDA_VISIBLE_DEVICES"] = ""  # GPUs are for GPU workers
-        self._stack.enter_context(dask.config.set({**_CONFIG, **environment}))
+        stack.enter_context(dask.config.set({**_CONFIG, **environment}))
         cluster = LocalCluster(
             n_workers=self.count,
             threads_per_worker=1,
@@ -169,17 +170,17 @@ class Workers:
             memory_limit=0,
             silence_logs=logging.ERROR,
         )
-        self._stack.enter_context(cluster)
+        stack.enter_context(cluster)
         return str(cluster.scheduler_address)
 
-    def _start_gpus(self, address: str) -> None:
+    def _start_gpus(self, address: str, stack: ExitStack) -> None:
         """One worker for each GPU, through dask-cuda's own command. Untested: it needs a GPU."""
         if importlib.util.find_spec("dask_cuda") is None:
             raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
         command = [sys.executable, "-m", "dask_cuda.cli", "worker", address, "--resources", f"{GPU}=1"]
         environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
-        self._stack.callback(process.terminate)
+        stack.callback(process.terminate)
         self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
 
     def _resources(self) -> set[str]:
@@ -190,7 +191,7 @@ class Workers:
 def environment() -> dict[str, str]:
     """What has to agree between driver and workers: the code, the libraries that decide values, and that decoders may
     run in child processes."""
-    code = {package: keys.file_digest(Path(importlib.import_module(package).__path__[0])) for package in PACKAGES}
+    code = {package: keys.file_digest(plugins.folder(package)) for package in PACKAGES}
     kinds: list[type[Stage]] = [plugins.find("stages", name, Stage) for name in plugins.names("stages")]  # type: ignore[type-abstract]
     libraries = sorted({library for kind in kinds for library in kind.libraries})
     return {

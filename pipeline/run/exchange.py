@@ -1,5 +1,5 @@
-"""How driver and workers pass shards to each other: through one cache that all see, or each with a cache of its own
-and a remote between them."""
+"""How driver and workers pass shards to each other: through one cache that all see, or through a remote between caches
+of their own."""
 
 from __future__ import annotations
 
@@ -10,79 +10,100 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.cache.record import Record
 from pipeline.cache.store import Store
 from pipeline.cache.weights import pinned_digest
-from pipeline.corpus.manifest import media_digests
-from pipeline.corpus.recipe_file import corpus_root
+from pipeline.corpus.open_corpus import CorpusLocation
 from pipeline.errors import InputError, RemoteError
-from pipeline.plan.jobs import ExtractJob, FitJob, Job
-from pipeline.reader import Reader
-from pipeline.reason import Outcome, Reason
+from pipeline.media.files import media_digests
+from pipeline.plan.jobs import FitJob, Job
+from pipeline.reason import Reason
+from pipeline.run.outcome import Outcome
+
+
+class Exchange(Protocol):
+    """How shards pass between driver and workers. It is sent to workers with every job."""
+
+    def store(self) -> Store:
+        """This worker's store. It is kept for the life of the process, and verifies each object once."""
+
+    def localised(self, job: Job) -> Job:
+        """The job as this machine can do it. Raises InputError if it can't."""
+
+    def offer(self, store: Store, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs, once workers can get at what they read. store: the driver's."""
+
+    def share(self, store: Store, outcome: Outcome) -> Outcome:
+        """The outcome, once the driver can get at what was saved."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a machine finds its own copy of a corpus: see `pipeline.corpus.recipe_file.corpus_root`."""
+class SharedCache:
+    """Workers see the driver's cache and corpus, so nothing has to be passed on.
 
-    dataset: str
-    written: str
-    reader: Reader
-
-    def ready(self) -> str:
-        """The corpus's root on this machine, made where the reader can make it. Raises InputError where it is not."""
-        root = corpus_root(self.dataset, "", self.written, Home().root)
-        self.reader.prepare(root)
-        if not root.is_dir():
-            raise self.reader.missing(root)
-        return str(root)
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """Sent to workers with every job.
-
-    cache: the driver's. remote: the URL of the remote, or "". apart: None where workers see the driver's cache and
-    corpus, else where each finds its own copy of the corpus; then it saves to a cache of its own, and to the remote.
+    cache: the driver's. remote: the URL of a remote that is read through, or "".
     """
 
     cache: Path
     remote: str = ""
-    apart: Place | None = None
 
     def store(self) -> Store:
-        """This process's store: it verifies each object once."""
-        return _store(self.cache if self.apart is None else Home().cache, self.remote)
+        """A store over the driver's cache."""
+        return _store(self.cache, self.remote)
 
     def localised(self, job: Job) -> Job:
-        """The job as this machine can do it: over its own copy of the corpus.
+        """The same job."""
+        return job
 
-        A row whose media differ fails for now when it is decoded, see `pipeline.media.decode`. A fit cannot do
-        without it: it raises InputError.
+    def offer(self, store: Store, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The same jobs."""
+        return jobs
+
+    def share(self, store: Store, outcome: Outcome) -> Outcome:
+        """The outcome without its records, which the driver finds in the cache."""
+        return replace(outcome, saved=[])
+
+
+@dataclass(frozen=True)
+class OwnCache:
+    """Each worker has a cache and a copy of the corpus of its own; shards pass through the remote.
+
+    location: where each worker finds its copy of the corpus.
+    """
+
+    remote: str
+    location: CorpusLocation
+
+    def store(self) -> Store:
+        """A store over the cache of this machine's home."""
+        return _store(Home().cache, self.remote)
+
+    def localised(self, job: Job) -> Job:
+        """The job over this machine's copy of the corpus.
+
+        A row whose media differ fails for a transient reason when it is decoded, see `pipeline.media.decode`. Weights
+        that differ, and media of a fit's rows that do, raise InputError.
         """
-        if self.apart is None:
-            return job
         _refuse_other_weights(job)
-        root = Path(self.apart.ready())
-        if isinstance(job, FitJob) and (found := _differing(job, root)):
-            raise InputError(f"{root} is not the driver's copy of the corpus: the media of {found[0]} differ")
+        root = Path(self.location.ready())
+        if isinstance(job, FitJob) and (differing := _differing(job, root)):
+            raise InputError(f"{root} is not the driver's copy of the corpus: the media of {differing[0]} differ")
         return replace(job, root=root)
 
     def offer(self, store: Store, jobs: Sequence[Job]) -> Sequence[Job]:
-        """The jobs, once what they read, and the driver alone has, is where workers apart can get it."""
-        if self.apart is not None and store.remote is not None:
+        """The jobs, once everything they read that only the driver has is on the remote."""
+        if store.remote is not None:
             for ref in {ref.object: ref for job in jobs for ref in job.reads}.values():
                 if store.here(ref):
                     store.remote.send(ref, store.open(ref))
         return jobs
 
     def share(self, store: Store, outcome: Outcome) -> Outcome:
-        """Puts what a job saved where the driver can get it; the records go with the outcome only where they must."""
-        if self.apart is None:
-            return replace(outcome, saved=[])
+        """The outcome with its records, once their objects are on the remote. Raises RemoteError if they can't be."""
         if store.remote is None:
             raise RemoteError(f"{self.remote} went away: what was computed cannot be handed on")
         for record in outcome.saved:
@@ -92,30 +113,33 @@ class Exchange:
 
 
 def adopt(store: Store, records: list[Record]) -> None:
-    """Notes what a worker saved in a cache of its own; rows whose reason may pass make it provisional."""
+    """Notes what a worker saved in a cache of its own; rows with a transient reason make a record provisional."""
     for record in records:
         provisional = any(Reason(reason).transient for reason in record.reasons.values())
         store.adopt(record, provisional)
 
 
-def marks(*paths: Path) -> dict[Path, int]:
-    """By which another machine knows whether a path there is the same file or folder, and not one of the same name.
+def inodes(*paths: Path) -> dict[Path, int]:
+    """The inode of each path, by which a worker checks that it sees the same disk.
 
-    What is not there, the media behind a pulled manifest say, is not asked for.
+    Paths that do not exist, such as the media behind a pulled manifest, are left out.
     """
     return {path: path.stat().st_ino for path in paths if path.exists()}
 
 
 def shares(cache: Path, known: Mapping[Path, int]) -> bool:
-    """True on a worker that uses the driver's cache: it sees the same files, and was given no other home."""
+    """True on a worker that uses the driver's cache: it sees the same files, and was given no other home.
+
+    known: inodes as the driver sees them.
+    """
     own = os.environ.get("AFFECTORY_HOME")
-    seen = all(path.exists() and path.stat().st_ino == mark for path, mark in known.items())
+    seen = all(path.exists() and path.stat().st_ino == inode for path, inode in known.items())
     return seen and (not own or Home().cache == cache)
 
 
 @contextmanager
 def token(cache: Path) -> Iterator[Path]:
-    """A file that only those see who share the cache's disk: the same path may stand on another disk too."""
+    """A temporary file in the cache, which only those see who share its disk: another disk may have the same path."""
     folder = cache / "partial"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="seen-") as file:
@@ -130,8 +154,8 @@ def _store(root: Path, url: str) -> Store:
 
 
 def _refuse_other_weights(job: Job) -> None:
-    """Raises InputError where a local file of weights is not, on this machine, what the driver's key says."""
-    for node in [run.node for run in job.runs] if isinstance(job, ExtractJob) else [job.node]:
+    """Raises InputError if a local file of weights is not, on this machine, what the driver's key says."""
+    for node in job.nodes:
         for f in fields(node.stage):
             name, wanted = getattr(node.stage, f.name), node.params[f.name]
             if f.metadata.get("source") and wanted != name and not pinned_digest(name):

@@ -21,7 +21,8 @@ from pipeline.cache.store import Store
 from pipeline.media.child import Child
 from pipeline.media.decode import Decoded, decoded
 from pipeline.plan.jobs import ExtractJob, Run, Stored
-from pipeline.reason import Outcome, Reason, Unreadable
+from pipeline.reason import Reason, Unreadable
+from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Call, Knobs, by_halves, here, in_child
 from pipeline.stage import RAW, Item, Spec, Track
 from pipeline.utterance import Utterance
@@ -173,7 +174,7 @@ def _checked(work: _Work, item: Item, track: Track) -> Track:
 
 
 def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
-    run, name = work.run, work.run.node.name
+    run, stage = work.run, work.run.node.digest
     ids = [row.id for row in job.rows]
     tracks = [work.tracks[i] for i in ids]
     table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
@@ -183,7 +184,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     computed = len(ids) - copied
     about = {"rows": len(ids), "computed": computed, **made_by(work.device)}
     record = store.save(
-        run.node.digest,
+        stage,
         run.shard,
         partial(shards.write, table),
         suffix=".parquet",
@@ -191,14 +192,14 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
         provisional=bool(passing),
         seconds=work.seconds,
         reasons=reasons,
-        about=about | {"stage": name},
+        about=about | {"stage": run.node.name},
     )
     outcome.saved.append(record)
-    outcome.computed[name] += computed
-    outcome.copied[name] += copied
-    outcome.calls[name] += work.calls
-    outcome.spend(name, work.seconds)
-    outcome.reasons[name] = reasons
+    outcome.computed[stage] += computed
+    outcome.copied[stage] += copied
+    outcome.calls[stage] += work.calls
+    outcome.seconds[stage] = work.seconds
+    outcome.reasons[stage] = reasons
 
 
 def made_by(device: str) -> dict[str, Any]:

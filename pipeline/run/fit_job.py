@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,14 +12,16 @@ from typing import Any
 
 from pipeline.cache import atomic
 from pipeline.cache.home import MEMORY
+from pipeline.cache.record import FITS
 from pipeline.cache.states import save_state
 from pipeline.cache.store import Store
 from pipeline.errors import InputError
 from pipeline.media.decode import decoded
-from pipeline.plan.jobs import FITS, FitJob
-from pipeline.reason import Outcome, Reason, Unreadable
+from pipeline.plan.jobs import FitJob
+from pipeline.reason import Reason, Unreadable
 from pipeline.run.extract_job import made_by, stored_tracks
 from pipeline.run.fit_clips import Clips, Room
+from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Knobs
 from pipeline.stage import RAW, Item, Rows, State
 from pipeline.utterance import Utterance
@@ -55,7 +58,7 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     """
     _refuse_held(job)
     began = time.perf_counter()
-    missing = _Missing(f"the fit of {job.node.name} on {job.scope}", knobs.lenient or bool(job.left_out))
+    missing = _Missing(job.name, knobs.lenient or bool(job.left_out))
     with atomic.scratch(store.root) as scratch:
         if _still_missing(job, store):
             return Outcome(job.modality)
@@ -87,11 +90,8 @@ def _saved(
         reasons=reasons,
         about=about,
     )
-    name = f"{job.node.name} (fit)"
-    outcome = Outcome(job.modality, saved=[record])
-    outcome.calls[name] += 1
-    outcome.spend(name, seconds)
-    return outcome
+    stage = job.node.digest + FITS
+    return Outcome(job.modality, calls=Counter({stage: 1}), seconds={stage: seconds}, saved=[record])
 
 
 def _still_missing(job: FitJob, store: Store) -> bool:

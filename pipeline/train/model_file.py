@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from safetensors import torch as tensors
 from torch import nn
 
-from models._layers import Input, Standardiser
 from pipeline.cache.atomic import publish, replacing
 from pipeline.corpus.recipe_training import model_class
 from pipeline.errors import InputError
+from pipeline.model import Input, Standardiser
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models._layers import Prediction, Standardiser, masked_mean
+from pipeline.model import Prediction, Standardiser, masked_mean
 from pipeline.train.loop import History, Job, fit
 from pipeline.train.model_file import standardiser
 

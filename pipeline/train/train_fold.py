@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models._layers import Input
 from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve
 from pipeline.errors import InputError
+from pipeline.model import Input
 from pipeline.objective import Objective, class_weights
 from pipeline.reader import Fold, Label
 from pipeline.stage import Target

@@ -6,19 +6,19 @@ import hashlib
 import json
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from pipeline import plugins
 from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.cache.home import Home
-from pipeline.console import console
+from pipeline.console import BYTES, Bars, console
 from pipeline.corpus.recipe_file import RECIPES, corpus_root, recipe_path
 from pipeline.errors import InputError, SpaceError, closest
 from pipeline.reader import Download, Reader
@@ -44,7 +44,7 @@ def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
         return {"fetched": [], "obtain": reader.obtain}
     place = corpus_root(name, root, written, home.root)
     place.mkdir(parents=True, exist_ok=True)
-    with alone(place), _bars() as bars:
+    with alone(place), Bars() as bars:
         fetched = fetch_all(reader.downloads, place, bars)
     console.print(escape(f"{place}: {_said(reader.downloads, fetched)}"), soft_wrap=True)
     return {"fetched": fetched, "root": str(place)}
@@ -56,18 +56,21 @@ def _said(items: Sequence[Download], fetched: Sequence[str]) -> str:
     return f"{news} {', '.join(archives)} can be deleted now." if archives else news
 
 
-def fetch_all(items: Sequence[Download], root: Path, bars: Progress) -> list[str]:
+def fetch_all(items: Sequence[Download], root: Path, bars: Bars) -> list[str]:
     """Fetches and unpacks what isn't at `root` yet, and returns the names of it; errors as of `fetch`."""
     missing = [item for item in items if not _is_done(item, root)]
     _check_space(missing, root)
     for item in missing:
         if not (root / item.name).exists():
-            with _bar(bars, f"fetch {item.name}", item.bytes) as show:
-                download(item, root / item.name, show)
+            download(item, root / item.name, _shown(bars, f"fetch {item.name}", item.bytes))
         if item.unpacked:
-            with _bar(bars, f"unpack {item.name}", None) as show:
-                _unpack(item, root, show)
+            _unpack(item, root, _shown(bars, f"unpack {item.name}", item.unpacked))
     return [item.name for item in missing]
+
+
+def _shown(bars: Bars, name: str, total: int) -> Show:
+    bars.grow(name, BYTES, total)
+    return partial(bars.reach, name)
 
 
 def _reader(dataset: str) -> tuple[type[Reader], str, str]:
@@ -143,15 +146,3 @@ def alone(root: Path) -> AbstractContextManager[None]:
         raise InputError(f"another process is fetching into {root}")
 
     return flock.alone(root / _LOCK, refuse)
-
-
-def _bars() -> Progress:
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    return Progress(TextColumn("{task.description}"), *columns, console=console)
-
-
-@contextmanager
-def _bar(bars: Progress, name: str, total: int | None) -> Iterator[Show]:
-    task = bars.add_task(escape(name), total=total)
-    yield lambda size: bars.update(task, completed=size)
-    bars.update(task, total=bars.tasks[task].completed)

@@ -13,20 +13,18 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
 
-from rich.markup import escape
-from rich.progress import Progress
-
 from pipeline.cache import keys
 from pipeline.cache.atomic import space
 from pipeline.cache.home import Home
 from pipeline.cache.weights import LOCK, Pin, Weights, describe, first_line, folder, held, kept, wanted
-from pipeline.console import console
+from pipeline.console import BYTES, Bars
 from pipeline.corpus.recipe_file import RECIPES, read_stages, recipe_path
 from pipeline.errors import InputError, RemoteError, closest
 from pipeline.reader import Download
@@ -49,7 +47,7 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 @dataclass
-class Outcome:
+class Fetched:
     """What became of each source."""
 
     fetched: list[str] = field(default_factory=list)
@@ -72,7 +70,7 @@ def fetch_weights(home: Home, datasets: Sequence[str], changes: Sequence[str] = 
     _check_writable(locks)
     root = folder(home)
     root.mkdir(parents=True, exist_ok=True)
-    outcome = Outcome()
+    outcome = Fetched()
     with alone(root), space(root):
         for lock, sources in locks.items():
             _fetch_all(root, lock, sources, outcome)
@@ -114,7 +112,7 @@ def _check_writable(locks: Iterable[Path]) -> None:
             raise InputError(f"{lock} cannot be written: copy the recipe to a folder of your own")
 
 
-def _fetch_all(root: Path, lock: Path, sources: Mapping[str, str], outcome: Outcome) -> None:
+def _fetch_all(root: Path, lock: Path, sources: Mapping[str, str], outcome: Fetched) -> None:
     """Pins one source after the other; `sources` gives the parameter that names each."""
     for source, parameter in sources.items():
         weights = Weights.read(lock)
@@ -250,12 +248,11 @@ def _name(url: str) -> str:
 def _download(url: str, path: Path) -> str:
     """Downloads a file of unknown content, going on where it broke off; returns its SHA-256."""
     item = Download(url=url, name=path.name, bytes=_size(url), sha256="")
-    with Progress(console=console) as bars:
-        task = bars.add_task(escape(path.name), total=item.bytes)
-        with download.Part(path, lambda size: bars.update(task, completed=size)) as part:
-            download.complete(item, part)
-            part.finish(path)
-            return part.digest()
+    with Bars() as bars, download.Part(path, partial(bars.reach, path.name)) as part:
+        bars.grow(path.name, BYTES, item.bytes)
+        download.complete(item, part)
+        part.finish(path)
+        return part.digest()
 
 
 def _size(url: str) -> int:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
-from pipeline.cache.record import Record
+from pipeline.cache.record import FITS, Record, encode_index
+from pipeline.cache.remote import Remote
 from pipeline.cache.weights import pinned_digest
-from pipeline.corpus.fit_scope import Scope
+from pipeline.console import console
+from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
 from pipeline.corpus.recipe import Node, Recipe, nodes
+from pipeline.corpus.recipe_file import recipe_path
 from pipeline.errors import InputError, closest
-from pipeline.plan.catalogue import Planner
+from pipeline.plan.catalogue import StageRows
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import provisional
 
@@ -19,7 +23,7 @@ PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
-class Held:
+class FinalRecords:
     """What the cache and its remote hold of a recipe: records by stage, and what is not final, in rows by stage."""
 
     indexes: Mapping[str, Sequence[Record]]
@@ -30,7 +34,7 @@ class Held:
         return ", ".join(f"{name} {count:,} rows" for name, count in sorted(self.incomplete.items()))
 
 
-def held(session: Session, split: str = "") -> Held:
+def held(session: Session, split: str = "") -> FinalRecords:
     """What is final of everything a session asks for.
 
     split: of the shards alone that have a row in this part of a fold. Raises InputError for an unknown part.
@@ -38,30 +42,26 @@ def held(session: Session, split: str = "") -> Held:
     indexes: dict[str, list[Record]] = {}
     incomplete: Counter[str] = Counter()
     ids = _part(session, split) if split else None
-    for node, scope in session.planner.wanted:
-        if provisional(session.planner, node, scope):
-            incomplete[node.name] += len(session.planner.wanted[node, scope])
+    for rows in session.catalogue:
+        name, stage = rows.node.name, rows.node.digest
+        if rows.waiting or provisional(rows):
+            incomplete[name] += len(rows.ids)
             continue
-        if node.stage.fitted and (state := session.planner.state_record(node, scope)):
-            indexes.setdefault(state.stage, []).append(state)
-        for rows, record in _shards(session.planner, node, scope, ids):
+        if rows.state:
+            indexes.setdefault(rows.state.stage, []).append(rows.state)
+        for count, record in _shards(rows, ids):
             if record is None:
-                incomplete[node.name] += rows
+                incomplete[name] += count
             else:
-                indexes.setdefault(node.digest, []).append(record)
-    return Held({stage: _once(records) for stage, records in indexes.items()}, incomplete)
+                indexes.setdefault(stage, []).append(record)
+    return FinalRecords({stage: _once(records) for stage, records in indexes.items()}, incomplete)
 
 
-def _shards(
-    planner: Planner, node: Node, scope: Scope | None, ids: set[str] | None
-) -> Iterator[tuple[int, Record | None]]:
-    """Rows and final record of each shard; while a fit is missing, all rows without one."""
-    shards = planner.shards(node, scope)
-    if shards is None:
-        yield len(planner.wanted[node, scope]), None
-    for shard in shards or ():
+def _shards(rows: StageRows, ids: set[str] | None) -> Iterator[tuple[int, Record | None]]:
+    """The number of rows and the final record of each shard, or of each that has a row of `ids`."""
+    for shard in rows.shards:
         if ids is None or any(row.id in ids for row in shard.rows):
-            yield len(shard.rows), planner.final(node, shard)
+            yield len(shard.rows), rows.final(shard)
 
 
 def _part(session: Session, name: str) -> set[str]:
@@ -87,8 +87,32 @@ def local_weights(recipe: Recipe) -> dict[str, str]:
 
 def every_node(recipe: Recipe) -> Iterator[Node]:
     """Each stage of a recipe, those that others stand on too."""
-    waiting = list(nodes(recipe))
-    while waiting:
-        node = waiting.pop()
-        waiting += node.upstream
-        yield node
+    for node in nodes(recipe):
+        yield from node.walk()
+
+
+def relock(session: Session) -> dict[str, Any]:
+    """Writes the lock from what this cache holds. Raises InputError where something is missing."""
+    found = held(session)
+    if found.incomplete:
+        raise InputError(f"a lock names all of a recipe's features; not final: {found.missing()}")
+    keeper = Remote("", session.home.cache)
+    indexes = {stage: keeper.keep(encode_index(records)) for stage, records in found.indexes.items() if records}
+    return lock(session, indexes, relock=True)
+
+
+def lock(session: Session, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
+    """Writes the lock where there is none, or where it may be replaced; else says in what it differs."""
+    recipe = session.corpus.recipe
+    path = lock_path(recipe_path(session.options.dataset))
+    names = {node.digest: node.name for node in every_node(recipe)}
+    stages = {f"{names[stage.removesuffix(FITS)]} {stage}": digest for stage, digest in indexes.items()}
+    mine = Lock(manifest=session.corpus.manifest.digest, weights=local_weights(recipe), stages=stages)
+    differing = read_lock(path).differences(mine) if path.exists() else []
+    if not path.exists() or (differing and relock):
+        write_lock(path, mine)
+        session.home.note_lock(path)
+        console.print(f"Lock: {path}")
+    elif differing:
+        console.print(f"{path} names something else; --relock replaces it:\n" + "\n".join(differing))
+    return {"path": str(path), "differing": differing}

@@ -8,18 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.cache.home import Home
-from pipeline.cache.record import Record
+from pipeline.cache.record import FITS, Record
 from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
-from pipeline.console import ByteBar, console
+from pipeline.console import BYTES, bar, console
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import lock_path, read_lock
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe_file import recipe_path
 from pipeline.errors import InputError, RemoteError
-from pipeline.plan.jobs import FITS
-from pipeline.plan.session import Options, Session
-from pipeline.transfer.final_records import held, local_weights
-from pipeline.transfer.locking import lock
+from pipeline.plan.session import Session
+from pipeline.transfer.final_records import held, local_weights, lock
 
 THREADS = 8
 """Objects on their way at once."""
@@ -43,7 +42,7 @@ def push(
         chosen = {stage: [_agreed(r, theirs[stage]) for r in records] for stage, records in found.indexes.items()}
         believed = set() if repair else {r.object for records in theirs.values() for r in records.values()}
         records = {r.object: r for records in chosen.values() for r in records if r.object not in believed}
-        sent = _send(remote, session.planner.store, records.values())
+        sent = _send(remote, session.catalogue.store, records.values())
         indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
         _push_manifest(session, remote, text)
     recipe = session.corpus.recipe
@@ -75,7 +74,7 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     with session.pinned():
         found = held(session, split)
         records = [record for stage in found.indexes.values() for record in stage]
-        got = _fetch(session.planner.store, records)
+        got = _fetch(session.catalogue.store, records)
     home.remember(options.dataset, options.root, options.changes)
     if found.incomplete:
         console.print(f"Not on the remote: {found.missing()}")
@@ -129,7 +128,7 @@ def _send(remote: Inventory, store: Store, records: Collection[Record]) -> list[
 
 
 def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
-    found, store, recipe = session.corpus.manifest, session.planner.store, session.corpus.recipe
+    found, store, recipe = session.corpus.manifest, session.catalogue.store, session.corpus.recipe
     if not found.media:
         return
     record = pulled_manifest.save(store, recipe.name, found if text else found.without_text(), local_weights(recipe))
@@ -158,9 +157,9 @@ def _fetch(store: Store, records: Iterable[Record]) -> list[int]:
 
 def _moved(what: str, todo: Sequence[Record], move: Callable[[Record, Callable[[int], None]], None]) -> list[int]:
     """Moves objects, several at once, under a bar of bytes. What has been moved stays so where one fails."""
-    with ByteBar(what, sum(record.size for record in todo)) as bar, ThreadPoolExecutor(THREADS) as pool:
+    with bar(what, BYTES, sum(record.size for record in todo)) as moved, ThreadPoolExecutor(THREADS) as pool:
         try:
-            list(pool.map(lambda record: move(record, bar.advance), todo))
+            list(pool.map(lambda record: move(record, moved), todo))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

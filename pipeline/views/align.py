@@ -7,38 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError, closest
-
-Mode = Literal["pad", "sample", "broadcast"]
-
-
-@dataclass(frozen=True)
-class Align:
-    """How a modality becomes `length` steps. Raises InputError for an unknown mode or a length below 1."""
-
-    mode: Mode
-    length: int
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise InputError(f"no align mode {self.mode!r}: {closest(self.mode, get_args(Mode))}")
-        if self.length < 1:
-            raise InputError(f"align.length must be at least 1, got {self.length}")
-
-    @property
-    def stored(self) -> int:
-        """Steps kept on disk: one vector for `broadcast`, which stands for all L (X6)."""
-        return 1 if self.mode == "broadcast" else self.length
-
-    def cropped(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """How many of `steps` (any shape) are cut off at the end; `sample` spans the whole track, so cuts nothing."""
-        return np.maximum(steps - self.length, 0) if self.mode == "pad" else np.zeros_like(steps)
+from pipeline.corpus.recipe import Align, Mode
+from pipeline.errors import InputError
 
 
 def align(

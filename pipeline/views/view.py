@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.store import TOUCH_S
+from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError, SpaceError
 from pipeline.stage import Track
-from pipeline.views.align import Align, align
+from pipeline.views.align import align
 
 CHUNK_BYTES = 64 * 2**20
 """What a pass over a column holds in memory at once, as float64."""

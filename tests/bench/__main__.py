@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from transformers import AutoModel, RobertaConfig
 
+from pipeline.corpus.recipe import Align
 from pipeline.stage import Frames, Item, Stage, Target, Track, Waveform
-from pipeline.views.align import Align
 from pipeline.views.dataset import Dataset
 from pipeline.views.view import open_view, write_column
 from stages.audio_opensmile import AudioOpensmile

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.home import Home
-from pipeline.plan.session import Options, Session
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.session import Session
 from pipeline.stage import Target
 from pipeline.train.metrics import decide
 from pipeline.train.predictions import read

@@ -33,8 +33,11 @@ from sklearn.metrics import f1_score
 
 from pipeline.cache.home import Home
 from pipeline.cache.states import load_state
-from pipeline.plan.session import Options, Session
-from pipeline.run.driver import Corpus
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.estimate import views
+from pipeline.plan.session import Session
+from pipeline.run.extraction import extract
 from pipeline.train import metrics
 from pipeline.train.linear_probe import probe
 from pipeline.views.view import Column, Rows, View, open_view
@@ -177,7 +180,7 @@ def learned(kit: Path, name: str, seeds: int) -> Line:
 
 def _fitted(kit: Path, features: str, changes: Sequence[str]) -> Scores:
     with opened(kit, features, changes) as session:
-        session.extract()
+        extract(session)
         corpus = session.corpus
         [fold] = corpus.folds
         view, weights = _view(session), _state(session)
@@ -199,13 +202,13 @@ def highest(column: Column, rows: Rows) -> NDArray[np.float32]:
 def _state(session: Session) -> Mapping[str, NDArray[Any]]:
     [selections] = session.corpus.recipe.features.values()
     [scope] = next(iter(session.corpus.scopes.values()))
-    record = session.planner.state_record(selections["text"].parts[0], scope)
+    record = session.catalogue.of(selections["text"].parts[0], scope).state
     assert record is not None
-    return load_state(session.planner.store.path(record)).tensors
+    return load_state(session.catalogue.store.path(record)).tensors
 
 
 def _view(session: Session) -> View:
-    [folds] = session.views().values()
+    [folds] = views(session).values()
     [paths] = folds.values()
     return open_view([row.id for row in session.corpus.manifest.rows], {"text": Path(paths["text"])})
 
@@ -217,7 +220,7 @@ def minilm(kit: Path) -> Line:
     if found is None or found.origin is None:
         return Line(name, why=f"skipped: no package {PUBLISHED}")
     with opened(kit, MINILM.format(model=Path(found.origin).parent / "model")) as session:
-        session.extract()
+        extract(session)
         corpus = session.corpus
         [fold] = corpus.folds
         scores = probe(_view(session), "text", corpus.labels, corpus.target, fold)

@@ -20,7 +20,9 @@ import soundfile
 
 from pipeline.cache import shards
 from pipeline.cache.home import Home
-from pipeline.plan.session import Options, Session
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.planner import plan
+from pipeline.plan.session import Session
 from pipeline.stage import Spec, Track
 
 RECIPE = """
@@ -61,14 +63,14 @@ def corpus(root: Path, rows: int, per_file: int) -> None:
 
 def fill(home: Path, recipe: Path, root: Path) -> None:
     """Saves a shard for each that the plan asks for."""
-    planner = Session.open(Home(home), Options(dataset=str(recipe), root=str(root))).planner
+    catalogue = Session.open(Home(home), Options(dataset=str(recipe), root=str(root))).catalogue
     track = Track.of(np.zeros((1, 1), np.float32))
-    for job in planner.plan().jobs:
+    for job in plan(catalogue).jobs:
         for run in job.runs:
             ids = [row.id for row in job.rows]
             table = shards.to_table(ids, run.keys, [track] * len(ids), Spec(1), {})
             about = {"stage": run.node.name, "rows": len(ids), "computed": len(ids)}
-            planner.store.save(
+            catalogue.store.save(
                 run.node.digest,
                 run.shard,
                 lambda path, table=table: shards.write(table, path),

@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models._layers import MODALITIES, Input, Prediction, Standardiser
 from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve, split
 from pipeline.errors import InputError
+from pipeline.model import MODALITIES, Input, Prediction, Standardiser
 from pipeline.objective import Objective, targets
 from pipeline.plugins import names
 from pipeline.reader import Label

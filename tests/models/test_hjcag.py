@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._layers import Input
 from models.hjcag import HJCAG, HJCAGConfig
+from pipeline.model import Input
 
 L = 4
 DIMS = {"text": 5, "audio": 6, "visual": 7}

@@ -14,15 +14,13 @@ from models._layers import (
     FeedForward,
     MultiHeadAttention,
     Residual,
-    Standardiser,
     check_settings,
     expand,
     in_order,
-    masked_mean,
     masked_softmax,
     sinusoids,
-    zero_invalid,
 )
+from pipeline.model import Standardiser, masked_mean, zero_invalid
 
 NAN, INF = float("nan"), float("inf")
 

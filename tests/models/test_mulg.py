@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._layers import Input, sinusoids
+from models._layers import sinusoids
 from models.mulg import MulG, MulGConfig, _Bilinear, _CrossModal, _PaperGRU, _TorchGRU
+from pipeline.model import Input
 
 DIMS = {"text": 5, "audio": 6, "visual": 7}
 LENGTHS = {"text": 3, "audio": 5, "visual": 4}

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError
-from pipeline.views.align import Align, align, auto_length
+from pipeline.views.align import align, auto_length
 
 STEPS = st.integers(0, 40)
 LENGTHS = st.integers(1, 40)

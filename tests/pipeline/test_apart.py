@@ -19,7 +19,8 @@ import pytest
 from pipeline.cache.home import Home
 from pipeline.cache.record import decode
 from pipeline.cache.store import Store
-from pipeline.plan.session import Options, Session
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.session import Session
 
 RECIPE = """
 [dataset]

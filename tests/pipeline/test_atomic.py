@@ -12,7 +12,6 @@ import pytest
 
 from pipeline.cache import atomic
 from pipeline.errors import SpaceError
-from pipeline.plan.session import Coverage
 from pipeline.train import train_models
 
 
@@ -51,7 +50,7 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
     )
     newest = tmp_path / "small" / "hjcag-official.json"
     monkeypatch.setattr(train_models, "summarise", lambda folds: {"pooled": {}})
-    train_models._answer(session, first, Coverage({}, False, {}, {}))
+    train_models.answer(session, first, {})
     before, seen = newest.read_text(), []
     real = Path.write_text
 
@@ -61,5 +60,5 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
         return written
 
     monkeypatch.setattr(Path, "write_text", watched)
-    train_models._answer(session, second, Coverage({}, False, {}, {}))
+    train_models.answer(session, second, {})
     assert seen == [before, before] and json.loads(newest.read_text())["seed"] == 1

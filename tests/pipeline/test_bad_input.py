@@ -11,60 +11,54 @@ from pipeline.cache import shards
 from pipeline.cache.home import Home
 from pipeline.cache.store import Store
 from pipeline.media import decode
-from pipeline.plan.catalogue import Planner
+from pipeline.plan.catalogue import Catalogue
 from pipeline.run.dask_workers import Workers
-from pipeline.run.driver import drive
 from pipeline.run.inline_workers import Inline
-from pipeline.run.stage_calls import Knobs
 from tests import poison
-from tests.small import stored
+from tests.small import driven, stored
 
 
 def planner_of(small, node):
     corpus = small.session().corpus
-    return Planner(corpus.manifest, Store(small.home / "cache"), corpus.target, corpus.labels, [(node, None)])
+    return Catalogue(corpus.manifest, Store(small.home / "cache"), corpus.target, corpus.labels, [(node, None)])
 
 
-def tracks(planner):
+def tracks(catalogue):
 
-    for node, scope in planner.wanted:
-        for shard in planner.shards(node, scope):
-            for name, _, track in shards.read(stored(planner, node, shard)):
+    for node, scope in catalogue.wanted:
+        for shard in catalogue.of(node, scope).shards:
+            for name, _, track in shards.read(stored(catalogue, node, shard)):
                 yield name, track
 
 
-def reasons(planner):
-    return {name: track.reason.value for name, track in tracks(planner) if track.reason is not None}
-
-
-def quiet(plan, job):
-    pass
+def reasons(catalogue):
+    return {name: track.reason.value for name, track in tracks(catalogue) if track.reason is not None}
 
 
 @pytest.mark.parametrize("how, reason", [("memory", "out_of_memory"), ("error", "stage_error")])
 def test_an_utterance_that_a_stage_cannot_take_costs_itself(small, how, reason):
     victim = small.session().corpus.manifest.rows[7].id
-    planner = planner_of(small, poison.node(victim, how))
-    drive(planner, Inline, Knobs(), quiet)
-    assert reasons(planner) == {victim: reason}
-    assert sum(track.values is not None for _, track in tracks(planner)) == 59
+    catalogue = planner_of(small, poison.node(victim, how))
+    driven(catalogue, Inline())
+    assert reasons(catalogue) == {victim: reason}
+    assert sum(track.values is not None for _, track in tracks(catalogue)) == 59
 
 
 def test_a_transient_reason_is_tried_again_and_good_rows_are_copied(small):
     victim = small.session().corpus.manifest.rows[7].id
-    planner = planner_of(small, poison.node(victim, "memory"))
-    drive(planner, Inline, Knobs(), quiet)
-    again = drive(planner_of(small, poison.node(victim, "memory")), Inline, Knobs(), quiet).total()
+    catalogue = planner_of(small, poison.node(victim, "memory"))
+    driven(catalogue, Inline())
+    again = driven(planner_of(small, poison.node(victim, "memory")), Inline()).total()
     assert again.computed["poisoned"] == 1 and again.copied["poisoned"] >= 15
 
 
 @pytest.mark.parametrize("how", ["segfault", "exit"])
 def test_an_utterance_that_kills_its_worker_costs_itself(small, how):
     victim = small.session().corpus.manifest.rows[7].id
-    planner = planner_of(small, poison.node(victim, how))
-    drive(planner, lambda: Workers(count=2), Knobs(), quiet)
-    assert reasons(planner) == {victim: "worker_died"}
-    assert sum(track.values is not None for _, track in tracks(planner)) == 59
+    catalogue = planner_of(small, poison.node(victim, how))
+    driven(catalogue, Workers(count=2))
+    assert reasons(catalogue) == {victim: "worker_died"}
+    assert sum(track.values is not None for _, track in tracks(catalogue)) == 59
 
 
 @pytest.mark.parametrize("how, reason", [("segfault", "decoder_crashed"), ("hang", "decoder_hung")])

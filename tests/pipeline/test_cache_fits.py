@@ -44,10 +44,10 @@ def test_a_fit_that_learns_the_same_again_costs_no_row_but_the_edited_one(learne
 def test_no_two_rows_of_a_fitted_stage_stand_on_two_states(learned):
     learned.line("d00_000")["text"] += " so"
     learned.extract()
-    planner = learned.session().planner
-    [(node, scope)] = planner.wanted
+    catalogue = learned.session().catalogue
+    [(node, scope)] = catalogue.wanted
     states = {shards.about(found)["recipe"]["state"] for found in learned.tables()}
-    assert states == {planner.state_record(node, scope).object}
+    assert states == {catalogue.of(node, scope).state.object}
 
 
 def test_an_edit_taken_back_finds_the_first_state_and_its_rows_again(learned):
@@ -72,7 +72,7 @@ def test_each_fold_has_a_state_and_rows_of_its_own(learned):
     learned.recipe = learned.recipe.replace('protocol = "official"', 'protocol = "cv"')
     folds = len(learned.session().corpus.folds)
     assert learned.extract() == {STAGE: 160 * folds} and learned.count("calls")[FIT] == folds
-    planner = learned.session().planner
-    assert len({planner.state_record(node, scope).key for node, scope in planner.wanted}) == folds
+    catalogue = learned.session().catalogue
+    assert len({catalogue.of(node, scope).state.key for node, scope in catalogue.wanted}) == folds
     learned.recipe = learned.recipe.replace('protocol = "cv"', 'protocol = "official"')
     assert learned.extract() == {} and learned.last.jobs == 0

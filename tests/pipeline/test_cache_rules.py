@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.run.inline_workers import Inline
+from tests.small import driven
+
 TEXT = {"text_word2vec", "text_cnn"}
 EVERY = TEXT | {"audio_mfcc", "audio_opensmile"}
 
@@ -133,29 +136,28 @@ def test_an_object_with_flipped_bits_is_made_again(extracted):
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
     session = small.session()
-    bad = next(
-        (node, shard)
-        for node, scope in session.planner.wanted
-        for shard in session.planner.shards(node, scope) or ()
-        if session.planner.store.find(node.digest, shard.key)
-        and session.planner.store.path(session.planner.store.find(node.digest, shard.key)) == victim
+    store = session.catalogue.store
+    bad, shard = next(
+        (rows, shard)
+        for rows in session.catalogue
+        for shard in rows.shards
+        if rows.record(shard) and store.path(rows.record(shard)) == victim
     )
     from pipeline.cache.store import CorruptError
 
     with pytest.raises(CorruptError):
-        session.planner.store.open(session.planner.final(*bad))
-    assert small.extract() == {bad[0].name: len(bad[1].rows)}
+        store.open(bad.final(shard))
+    assert small.extract() == {bad.node.name: len(shard.rows)}
 
 
 def test_a_row_is_the_same_whatever_the_batch(small, tmp_path):
-    from pipeline.plan import session as module
     from pipeline.run.stage_calls import Knobs
 
     found = []
     for batch in (1, 64):
         small.home = tmp_path / f"home-{batch}"
         opened = small.session(modality="audio")
-        module.drive(opened.planner, opened.workers, Knobs(batch=batch), lambda plan, job: None)
+        driven(opened.catalogue, Inline(), Knobs(batch=batch))
         found.append({k: v for k, v in small.rows().items() if k[0].startswith("audio")})
     assert len(found[0]) == 120 and same(*found)
 

@@ -145,7 +145,7 @@ def test_a_file_that_vanishes_under_a_run_is_tried_again_when_it_is_back(table):
     write_sound(table.root / "06.wav", 0.3, 1003)
     session = table.session()
     away = (table.root / "06.wav").rename(table.root / "06.away")
-    session.extract()
+    extract(session)
     away.rename(table.root / "06.wav")
     table.extract()
     assert table.failed()["audio"] == {}

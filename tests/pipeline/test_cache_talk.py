@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.plan.jobs import named
 from pipeline.plan.session import extract
 from pipeline.transfer import push_pull
 from stages import text_word2vec
@@ -85,7 +86,7 @@ def test_an_annotation_costs_no_row_of_a_frozen_stage(table, column):
     for n in range(0, 400, 50):
         table.lines[n][column] = other[column]
     assert table.extract() == {}
-    assert table.session().planner.plan().cached == {STAGE: 400}
+    assert named(table.session().plan().cached) == {STAGE: 400}
 
 
 def test_equal_text_under_other_ids_is_copied_and_stands_under_its_own_ids(table):
@@ -170,8 +171,8 @@ def test_what_only_views_and_models_read_costs_nothing(table, old, new):
 
 @pytest.mark.parametrize("option", [{"workers": 7}, {"gpus": 2}, {"scheduler": "tcp://elsewhere:8786"}])
 def test_who_computes_costs_nothing(table, option):
-    plan = table.session(**option).planner.plan()
-    assert plan.jobs == [] and plan.cached == {STAGE: 400}
+    plan = table.session(**option).plan()
+    assert plan.jobs == [] and named(plan.cached) == {STAGE: 400}
 
 
 def test_of_a_split_that_was_pulled_no_row_is_computed_and_of_the_others_every_one(table, tmp_path):

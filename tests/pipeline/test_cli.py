@@ -16,9 +16,8 @@ from functools import partial
 import pytest
 import typer
 
-from pipeline.cli import main
+from pipeline.cli import extract, main
 from pipeline.errors import RemoteError, SpaceError
-from pipeline.plan import session
 
 COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
 MODEL = """
@@ -171,19 +170,19 @@ def test_too_many_failed_clips_end_with_3_after_the_answer(affectory, extracted)
     ],
 )
 def test_every_error_that_is_no_bug_has_its_exit_code(affectory, small, monkeypatch, error, code):
-    def fail(home, options, relock):
+    def fail(session, relock):
         raise error
 
-    monkeypatch.setattr(session, "extract", fail)
+    monkeypatch.setattr(extract, "extracted", fail)
     found, out, err = affectory("extract", *options(small, "--json"))
     assert (found, out) == (code, "") and err and "Traceback" not in err
 
 
 def test_a_bug_keeps_its_traceback(affectory, small, monkeypatch):
-    def fail(home, options, relock):
+    def fail(session, relock):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(session, "extract", fail)
+    monkeypatch.setattr(extract, "extracted", fail)
     with pytest.raises(ZeroDivisionError):
         affectory("extract", *options(small))
 

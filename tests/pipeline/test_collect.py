@@ -15,9 +15,10 @@ from pipeline.cache.gc import DAY
 from pipeline.cache.home import Home
 from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
-from pipeline.corpus.lock_file import Lock, lock_path, write_lock
+from pipeline.corpus.lock_file import Lock, lock_path, locked_indexes, write_lock
 from pipeline.errors import RemoteError
-from pipeline.transfer import locking
+from pipeline.plan.estimate import views
+from pipeline.transfer.final_records import lock
 from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
 from tests.pipeline.test_sharing import options, other, pull, push  # noqa: F401 - a fixture
 from tests.pipeline.test_verify import put
@@ -27,12 +28,20 @@ STAGE, KEY = "5" * 64, "a" * 64
 MONTHS = 60 * DAY
 
 
+def collect_there(there, home, days, *now):
+    return gc_remote.collect(there, home, days, locked_indexes(home), *now)
+
+
+def delete_there(there, home, days, *now):
+    return gc_remote.delete(there, home, days, locked_indexes(home), *now)
+
+
 def files(cache: Path) -> set[str]:
     return {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()} - {"pins/gate"}
 
 
 def stage(small: Small, name: str) -> str:
-    return next(node.digest for node, _ in small.session().planner.wanted if node.name == name)
+    return next(node.digest for node, _ in small.session().catalogue.wanted if node.name == name)
 
 
 def age(small: Small, *names: str, days: float = 60.0) -> None:
@@ -198,7 +207,7 @@ def grow_old(small, days=60.0):
 
 
 def test_columns_of_views_that_nobody_used_are_listed_then_deleted_and_made_again(extracted, home):
-    extracted.session(features=("sound",)).views()
+    views(extracted.session(features=("sound",)))
     [path] = columns(extracted)
     assert gc.collect(home, 30).views == ()
     grow_old(extracted)
@@ -208,24 +217,24 @@ def test_columns_of_views_that_nobody_used_are_listed_then_deleted_and_made_agai
     )
     assert columns(extracted) == [path]
     assert gc.delete(home, 30) == waste and columns(extracted) == []
-    extracted.session(features=("sound",)).views()
+    views(extracted.session(features=("sound",)))
     assert columns(extracted) == [path]
 
 
 def test_making_a_view_that_is_there_counts_as_a_use_of_it(extracted, home):
-    extracted.session(features=("sound",)).views()
+    views(extracted.session(features=("sound",)))
     grow_old(extracted)
-    extracted.session(features=("sound",)).views()
+    views(extracted.session(features=("sound",)))
     assert gc.delete(home, 30).views == () and len(columns(extracted)) == 1
 
 
 def test_columns_stay_while_a_run_is_live_and_one_that_was_used_since_it_was_listed(extracted, home, monkeypatch):
-    extracted.session(features=("sound",)).views()
+    views(extracted.session(features=("sound",)))
     grow_old(extracted)
     with in_use.pinned(home.cache, ["6" * 64]):
         assert gc.delete(home, 30).views == ()
     waste = gc.collect(home, 30)
-    extracted.session(features=("sound",)).views()
+    views(extracted.session(features=("sound",)))
     monkeypatch.setattr(gc, "collect", lambda *_: waste)
     gc.delete(home, 30)
     assert len(waste.views) == len(columns(extracted)) == 1
@@ -269,7 +278,7 @@ def loose(there, raw=b"loose"):
 
 
 def test_a_remote_that_was_pushed_to_holds_nothing_for_nothing_however_old(there, home):
-    assert gc_remote.collect(there, home, 30, time.time() + MONTHS).bytes == 0
+    assert collect_there(there, home, 30, time.time() + MONTHS).bytes == 0
 
 
 def test_a_remote_is_left_alone_without_being_named(affectory, there, bucket, extracted, monkeypatch):  # noqa: F811
@@ -285,17 +294,17 @@ def test_a_remote_is_left_alone_without_being_named(affectory, there, bucket, ex
 def test_what_a_push_under_way_has_uploaded_stays_for_a_day(there, home):
     place = loose(there)
     now = next(file.modified for file in there.files("objects") if file.place == place)
-    assert gc_remote.delete(there, home, 1, now + DAY - 60).objects == ()
+    assert delete_there(there, home, 1, now + DAY - 60).objects == ()
     assert place in {file.place for file in there.files("objects")}
-    assert [file.place for file in gc_remote.delete(there, home, 1, now + DAY + 60).objects] == [place]
+    assert [file.place for file in delete_there(there, home, 1, now + DAY + 60).objects] == [place]
     assert place not in {file.place for file in there.files("objects")}
 
 
 def test_a_superseded_index_goes_when_it_is_old_and_the_answers_stay(there, home, extracted, tmp_path):
     place, before = superseded(there, extracted), dict(there.index(stage(extracted, "audio_mfcc")))
     now = time.time()
-    assert gc_remote.delete(there, home, 30, now + 29 * DAY).indexes == ()
-    assert [file.place for file in gc_remote.delete(there, home, 30, now + 31 * DAY).indexes] == [place]
+    assert delete_there(there, home, 30, now + 29 * DAY).indexes == ()
+    assert [file.place for file in delete_there(there, home, 30, now + 31 * DAY).indexes] == [place]
     after = Inventory(there.url, tmp_path).index(stage(extracted, "audio_mfcc"))
     assert after == before and KEY in after
 
@@ -305,7 +314,7 @@ def test_the_newest_index_of_a_stage_stays_though_its_records_are_an_older_ones(
     records = list(there.index(mfcc).values())
     there.publish(mfcc, [replace(records[0], key=KEY)])
     there.publish(mfcc, records, newest=True)
-    assert gc_remote.collect(there, home, 30, time.time() + MONTHS).indexes == ()
+    assert collect_there(there, home, 30, time.time() + MONTHS).indexes == ()
     assert len(there.segments(mfcc)) == 3
 
 
@@ -315,7 +324,7 @@ def test_an_index_that_a_lock_names_stays(there, home, extracted, tmp_path, monk
     lock = {"manifest": "0" * 64, "stages": {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": digest}}
     (tmp_path / "team.lock.json").write_text(json.dumps(lock))
     monkeypatch.setattr(gc_remote, "RECIPES", tmp_path)
-    assert gc_remote.collect(there, home, 30, time.time() + MONTHS).indexes == ()
+    assert collect_there(there, home, 30, time.time() + MONTHS).indexes == ()
 
 
 @pytest.mark.parametrize("noted", ["by opening its recipe", "by writing it"])
@@ -326,28 +335,28 @@ def test_an_index_that_the_lock_of_a_recipe_of_ones_own_names_stays(there, home,
     stages = {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": place.rpartition("-")[2].removesuffix(".json")}
     if noted == "by writing it":
         path.unlink()
-        locking.lock(extracted.session(), {s.rpartition(" ")[2]: digest for s, digest in stages.items()}, relock=True)
+        lock(extracted.session(), {s.rpartition(" ")[2]: digest for s, digest in stages.items()}, relock=True)
     else:
         write_lock(path, Lock(manifest="0" * 64, stages=stages))
         extracted.session()
-    assert gc_remote.collect(there, home, 30, time.time() + MONTHS).indexes == ()
+    assert collect_there(there, home, 30, time.time() + MONTHS).indexes == ()
     path.unlink()
-    assert len(gc_remote.collect(there, home, 30, time.time() + MONTHS).indexes) == 1
+    assert len(collect_there(there, home, 30, time.time() + MONTHS).indexes) == 1
 
 
 def test_what_a_live_run_here_uses_stays_on_the_remote(there, home, extracted):
     superseded(there, extracted)
     loose(there)
     with in_use.pinned(home.cache, [stage(extracted, "audio_mfcc")]):
-        assert gc_remote.collect(there, home, 30, time.time() + MONTHS).bytes == 0
-    assert gc_remote.collect(there, home, 30, time.time() + MONTHS).bytes > 0
+        assert collect_there(there, home, 30, time.time() + MONTHS).bytes == 0
+    assert collect_there(there, home, 30, time.time() + MONTHS).bytes > 0
 
 
 def test_an_object_that_only_an_action_here_names_stays_on_the_remote(there, home):
     place = loose(there)
     record = next(r for _, r in Store(home.cache).records())
     Store(home.cache).adopt(replace(record, stage=STAGE, key=KEY, object="ab" + "c" * 62, size=5))
-    assert place not in {f.place for f in gc_remote.collect(there, home, 1, time.time() + MONTHS).objects}
+    assert place not in {f.place for f in collect_there(there, home, 1, time.time() + MONTHS).objects}
 
 
 def test_what_is_named_while_gc_is_at_work_stays(there, home, extracted, monkeypatch):
@@ -361,7 +370,7 @@ def test_what_is_named_while_gc_is_at_work_stays(there, home, extracted, monkeyp
         remove(there, files)
 
     monkeypatch.setattr(gc_remote, "_remove", meanwhile)
-    assert gc_remote.delete(there, home, 30, now).objects == ()
+    assert delete_there(there, home, 30, now).objects == ()
     assert place in {file.place for file in there.files("objects")}
 
 
@@ -370,13 +379,13 @@ def test_a_damaged_index_may_name_anything_so_nothing_is_deleted(there, home):
     put(there, there.files("index")[0].place, b"[]")
     before = there.files("objects")
     with pytest.raises(RemoteError, match="other bytes"):
-        gc_remote.delete(there, home, 30, time.time() + MONTHS)
+        delete_there(there, home, 30, time.time() + MONTHS)
     assert there.files("objects") == before
 
 
 def test_files_that_are_no_objects_are_none_of_our_business(there, home):
     put(there, "objects/README.txt", b"by hand")
-    assert gc_remote.collect(there, home, 1, time.time() + MONTHS).objects == ()
+    assert collect_there(there, home, 1, time.time() + MONTHS).objects == ()
 
 
 def test_half_an_upload_to_a_shared_folder_goes_after_a_day(extracted, home, tmp_path):
@@ -385,8 +394,8 @@ def test_half_an_upload_to_a_shared_folder_goes_after_a_day(extracted, home, tmp
     part = tmp_path / "shared" / "objects" / "ab" / f"{'c' * 62}.parquet.17-1a2b3c4d.part"
     part.parent.mkdir(exist_ok=True)
     part.write_bytes(b"half")
-    assert gc_remote.delete(there, home, 30).bytes == 0
-    assert len(gc_remote.delete(there, home, 30, time.time() + 2 * DAY).objects) == 1 and not part.exists()
+    assert delete_there(there, home, 30).bytes == 0
+    assert len(delete_there(there, home, 30, time.time() + 2 * DAY).objects) == 1 and not part.exists()
 
 
 def test_a_damaged_action_is_left_for_verify_and_keeps_gc_from_nothing(extracted, home):

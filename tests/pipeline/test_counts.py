@@ -9,10 +9,8 @@ from dataclasses import replace
 import pytest
 
 from manifests.iemocap import Iemocap
-from pipeline.cache.home import Home
+from pipeline.cli.extract import extracted
 from pipeline.corpus import published
-from pipeline.plan import session
-from pipeline.plan.session import Options
 
 
 @pytest.fixture
@@ -37,9 +35,7 @@ def test_every_count_that_differs_is_a_warning_and_the_run_goes_on(small, stated
     stated(hap=1000)
     small.path.write_text(small.recipe)
     with caplog.at_level(logging.WARNING):
-        answer, failed = session.extract(
-            Home(small.home), Options(str(small.path), str(small.root), features=("sound",), workers=0)
-        )
+        answer, failed = extracted(small.session(features=("sound",), workers=0))
     assert answer["differing"] == {"hap": 10 - 1000} and not failed
     assert "the published corpus has 1000" in caplog.text
     assert "1,000" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipeline.cache import keys
-from pipeline.plan.jobs import FITS
+from pipeline.cache.record import FITS
 from tests.clips import LEARNED_SET, WORDS_SET, talk
 from tests.pipeline.test_cache_rules import same
 
@@ -81,7 +81,7 @@ def test_nothing_partial_is_left_by_a_kill(small):
     process.kill()
     process.communicate()
     small.extract()
-    store = small.session().planner.store
+    store = small.session().catalogue.store
     for action in (small.home / "cache" / "actions").glob("*/*.json"):
         record = json.loads(action.read_text())
         assert store.open(store.find(action.parent.name, record["key"])).exists()
@@ -141,7 +141,7 @@ def struck(made, chance, most):
 
 def saved_rows(made):
     """Rows that the actions of a cache stand for, none of them copied; each action and its object as they should be."""
-    store = made.session().planner.store
+    store = made.session().catalogue.store
     records = [record for _, record in store.records()]
     assert len(records) == len(actions(made)), "an action is damaged"
     for record in records:
@@ -157,7 +157,7 @@ def named_wrongly(made):
 
 def unnamed(made):
     """Objects that no action names: saved in the moment of the kill."""
-    named = {record.object for _, record in made.session().planner.store.records()}
+    named = {record.object for _, record in made.session().catalogue.store.records()}
     return [p for p in (made.home / "cache" / "objects").glob("*/*") if f"{p.parent.name}{p.stem}" not in named]
 
 

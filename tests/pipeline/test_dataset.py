@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError, SpaceError
 from pipeline.reason import Reason
 from pipeline.stage import Target, Track
-from pipeline.views.align import Align
 from pipeline.views.dataset import Dataset, SpeakerScale, label_tensor, statistics
 from pipeline.views.view import Column, open_view, write_column
 

@@ -15,13 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipeline.cache.home import Home
+from pipeline.cli.tables import doctor_tables
 from pipeline.errors import InputError
-from pipeline.media import doctor as doctors
 from pipeline.media import doctor_pool as examinations
-from pipeline.media.doctor import doctor, tables
+from pipeline.media.doctor import tables
 from pipeline.media.doctor_pool import examine
-from pipeline.plan.session import Options
 from tests.clinic import RATE, Clinic, film, moving, tone, wav
 from tests.poison import misbehave
 
@@ -178,17 +176,10 @@ def test_the_tables_say_what_the_answer_says(clinic: Clinic) -> None:
         assert word in text
 
 
-def test_tables_are_printed_only_when_told(
-    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_there_is_a_table_of_what_there_is_one_of_findings_and_one_of_the_worst_files(clinic: Clinic) -> None:
     corpus_of_two(clinic)
-    clinic.examined()
-    printed: list[object] = []
-    monkeypatch.setattr(doctors.console, "print", printed.append)
-    clinic.examined()
-    assert not printed
-    doctor(Home(clinic.home), Options(str(clinic.root.parent / "clinic.toml"), root=str(clinic.root)), show=True)
-    assert len(printed) == 3 and capsys.readouterr().out == ""
+    titles = [str(table.title) for table in doctor_tables(clinic.examined())]
+    assert titles[0].startswith("clinic: ") and titles[1:] == ["Findings", "Worst files"]
 
 
 def test_an_interrupted_run_keeps_what_it_found_and_begins_no_other_file(

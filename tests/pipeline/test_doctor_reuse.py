@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from pipeline.cache.home import Home
+from pipeline.corpus.open_corpus import Options
 from pipeline.media import decode
-from pipeline.plan import coverage
-from pipeline.plan.session import Options, Session
+from pipeline.plan import shortfall
+from pipeline.plan.session import Session
+from pipeline.run.extraction import extract
 from tests.clinic import RECIPE, Clinic, half, tone, wav
 
 SOUND = '[features.sound]\naudio = { stage = "audio_mfcc", align = { mode = "pad", length = 4 } }\n'
@@ -48,8 +50,8 @@ def reasons(clinic: Clinic) -> dict[str, str]:
     recipe = clinic.root.parent / "sound.toml"
     recipe.write_text(RECIPE + SOUND)
     session = Session.open(Home(clinic.home), Options(str(recipe), root=str(clinic.root), workers=0))
-    session.extract()
-    return coverage.reasons(session.planner)["audio"]
+    extract(session)
+    return shortfall.reasons(session.catalogue)["audio"]
 
 
 def test_a_file_that_gives_nothing_is_not_opened_again_and_has_the_doctors_reason(

@@ -23,9 +23,9 @@ from tests.pipeline.test_plan import HEAVY, files
 
 def records(small, stage):
     """The records of a stage's shards."""
-    planner = small.session().planner
-    places = [(node, scope) for node, scope in planner.wanted if node.name == stage]
-    return [planner.final(node, shard) for node, scope in places for shard in planner.shards(node, scope)]
+    catalogue = small.session().catalogue
+    places = [(node, scope) for node, scope in catalogue.wanted if node.name == stage]
+    return [catalogue.of(node).final(shard) for node, scope in places for shard in catalogue.of(node, scope).shards]
 
 
 def ask(small, shard):
@@ -33,13 +33,13 @@ def ask(small, shard):
 
 
 def path_of(small, record):
-    return small.session().planner.store.path(record)
+    return small.session().catalogue.store.path(record)
 
 
 def test_it_says_which_stage_made_it_with_which_parameters_and_libraries(extracted):
     record = records(extracted, "audio_mfcc")[0]
     found = ask(extracted, path_of(extracted, record))
-    node = next(node for node, _ in extracted.session().planner.wanted if node.name == "audio_mfcc")
+    node = next(node for node, _ in extracted.session().catalogue.wanted if node.name == "audio_mfcc")
     assert (found["kind"], found["stage"], found["state"]) == ("shard", "audio_mfcc", None)
     assert node.describe().items() <= found["recipe"].items()
     assert (found["object"], found["bytes"], found["rows"]) == (record.object, record.size, len(record.rows))

@@ -33,8 +33,8 @@ align = { mode = "pad", length = 8 }
 
 def states(small) -> dict[tuple[str, str], str]:
     """The object of each fold's states, by stage and fold."""
-    planner = small.session(protocol="cv").planner
-    found = {place: planner.state_record(*place) for place in planner.wanted if place[0].stage.fitted}
+    catalogue = small.session(protocol="cv").catalogue
+    found = {place: catalogue.of(*place).state for place in catalogue.wanted if place[0].stage.fitted}
     return {(node.name, scope.name): record.object for (node, scope), record in found.items()}
 
 

@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.cache.home import Home
-from pipeline.plan import last_extraction, session
-from pipeline.plan.session import Options
+from pipeline.cli.extract import planned
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan import last_extraction
+from pipeline.plan.catalogue import Catalogue
+from pipeline.plan.session import Session
+from pipeline.report.changes import because as because_now
 from tests.pipeline.test_cache_rules import insert_after, session5, train_row
 from tests.pipeline.test_plan import HEAVY, files, remove_fits
 
@@ -22,7 +26,7 @@ def note(small) -> Path:
 def because(small, **options):
     small.path.write_text(small.recipe)
     given = Options(dataset=str(small.path), root=str(small.root), workers=0, **options)
-    return session.plan(Home(small.home), given)["because"]
+    return planned(Session.open(Home(small.home), given))["because"]
 
 
 def sound(small):
@@ -119,7 +123,7 @@ def test_a_parameter_is_named_with_what_it_was_and_is(extracted):
 def test_a_second_stage_of_the_same_kind_is_new_and_not_the_first_one_changed(extracted):
     second = extracted.recipe.partition("[features.pitch]")[2].replace("eGeMAPSv02", "GeMAPSv01b")
     extracted.recipe += f"[features.more]{second}"
-    [new] = [n for n, _ in extracted.session().planner.wanted if n.params.get("feature_set") == "GeMAPSv01b"]
+    [new] = [n for n, _ in extracted.session().catalogue.wanted if n.params.get("feature_set") == "GeMAPSv01b"]
     assert because(extracted) == {f"audio_opensmile {new.digest[:6]}": ["new"]}
 
 
@@ -137,7 +141,7 @@ def test_other_versions_of_code_and_libraries_are_named(extracted):
         stage["about"]["libraries"] = dict.fromkeys(stage["about"]["libraries"], "0.0")
         stage["digest"] = "0" * 64
     note(extracted).write_text(json.dumps(found))
-    node = next(node for node, _ in extracted.session().planner.wanted if node.name == "audio_mfcc")
+    node = next(node for node, _ in extracted.session().catalogue.wanted if node.name == "audio_mfcc")
     for path in (extracted.home / "cache" / "actions" / node.digest).iterdir():
         path.unlink()
     lines = because(extracted)["audio_mfcc"]
@@ -163,11 +167,11 @@ def test_rows_are_counted_by_what_is_the_matter_with_them(extracted):
 def test_another_stretch_of_the_same_file_is_a_row_that_was_cut_anew(extracted):
     opened = extracted.session(features=("sound",))
     row = session5(extracted)[2]
-    planner = opened.planner
-    rows = [replace(r, audio=replace(r.audio, end_s=0.5)) if r.id == row.id else r for r in planner.manifest.rows]
-    planner.manifest = replace(planner.manifest, rows=tuple(rows))
-    planner.rows = {r.id: r for r in rows}
-    assert session.because(opened, planner.plan()) == {"audio_mfcc": ["1 re-cut"]}
+    old = opened.catalogue
+    rows = [replace(r, audio=replace(r.audio, end_s=0.5)) if r.id == row.id else r for r in old.manifest.rows]
+    manifest = replace(old.manifest, rows=tuple(rows))
+    opened = replace(opened, catalogue=Catalogue(manifest, old.store, old.target, old.labels, list(old.wanted)))
+    assert because_now(opened, opened.plan()) == {"audio_mfcc": ["1 re-cut"]}
 
 
 def test_a_label_that_a_fit_learns_from_is_the_because_of_its_stage(extracted):
@@ -185,10 +189,10 @@ def test_a_lost_state_is_a_missing_fit(extracted):
 
 
 def test_a_lost_object_is_no_longer_in_the_cache(extracted):
-    planner = extracted.session().planner
-    [node] = [node for node, _ in planner.wanted if node.name == "audio_mfcc"]
-    shard = planner.shards(node, None)[0]
-    planner.store.path(planner.final(node, shard)).unlink()
+    catalogue = extracted.session().catalogue
+    [node] = [node for node, _ in catalogue.wanted if node.name == "audio_mfcc"]
+    shard = catalogue.of(node, None).shards[0]
+    catalogue.store.path(catalogue.of(node).final(shard)).unlink()
     assert because(extracted) == {"audio_mfcc": [f"{len(shard.rows)} not in the cache"]}
 
 
@@ -200,12 +204,12 @@ def test_rows_with_a_reason_that_may_pass_are_to_be_tried_again(extracted):
 
 def make_provisional(small, name):
     """As a worker without memory left it: one row of audio_mfcc without values, for now."""
-    planner = small.session().planner
-    [node] = [node for node, _ in planner.wanted if node.name == "audio_mfcc"]
-    shard = next(s for s in planner.shards(node, None) if name in [row.id for row in s.rows])
-    record = replace(planner.final(node, shard), reasons={name: "out_of_memory"})
+    catalogue = small.session().catalogue
+    [node] = [node for node, _ in catalogue.wanted if node.name == "audio_mfcc"]
+    shard = next(s for s in catalogue.of(node, None).shards if name in [row.id for row in s.rows])
+    record = replace(catalogue.of(node).final(shard), reasons={name: "out_of_memory"})
     good = (key for row, key in zip(shard.rows, shard.keys, strict=True) if row.id != name)
-    planner.store.demote(record, tuple(good))
+    catalogue.store.demote(record, tuple(good))
 
 
 def test_a_plan_with_its_because_writes_nothing_and_imports_nothing_heavy(extracted):
@@ -214,9 +218,9 @@ def test_a_plan_with_its_because_writes_nothing_and_imports_nothing_heavy(extrac
     before = files(extracted.home) | files(extracted.root)
     program = (
         "import sys; from pathlib import Path; from pipeline.cache.home import Home\n"
-        "from pipeline.plan import session; from pipeline.plan.session import Options\n"
+        "from pipeline.cli.extract import planned; from pipeline.plan.session import Options, Session\n"
         f"options = Options(dataset={options.dataset!r}, root={options.root!r})\n"
-        f"plan = session.plan(Home(Path({str(extracted.home)!r})), options)\n"
+        f"plan = planned(Session.open(Home(Path({str(extracted.home)!r})), options))\n"
         f"print(len(plan['because']), *(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

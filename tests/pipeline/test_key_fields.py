@@ -14,11 +14,11 @@ import pytest
 
 from pipeline import plugins
 from pipeline.cache import keys
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe import Alignment
 from pipeline.corpus.recipe_file import Dataset
 from pipeline.corpus.recipe_training import TrainConfig, model_class
 from pipeline.plan.jobs import ExtractJob, FitJob
-from pipeline.plan.session import Options
 from pipeline.stage import Stage
 from tests.small import Small
 
@@ -102,7 +102,7 @@ def test_the_version_of_keys_moves_every_stage_and_every_state(monkeypatch):
 
 def asked(small: Small, **options: Any) -> tuple[set[str], set[str]]:
     """The keys of the shards and of the states that a plan in an empty cache names."""
-    jobs = small.session(**options).planner.plan().jobs
+    jobs = small.session(**options).plan().jobs
     rows = {run.shard for job in jobs if isinstance(job, ExtractJob) for run in job.runs}
     return rows, {job.state for job in jobs if isinstance(job, FitJob)}
 

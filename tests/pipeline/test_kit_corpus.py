@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.cache import shards
 from pipeline.cache.home import Home
-from pipeline.plan.session import Options, Session
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.session import Session
 from tests.small import stored
 
 RECIPE = """
@@ -103,9 +104,9 @@ def write_table(root):
 
 
 def tracks(session, stage):
-    for node, scope in session.planner.wanted:
-        for shard in session.planner.shards(node, scope) if node.name == stage else ():
-            for name, _, track in shards.read(stored(session.planner, node, shard)):
+    for node, scope in session.catalogue.wanted:
+        for shard in session.catalogue.of(node, scope).shards if node.name == stage else ():
+            for name, _, track in shards.read(stored(session.catalogue, node, shard)):
                 yield name, track
 
 
@@ -173,9 +174,9 @@ def test_is10_reaches_58_percent_on_eight_emotions_of_unseen_actors(extracted):
 
 def test_a_shard_tells_its_whole_recipe(extracted):
     session, _, _ = extracted
-    for node, scope in session.planner.wanted:
-        shard = session.planner.shards(node, scope)[0]
-        about = shards.about(stored(session.planner, node, shard))
+    for node, scope in session.catalogue.wanted:
+        shard = session.catalogue.of(node, scope).shards[0]
+        about = shards.about(stored(session.catalogue, node, shard))
         assert about["recipe"]["stage"] == node.name
         assert about["recipe"]["params"].keys() == {field.name for field in fields(node.stage)}
         assert about["recipe"]["libraries"].keys() == set(node.stage.libraries)

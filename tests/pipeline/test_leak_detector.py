@@ -14,15 +14,18 @@ import pytest
 
 from pipeline.cache.home import Home
 from pipeline.corpus.fit_scope import HeldOut, Scope
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError
-from pipeline.plan.catalogue import Planner
+from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import FitJob
-from pipeline.plan.session import Options, Session
-from pipeline.run.driver import drive
-from pipeline.run.stage_calls import Knobs
+from pipeline.plan.planner import plan
+from pipeline.plan.session import Session
+from pipeline.run import extraction
+from pipeline.run.extraction import extract
 from pipeline.train.linear_probe import probe
 from pipeline.views.build_view import columns
 from pipeline.views.view import open_view
+from tests.small import driven
 
 CLASSES = tuple("abcdef")
 PARTS = {"train": 26, "valid": 10, "test": 16}
@@ -143,7 +146,7 @@ def accuracies(session: Session) -> dict[str, float]:
     ids = [row.id for row in corpus.manifest.rows]
     found = {}
     for features in session.options.features or FEATURES:
-        view = open_view(ids, columns(corpus, session.planner, features, fold, session.home.root))
+        view = open_view(ids, columns(corpus, session.catalogue, features, fold, session.home.root))
         scores = probe(view, FEATURES[features], corpus.labels, corpus.target, fold)
         found[features] = scores["test"]["accuracy"]
     return found
@@ -153,7 +156,7 @@ def honest(corpus: Corpus, folder: Path, seed: int) -> dict[str, float]:
     """The pipeline as it is, on labels permuted before its fits."""
     corpus.draw(seed)
     session = opened(corpus, folder / "home")
-    session.extract()
+    extract(session)
     found = accuracies(session)
     shutil.rmtree(folder / "home")
     return found
@@ -185,7 +188,7 @@ def test_a_state_that_saw_the_test_rows_and_hides_it_exceeds_the_null_by_ten_poi
     corpus.draw(PERMUTATIONS)
     session = opened(corpus, tmp_path / "home", features)
     inject(session, features, hide=True)
-    session.extract()
+    extract(session)
     leaky = accuracies(session)
     highest = max(max(each.values()) for each in null)
     assert leaky[features] >= highest + 0.10, (leaky, highest)
@@ -196,22 +199,22 @@ def test_the_same_state_is_refused_where_its_record_says_what_it_saw(corpus, tmp
     corpus.draw(PERMUTATIONS)
     session = opened(corpus, tmp_path / "home", "filters")
     inject(session, "filters", hide=False)
-    session.extract()
+    extract(session)
     with pytest.raises(InputError, match="saw test rows of official"):
         accuracies(session)
 
 
 def inject(session: Session, features: str, *, hide: bool) -> None:
     """Fits the stages of a feature set on every row there is, and saves their states as those of the honest fits."""
-    corpus, store = session.corpus, session.planner.store
+    corpus, store = session.corpus, session.catalogue.store
     fold, everyone = corpus.folds[0], tuple(row.id for row in corpus.manifest.rows)
     [mine] = {node for selection in corpus.recipe.features[features].values() for node in selection.parts}
     wide = Scope("everyone", everyone, (), everyone, HeldOut(frozenset(), frozenset()))
-    leaking = Planner(corpus.manifest, store, corpus.target, corpus.labels, [(mine, wide)])
-    drive(leaking, session.workers, Knobs(), lambda plan, job: None)
-    own = Planner(corpus.manifest, store, corpus.target, corpus.labels, [(mine, corpus.scopes[fold.name][0])])
-    while fits := [job for job in own.plan().jobs if isinstance(job, FitJob)]:
+    leaking = Catalogue(corpus.manifest, store, corpus.target, corpus.labels, [(mine, wide)])
+    driven(leaking, extraction.workers(session))
+    own = Catalogue(corpus.manifest, store, corpus.target, corpus.labels, [(mine, corpus.scopes[fold.name][0])])
+    while fits := [job for job in plan(own).jobs if isinstance(job, FitJob)]:
         for job in fits:
-            record = leaking.state_record(job.node, wide)
+            record = leaking.of(job.node, wide).state
             said = {"train": list(fold.train), "valid": list(fold.valid)} if hide else {}
             store.adopt(replace(record, key=job.state, about={**record.about, **said}))

@@ -9,18 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.cache.home import Home
 from pipeline.cache.keys import digest
 from pipeline.cache.store import Store
+from pipeline.cli.extract import extracted
 from pipeline.corpus.recipe import Node
 from pipeline.plan import session
-from pipeline.plan.catalogue import Planner
-from pipeline.plan.session import Options
+from pipeline.plan.catalogue import Catalogue
 from pipeline.reason import Reason, Unreadable
 from pipeline.run import fit_job as fit
-from pipeline.run.driver import drive
 from pipeline.run.inline_workers import Inline
-from pipeline.run.stage_calls import Knobs
 from pipeline.stage import Item, Spec, Stage, State, Track
 from pipeline.transfer.final_records import held
 from stages.text_word2vec import TextWord2vec
@@ -59,14 +56,13 @@ def greedy(monkeypatch):
 
 
 def extract(made):
-    made.session()
-    return session.extract(Home(made.home), Options(dataset=str(made.path), root=str(made.root), workers=0))
+    return extracted(made.session(workers=0))
 
 
 def the_state(made):
-    planner = made.session().planner
-    [(node, scope)] = [place for place in planner.wanted if place[0].name == "text_cnn"]
-    return planner.state_record(node, scope)
+    catalogue = made.session().catalogue
+    [(node, scope)] = [place for place in catalogue.wanted if place[0].name == "text_cnn"]
+    return catalogue.of(node, scope).state
 
 
 def test_a_fit_goes_without_a_row_whose_failure_lasts_and_every_other_row_has_features(spoken, greedy):
@@ -87,8 +83,8 @@ def test_a_row_that_is_there_in_the_second_round_is_in_the_fit(spoken, greedy, m
         greedy["on"] = greedy["calls"] == 0
         return real(*arguments, **options)
 
-    real = Planner.plan
-    monkeypatch.setattr(Planner, "plan", once)
+    real = session.plan
+    monkeypatch.setattr(session, "plan", once)
     answer, _ = extract(spoken)
     assert answer["left_out"] == {} and answer["failed"] == {} and VICTIM in the_state(spoken).about["train"]
 
@@ -180,9 +176,9 @@ def test_a_fit_on_raw_input_tries_the_row_it_left_out_before_it_decodes_all_othe
         corpus = opened.corpus
         node = Node("loudness", Loudness(), {}, ("audio",), digest("loudness"))
         places = [(node, scope) for scope in corpus.scopes_of(node)]
-        planner = Planner(corpus.manifest, Store(made.home / "cache"), corpus.target, corpus.labels, places)
-        report = drive(planner, Inline, Knobs(), lambda *_: None)
-        return planner.state_record(*places[0]), report
+        catalogue = Catalogue(corpus.manifest, Store(made.home / "cache"), corpus.target, corpus.labels, places)
+        report = driven(catalogue, Inline())
+        return catalogue.of(*places[0]).state, report
 
     real, trouble = fit.decoded, True
     monkeypatch.setattr(fit, "decoded", watched)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.views.align import Align
+from pipeline.corpus.recipe import Align
 from pipeline.views.view import Column
 from tests.bench import meld_text
 from tests.bench.meld_text import Line, Scores, highest, table

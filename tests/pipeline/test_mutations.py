@@ -12,8 +12,10 @@ import pytest
 
 from pipeline.cache import shards
 from pipeline.cache.home import Home
-from pipeline.plan.session import Options, Session
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.session import Session
 from pipeline.reason import Reason
+from pipeline.run.extraction import extract
 from tests.small import stored
 
 RECIPE = """
@@ -84,11 +86,11 @@ def test_damaged_media_end_in_finite_features_or_a_reason_and_never_in_a_crash_o
     recipe = tmp_path / "damaged.toml"
     recipe.write_text(RECIPE)
     session = Session.open(Home(tmp_path / "home"), Options(str(recipe), str(tmp_path / "corpus"), workers=0))
-    session.extract()
+    extract(session)
     seen: dict[str, set[str]] = {}
-    for node, scope in session.planner.wanted:
-        for shard in session.planner.shards(node, scope) or ():
-            for name, _, track in shards.read(stored(session.planner, node, shard)):
+    for node, scope in session.catalogue.wanted:
+        for shard in session.catalogue.of(node, scope).shards:
+            for name, _, track in shards.read(stored(session.catalogue, node, shard)):
                 assert track.reason not in FAULTS, f"{node.name} of {name}: {track.reason}"
                 assert (track.values is None) == (track.reason is not None), name
                 if track.values is not None and track.valid is not None:

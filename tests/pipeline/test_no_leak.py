@@ -12,12 +12,14 @@ import pytest
 
 from pipeline.cache import shards
 from pipeline.cache.home import Home
+from pipeline.cli.train import trained
 from pipeline.corpus.fit_scope import HeldOut
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError
-from pipeline.plan.catalogue import Planner
+from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import FitJob
-from pipeline.plan.session import Options
-from pipeline.run import driver
+from pipeline.plan.session import Session
+from pipeline.run import driver, extraction
 from pipeline.run.fit_job import fit
 from pipeline.run.stage_calls import Knobs
 from pipeline.train import pretrain, train_models
@@ -29,6 +31,7 @@ from stages.text_cnn import TextCnn
 from stages.text_roberta import TextRoberta
 from stages.text_word2vec import TextWord2vec
 from stages.visual_cnn3d import VisualCnn3d
+from tests.small import driven
 
 FITTED = {
     "text_word2vec": TextWord2vec,
@@ -204,7 +207,8 @@ def test_no_learner_receives_a_test_row_in_any_protocol(small, seen, protocol, c
         small.recipe = RECIPE.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
     options = {"protocol": "cv"} if protocol == "cv" else {}
     corpus = small.session(**options).corpus
-    train_models.train(*answers(small, **options), ["mulg", "hjcag"], 0, extract=True)
+    features = ("mulg", "hjcag")
+    trained(Session.open(*answers(small, features=features, **options)), list(features), 0, extract=True)
     scopes = {scope.name: (fold, scope) for fold in corpus.folds for scope in corpus.scopes[fold.name]}
     assert len(corpus.folds) == count
     expected = {(name, learner) for name in scopes for learner in FITS_OF_A_SCOPE}
@@ -235,13 +239,13 @@ def allowed(fold, scope, learner: str) -> tuple[str, ...]:
 @pytest.fixture
 def job(small) -> FitJob:
     """A fit as it is planned: word vectors on the official train rows."""
-    [planned] = [job for job in small.session().planner.plan().jobs if isinstance(job, FitJob)]
+    [planned] = [job for job in small.session().plan().jobs if isinstance(job, FitJob)]
     return planned
 
 
 def refused(small, job: FitJob) -> str:
     """Why a fit did not run; nothing is saved."""
-    store = small.session().planner.store
+    store = small.session().catalogue.store
     with pytest.raises(InputError) as caught:
         fit(job, store, Knobs())
     assert store.find(*job.keys[0]) is None
@@ -270,21 +274,21 @@ def test_a_fit_given_another_row_of_a_test_group_refuses_to_run(small, job, part
 
 def test_a_fit_of_a_part_of_crossfit_refuses_the_rows_it_makes_features_for(small):
     small.recipe = small.recipe.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
-    jobs = {job.scope: job for job in small.session().planner.plan().jobs if isinstance(job, FitJob)}
+    jobs = {job.scope: job for job in small.session().plan().jobs if isinstance(job, FitJob)}
     wrong = replace(jobs["official/part-0"], train=jobs["official"].train, labels=jobs["official"].labels)
     assert "utterances: " in refused(small, wrong)
 
 
 def test_a_run_whose_scope_was_widened_to_a_test_row_ends_with_the_refusal(small):
     session = small.session(features=("words",))
-    corpus, planner = session.corpus, session.planner
+    corpus, catalogue = session.corpus, session.catalogue
     wide = [
         (node, replace(scope, train=(*scope.train, min(scope.held.ids))) if scope else None)
-        for node, scope in planner.wanted
+        for node, scope in catalogue.wanted
     ]
-    wrong = Planner(corpus.manifest, planner.store, corpus.target, corpus.labels, wide)
+    wrong = Catalogue(corpus.manifest, catalogue.store, corpus.target, corpus.labels, wide)
     with pytest.raises(InputError, match="train holds what is held out"):
-        driver.drive(wrong, session.workers, Knobs(), lambda plan, job: None)
+        driven(wrong, extraction.workers(session))
 
 
 def test_every_scope_holds_out_its_test_rows_with_their_session_where_folds_are_made_by_it(small):
@@ -303,20 +307,20 @@ def test_every_scope_holds_out_its_test_rows_with_their_session_where_folds_are_
 def view(small):
     """The column of the words in the official fold."""
     session = small.session(features=("words",))
-    return columns(session.corpus, session.planner, "words", session.corpus.folds[0], small.home)["text"]
+    return columns(session.corpus, session.catalogue, "words", session.corpus.folds[0], small.home)["text"]
 
 
 def place_of(small, stage: str):
     """A stage that is fitted, and its scope."""
-    [place] = [place for place in small.session().planner.wanted if place[0].name == stage]
+    [place] = [place for place in small.session().catalogue.wanted if place[0].name == stage]
     return place
 
 
 def state_record(small, **about: object) -> None:
     """Replaces entries of the record of the filters' state; None takes one away."""
     node, scope = place_of(small, "text_cnn")
-    store = small.session().planner.store
-    record = small.session().planner.state_record(node, scope)
+    store = small.session().catalogue.store
+    record = small.session().catalogue.of(node, scope).state
     entries = {name: value for name, value in {**record.about, **about}.items() if value is not None}
     store.action(record.stage, record.key).unlink()
     store.adopt(replace(record, about=entries))
@@ -330,7 +334,7 @@ def test_a_state_that_does_not_say_who_it_learned_from_is_refused(extracted, tra
 
 
 def test_a_state_that_learned_from_a_row_outside_its_scope_is_refused(extracted):
-    [scope] = {scope for _, scope in extracted.session().planner.wanted if scope}
+    [scope] = {scope for _, scope in extracted.session().catalogue.wanted if scope}
     state_record(extracted, valid=[*scope.valid, "somebody"])
     with pytest.raises(InputError, match="the state of text_cnn saw rows beyond official: somebody"):
         view(extracted)
@@ -340,12 +344,12 @@ def test_with_crossfit_a_state_that_saw_the_rows_it_makes_features_for_is_refuse
     small.recipe = small.recipe.replace('protocol = "official"', 'protocol = "official"\ncrossfit = 2')
     small.extract(features=("words",))
     assert view(small)
-    planner = small.session(features=("words",)).planner
-    for node, scope in planner.wanted:
+    catalogue = small.session(features=("words",)).catalogue
+    for node, scope in catalogue.wanted:
         if node.name == "text_cnn" and scope.name == "official/part-0":
-            record = planner.state_record(node, scope)
-            planner.store.action(record.stage, record.key).unlink()
-            planner.store.adopt(replace(record, about={**record.about, "train": [*scope.train, scope.apply[0]]}))
+            record = catalogue.of(node, scope).state
+            catalogue.store.action(record.stage, record.key).unlink()
+            catalogue.store.adopt(replace(record, about={**record.about, "train": [*scope.train, scope.apply[0]]}))
     with pytest.raises(InputError, match="saw rows beyond official/part-0"):
         view(small)
 
@@ -355,29 +359,29 @@ def test_with_crossfit_a_state_that_saw_the_rows_it_makes_features_for_is_refuse
 def test_shards_of_two_states_make_no_view(extracted, state, length):
     extracted.recipe = extracted.recipe.replace("length = 12", f"length = {length}")
     node, scope = place_of(extracted, "text_cnn")
-    planner = extracted.session().planner
-    shard = planner.shards(node, scope)[-1]
-    relabel(planner, planner.final(node, shard), state)
+    catalogue = extracted.session().catalogue
+    shard = catalogue.of(node, scope).shards[-1]
+    relabel(catalogue, catalogue.of(node).final(shard), state)
     with pytest.raises(InputError, match="a shard of text_cnn is of another state"):
         view(extracted)
 
 
 def test_a_shard_without_a_fit_that_says_it_is_of_a_state_makes_no_view(extracted):
-    planner = extracted.session().planner
-    [(node, scope)] = [place for place in planner.wanted if place[0].name == "audio_mfcc"]
-    relabel(planner, planner.final(node, planner.shards(node, scope)[0]), "0" * 64)
+    catalogue = extracted.session().catalogue
+    [(node, scope)] = [place for place in catalogue.wanted if place[0].name == "audio_mfcc"]
+    relabel(catalogue, catalogue.of(node).final(catalogue.of(node, scope).shards[0]), "0" * 64)
     session = extracted.session(features=("sound",))
     with pytest.raises(InputError, match="a shard of audio_mfcc is of another state"):
-        columns(session.corpus, session.planner, "sound", session.corpus.folds[0], extracted.home)
+        columns(session.corpus, session.catalogue, "sound", session.corpus.folds[0], extracted.home)
 
 
-def relabel(planner, record, state) -> None:
+def relabel(catalogue, record, state) -> None:
     """Puts in a shard's place one with the same rows that says it is of another state."""
-    table = shards.open_table(planner.store.open(record))
+    table = shards.open_table(catalogue.store.open(record))
     about = json.loads(table.schema.metadata[shards.RECIPE])
     about["recipe"]["state"] = state
     other = table.replace_schema_metadata({shards.RECIPE: json.dumps(about)})
-    planner.store.action(record.stage, record.key).unlink()
-    planner.store.save(
+    catalogue.store.action(record.stage, record.key).unlink()
+    catalogue.store.save(
         record.stage, record.key, lambda path: shards.write(other, path), suffix=".parquet", rows=record.rows
     )

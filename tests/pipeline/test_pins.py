@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.cache import in_use
 from pipeline.errors import InputError
-from pipeline.plan import session
+from pipeline.run import extraction
 
 STAGE, OTHER = "5" * 64, "6" * 64
 HOLD = """
@@ -72,20 +72,22 @@ def test_a_live_pin_that_says_nothing_is_refused_and_not_overlooked(tmp_path, ho
 
 
 def test_an_extraction_pins_every_stage_it_uses_while_it_runs(small, monkeypatch):
-    seen, drive = [], session.drive
+    seen, drive = [], extraction.drive
 
-    def watched(planner, *rest):
-        seen.append(in_use.live(planner.store.root))
-        return drive(planner, *rest)
+    def watched(catalogue, *rest):
+        seen.append(in_use.live(catalogue.store.root))
+        return drive(catalogue, *rest)
 
-    monkeypatch.setattr(session, "drive", watched)
+    monkeypatch.setattr(extraction, "drive", watched)
     opened = small.session(modality="text")
-    opened.extract()
-    assert seen == [{node.digest for node, _ in opened.planner.wanted}] and len(seen[0]) == 2
+    extraction.extract(opened)
+    assert seen == [{node.digest for node, _ in opened.catalogue.wanted}] and len(seen[0]) == 2
 
 
 def test_views_are_built_under_a_pin(extracted):
     opened = extracted.session()
     cache = opened.home.cache
-    assert opened.repaired(lambda: in_use.live(cache)) == {node.digest for node, _ in opened.planner.wanted}
+    assert extraction.repaired(opened, lambda: in_use.live(cache)) == {
+        node.digest for node, _ in opened.catalogue.wanted
+    }
     assert in_use.live(cache) == set()

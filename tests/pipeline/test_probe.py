@@ -7,11 +7,11 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError
 from pipeline.reader import Fold
 from pipeline.stage import Target
 from pipeline.train.linear_probe import STRENGTHS, pooled, probe
-from pipeline.views.align import Align
 from pipeline.views.view import Column, View
 
 N = 120

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline.cache.home import Home
-from pipeline.plan.session import Options
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.session import Session
 from pipeline.reader import Label
 from pipeline.report import model_details, models_section, probes_section
 from pipeline.report import page as report
@@ -68,7 +69,7 @@ def known(demo_root: Path, extracted_home: Path, tmp_path_factory: pytest.TempPa
 
 
 def write(small: Small, **options: Any) -> tuple[dict[str, Any], Page]:
-    answer = report.write(*place(small, **options))
+    answer = report.write(Session.open(*place(small, **options)))
     return answer, Page(Path(answer["report"]).read_text())
 
 
@@ -133,7 +134,7 @@ def run(small: Small, model: str, *, right: bool, features: str = "") -> None:
         place = small.home / "runs" / "small" / model / each.name
         place.mkdir(parents=True)
         (place / "epochs.csv").write_text("epoch,train_loss,valid_loss\n0,3.5,3\n1,2,2\n2,1,2.5\n")
-    columns = [names(corpus, session.planner, features, each) for each in corpus.folds if features]
+    columns = [names(corpus, session.catalogue, features, each) for each in corpus.folds if features]
     made = answer(model, folds) | {"columns": columns}
     (small.home / "runs" / "small" / f"{model}-official.json").write_text(json.dumps(made))
 

@@ -17,12 +17,11 @@ from distributed import Client, LocalCluster
 
 from pipeline import plugins
 from pipeline.errors import InputError
-from pipeline.run import dask_workers
+from pipeline.run import dask_workers, extraction
 from pipeline.run.dask_workers import Workers, environment
-from pipeline.run.driver import drive
 from pipeline.run.exchange import marks, shares
-from pipeline.run.stage_calls import Knobs
 from tests.pipeline.test_cache_rules import same
+from tests.small import driven
 
 ROOT = Path(plugins.__file__).parents[1]
 SOUND = """
@@ -99,7 +98,7 @@ def test_a_running_cluster_gives_the_same_rows_and_is_left_running(small, extrac
     with workers(scheduler, *OFFERS, **FORKS):
         for _ in range(2):
             session = small.session(modality="audio", workers=None, scheduler=scheduler)
-            drive(session.planner, session.workers, Knobs(), lambda plan, job: None)
+            driven(session.catalogue, extraction.workers(session))
         with Client(scheduler, set_as_default=False) as client:
             assert len(client.scheduler_info()["workers"]) == 1
     expected = type(small)(small.root, extracted_home, small.path).rows()
@@ -290,6 +289,6 @@ def test_one_worker_and_two_give_the_same_rows(small, tmp_path):
     for count in (1, 2):
         small.home = tmp_path / f"home-{count}"
         session = small.session(workers=count)
-        drive(session.planner, session.workers, Knobs(), lambda plan, job: None)
+        driven(session.catalogue, extraction.workers(session))
         found.append({place: row for place, row in small.rows().items() if place[0] == "audio_mfcc"})
     assert len(found[0]) == 60 and same(*found)

@@ -11,9 +11,14 @@ import pytest
 
 from pipeline.cache.home import Home
 from pipeline.cache.record import encode
+from pipeline.cli.extract import extracted as extract_command
+from pipeline.cli.extract import planned
+from pipeline.cli.train import trained
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError, SpaceError
-from pipeline.plan import estimate, session
-from pipeline.plan.session import Options
+from pipeline.plan import estimate
+from pipeline.plan.session import Session
+from pipeline.run import extraction
 from pipeline.run.inline_workers import Inline
 from pipeline.train import train_models
 
@@ -42,11 +47,11 @@ def answers(small, **options):
 
 
 def extract(small, **options):
-    return session.extract(*answers(small, **options))
+    return extract_command(Session.open(*answers(small, **options)))
 
 
 def plan(small, **options):
-    return session.plan(*answers(small, **options))
+    return planned(Session.open(*answers(small, **options)))
 
 
 # --- extract ---------------------------------------------------------------------------------------------------
@@ -117,7 +122,7 @@ def test_what_killed_runs_left_half_written_is_swept_after_a_week_and_nothing_el
     kept = sorted(home.cache.glob("objects/*/*"))
     for path in (old, view):
         os.utime(path, times=(0, 0))
-    session.extract(home, options)
+    extract_command(Session.open(home, options))
     assert (old.exists(), view.exists(), young.exists()) == (False, False, True)
     assert sorted(home.cache.glob("objects/*/*")) == kept
 
@@ -125,7 +130,7 @@ def test_what_killed_runs_left_half_written_is_swept_after_a_week_and_nothing_el
 def test_a_plan_that_needs_more_disk_than_there_is_is_refused_before_work(extracted, monkeypatch):
     disk = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10))
     monkeypatch.setattr(estimate, "shutil", disk)
-    monkeypatch.setattr(session.Session, "workers", lambda self: pytest.fail("no worker may start"))
+    monkeypatch.setattr(extraction, "workers", lambda session: pytest.fail("no worker may start"))
     assert extract(extracted)[0]["jobs"] == 0
     lose(extracted, "audio_opensmile")
     with pytest.raises(SpaceError, match="audio_opensmile"):
@@ -148,7 +153,7 @@ def test_plan_answers_with_what_extract_would_do(small):
     assert json.loads(json.dumps(answer)) == answer
     assert answer["dataset"] == "small"
     assert answer["compute"] == {"audio_mfcc": 60, "audio_opensmile": 60}
-    assert answer["pending"] == {"text_word2vec": 60, "text_cnn": 60}
+    assert answer["waiting"] == {"text_word2vec": 60, "text_cnn": 60}
     assert answer["fits"] == ["text_word2vec on official"]
     assert (answer["copy"].get("audio_mfcc", 0), answer["cached"]) == (0, {})
     assert answer["estimate"].keys() == STAGES
@@ -159,8 +164,8 @@ def test_plan_computes_nothing_and_starts_no_worker(small, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a plan has nothing to run")
 
-    monkeypatch.setattr(session, "drive", refuse)
-    monkeypatch.setattr(session.Session, "workers", refuse)
+    monkeypatch.setattr(extraction, "drive", refuse)
+    monkeypatch.setattr(extraction, "workers", refuse)
     assert plan(small)["compute"]
     assert not (small.home / "cache" / "actions").exists() and not (small.home / "last.json").exists()
 
@@ -172,7 +177,7 @@ def test_plan_says_what_is_cached_and_what_would_be_copied(extracted):
         "compute": {},
         "copy": {},
         "fits": [],
-        "pending": {},
+        "waiting": {},
         "cached": dict.fromkeys(STAGES, 60),
         "estimate": {},
         "views": {},
@@ -185,16 +190,16 @@ def test_plan_says_what_is_cached_and_what_would_be_copied(extracted):
 
 def lose(small, stage):
     """Removes one shard of a stage; how many rows it held."""
-    planner = small.session().planner
-    [node] = {node for node, _ in planner.wanted if node.name == stage}
-    shard = planner.shards(node, None)[0]
-    planner.store.action(node.digest, shard.key).unlink()
+    catalogue = small.session().catalogue
+    [node] = {node for node, _ in catalogue.wanted if node.name == stage}
+    shard = catalogue.of(node, None).shards[0]
+    catalogue.store.action(node.digest, shard.key).unlink()
     return len(shard.rows)
 
 
 def rewrite(small, stage, change):
     """Writes the records of a stage anew, as other machines would have made them."""
-    store = small.session().planner.store
+    store = small.session().catalogue.store
     for path, record in list(store.records()):
         if record.about.get("stage") == stage:
             path.chmod(0o644)
@@ -205,7 +210,7 @@ def test_plan_estimates_by_what_a_row_of_the_same_stage_and_parameters_has_cost_
     small, rows = extracted, lose(extracted, "audio_opensmile")
     found = plan(small)["estimate"]
     assert found.keys() == {"audio_opensmile"} and found["audio_opensmile"]["core_seconds"] > 0
-    store = small.session().planner.store
+    store = small.session().catalogue.store
     left = [record for _, record in store.records() if record.about.get("stage") == "audio_opensmile"]
     size = sum(record.size for record in left) / sum(record.about["rows"] for record in left)
     assert found["audio_opensmile"]["megabytes"] == round(size * rows / 1e6, 2) > 0
@@ -240,7 +245,8 @@ def test_plan_tells_stages_of_one_name_apart(extracted):
 [features.more]
 audio = { stage = "audio_mfcc", n_mfcc = 7, deltas = 0, rate_hz = 12.5, align = { mode = "pad", length = 32 } }
 """
-    five, seven = [f"audio_mfcc {node.digest[:6]}" for node, _ in small.session().planner.wanted if "mfcc" in node.name]
+    mfcc = [rows.node for rows in small.session().catalogue if "mfcc" in rows.node.name]
+    five, seven = [f"audio_mfcc {node.digest[:6]}" for node in mfcc]
     answer = plan(small)
     assert answer["cached"][five] == 60 and answer["compute"] == {seven: 60}
     assert answer["because"].keys() == answer["estimate"].keys() == {seven} and "audio_opensmile" in answer["cached"]
@@ -289,7 +295,7 @@ def test_settings_that_training_would_refuse_are_refused_before_anything_is_extr
 
 def test_train_refuses_features_that_the_recipe_does_not_have(small):
     with pytest.raises(InputError, match="no feature set 'hjcag'"):
-        train_models.train(*answers(small), ["hjcag"], 0, extract=False)
+        trained(Session.open(*answers(small, features=("hjcag",))), ["hjcag"], 0, extract=False)
 
 
 def test_training_checks_the_workers_before_it_uses_them(extracted, monkeypatch):
@@ -300,10 +306,11 @@ def test_training_checks_the_workers_before_it_uses_them(extracted, monkeypatch)
     small = extracted
     small.recipe = small.recipe.replace("[features.sound]", "[features.hjcag]")
     home, given = answers(small)
-    session.extract(home, replace(given, features=("hjcag",)))
-    monkeypatch.setattr(session.Session, "workers", lambda self: Wrong())
+    opened = Session.open(home, replace(given, features=("hjcag",)))
+    extract_command(opened)
+    monkeypatch.setattr(train_models, "workers_of", lambda session: Wrong())
     with pytest.raises(InputError, match="these workers offer nothing"):
-        train_models.train(home, given, ["hjcag"], 0, extract=False)
+        trained(opened, ["hjcag"], 0, extract=False)
 
 
 # --- a corpus without labels -----------------------------------------------------------------------------------
@@ -329,4 +336,4 @@ def test_a_corpus_without_labels_has_nothing_to_fit_or_to_train_on(unlabelled):
     with pytest.raises(InputError, match="no labels to fit on"):
         extract(unlabelled)
     with pytest.raises(InputError, match="no labels"):
-        train_models.train(*answers(unlabelled), ["hjcag"], 0, extract=False)
+        trained(Session.open(*answers(unlabelled)), ["hjcag"], 0, extract=False)

@@ -13,14 +13,17 @@ from pipeline.cache.home import Home
 from pipeline.cache.record import encode
 from pipeline.cache.remote import Remote
 from pipeline.cache.remote_inventory import Inventory
+from pipeline.cli.extract import extracted
+from pipeline.cli.train import trained
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import lock_path, read_lock
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError, RemoteError
 from pipeline.media.decode import decoded
-from pipeline.plan.session import Options, Session
-from pipeline.plan.session import extract as extract_command
+from pipeline.plan.estimate import views
+from pipeline.plan.session import Session
 from pipeline.reason import Reason
-from pipeline.train import train_models
+from pipeline.run import extraction
 from pipeline.transfer import push_pull
 from tests.small import Small
 
@@ -39,7 +42,7 @@ def pull(team: Small, url: str, *, split: str = "", **more):
 
 
 def extract(team: Small, url: str, *, relock: bool = False, **more):
-    answer, _ = extract_command(Home(team.home), options(team, url, **more), relock=relock)
+    answer, _ = extracted(Session.open(Home(team.home), options(team, url, **more)), relock=relock)
     return {name: count for name, count in answer["computed"].items() if count}
 
 
@@ -64,11 +67,11 @@ def objects(team: Small) -> set[str]:
 
 def keys_of(team: Small, url: str) -> dict[tuple[str, str], str]:
     team.path.write_text(team.recipe)
-    planner = Session.open(Home(team.home), options(team, url)).planner
+    catalogue = Session.open(Home(team.home), options(team, url)).catalogue
     found = {}
-    for node, scope in planner.wanted:
-        for shard in planner.shards(node, scope) or ():
-            assert planner.final(node, shard), (node.name, shard.key)
+    for node, scope in catalogue.wanted:
+        for shard in catalogue.of(node, scope).shards:
+            assert catalogue.of(node).final(shard), (node.name, shard.key)
             found |= {(node.name, row.id): key for row, key in zip(shard.rows, shard.keys, strict=True)}
     return found
 
@@ -89,7 +92,8 @@ def test_a_team_without_media_trains_on_what_another_pushed_and_extracts_nothing
     assert pull(other, bucket)["missing"] == {}
     assert not other.root.exists() and extract(other, "") == {}
     assert keys_of(other, "") == keys_of(extracted, "")
-    [answer], _ = train_models.train(Home(other.home), options(other, ""), ["hjcag"], 0, extract=True)
+    session = Session.open(Home(other.home), options(other, "", features=("hjcag",)))
+    [answer], _ = trained(session, ["hjcag"], 0, extract=True)
     assert answer["metrics"]["pooled"]["accuracy"] is not None
 
 
@@ -141,19 +145,19 @@ def test_nothing_is_fetched_that_is_not_wanted(pushed, other, bucket, which, sta
     everything = sum(1 for _ in (pushed.home / "cache" / "objects").rglob("*.*"))
     answer = pull(other, bucket, **which)
     assert 0 < answer["objects"] < everything
-    records = [record for _, record in Session.open(Home(other.home), options(other, "")).planner.store.records()]
+    records = [record for _, record in Session.open(Home(other.home), options(other, "")).catalogue.store.records()]
     assert {record.about["stage"] for record in records if "stage" in record.about} == stages
 
 
 def test_a_shard_with_a_reason_that_may_pass_is_not_pushed(extracted, bucket):
-    planner = extracted.session().planner
-    [(node, scope)] = [place for place in planner.wanted if place[0].name == "audio_mfcc"]
-    shard = planner.shards(node, scope)[0]
-    record = planner.final(node, shard)
-    planner.store.demote(record, record.rows[1:])
+    catalogue = extracted.session().catalogue
+    [(node, scope)] = [place for place in catalogue.wanted if place[0].name == "audio_mfcc"]
+    shard = catalogue.of(node, scope).shards[0]
+    record = catalogue.of(node).final(shard)
+    catalogue.store.demote(record, record.rows[1:])
     push(extracted, bucket)
     index = Remote(bucket, extracted.home / "cache").index(node.digest)
-    assert shard.key not in index and len(index) == len(planner.shards(node, scope)) - 1
+    assert shard.key not in index and len(index) == len(catalogue.of(node, scope).shards) - 1
     assert not lock_path(extracted.path).exists()
 
 
@@ -206,7 +210,7 @@ def test_a_push_that_broke_off_goes_on_with_what_is_not_there_yet(extracted, buc
 
 def test_half_an_upload_does_not_count_as_the_object(extracted, tmp_path):
     url = f"file://{tmp_path}/remote"
-    _, record = max(extracted.session().planner.store.records(), key=lambda pair: pair[1].size)
+    _, record = max(extracted.session().catalogue.store.records(), key=lambda pair: pair[1].size)
     place = tmp_path / "remote" / "objects" / record.object[:2] / f"{record.object[2:]}.parquet.12-ab.part"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"x" * record.size)
@@ -224,7 +228,7 @@ def test_a_transcript_that_was_left_out_is_no_absent_one(extracted, other, bucke
 
 def test_an_object_that_the_remote_lost_is_sent_again_where_a_repair_is_asked_for(pushed, bucket):
     remote = Remote(bucket, pushed.home / "cache")
-    _, record = max(pushed.session().planner.store.records(), key=lambda pair: pair[1].size)
+    _, record = max(pushed.session().catalogue.store.records(), key=lambda pair: pair[1].size)
     remote._files.rm_file(remote._full(remote._object(record)))
     assert push(pushed, bucket)["objects"] == 0
     answer = push_pull.push(Home(pushed.home), options(pushed, bucket), repair=True)
@@ -264,16 +268,16 @@ def test_push_and_pull_of_an_unreachable_remote_are_remote_errors(extracted, tmp
 
 def test_a_damaged_object_on_the_remote_is_computed_instead(pushed, bucket, tmp_path):
     remote = Remote(bucket, pushed.home / "cache")
-    planner = pushed.session().planner
-    [(node, scope)] = [place for place in planner.wanted if place[0].name == "audio_mfcc"]
-    record = planner.final(node, planner.shards(node, scope)[0])
+    catalogue = pushed.session().catalogue
+    [(node, scope)] = [place for place in catalogue.wanted if place[0].name == "audio_mfcc"]
+    record = catalogue.of(node).final(catalogue.of(node, scope).shards[0])
     place = remote._full(remote._object(record))
     remote._files.pipe_file(place, b"x" * record.size)
     newcomer = Small(pushed.root, tmp_path / "new", pushed.path)
     session = Session.open(Home(newcomer.home), options(newcomer, bucket, features=("sound",)))
-    assert session.extract().jobs == 0
-    session.repaired(session.views)
-    assert newcomer.session().planner.store.find(node.digest, record.key)
+    assert extraction.extract(session).jobs == 0
+    extraction.repaired(session, lambda: views(session))
+    assert newcomer.session().catalogue.store.find(node.digest, record.key)
 
 
 # --- two writers -----------------------------------------------------------------------------------------------
@@ -281,7 +285,7 @@ def test_a_damaged_object_on_the_remote_is_computed_instead(pushed, bucket, tmp_
 
 def test_of_two_records_of_a_key_the_first_pushed_wins_for_ever(pushed, bucket, tmp_path):
     remote = Remote(bucket, pushed.home / "cache")
-    [stage] = [node.digest for node, _ in pushed.session().planner.wanted if node.name == "audio_mfcc"]
+    [stage] = [node.digest for node, _ in pushed.session().catalogue.wanted if node.name == "audio_mfcc"]
     first = dict(remote.index(stage))
     key, record = next(iter(first.items()))
     late = replace(record, object="0" * 64, seconds=99.0)
@@ -295,7 +299,7 @@ def test_two_machines_that_push_the_same_rows_end_with_one_index_of_them(extract
     push(extracted, bucket)
     sent = push(second, bucket, modality="audio")
     assert sent["objects"] == 0
-    for node, _ in second.session(modality="audio").planner.wanted:
+    for node, _ in second.session(modality="audio").catalogue.wanted:
         assert len(Remote(bucket, tmp_path).segments(node.digest)) == 1
 
 
@@ -347,7 +351,7 @@ def test_an_index_that_was_changed_under_a_lock_is_refused(pushed, other, bucket
     other.path.write_text(other.recipe)
     shutil.copy(lock_path(pushed.path), lock_path(other.path))
     remote = Remote(bucket, pushed.home / "cache")
-    [stage] = [node.digest for node, _ in pushed.session().planner.wanted if node.name == "audio_mfcc"]
+    [stage] = [node.digest for node, _ in pushed.session().catalogue.wanted if node.name == "audio_mfcc"]
     [segment] = remote.segments(stage)
     place = remote._full(f"index/{stage}/{segment.name}")
     raw = remote._files.cat_file(place)

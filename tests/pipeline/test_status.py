@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 from pipeline.cache.home import Home
-from pipeline.plan.session import Options
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.session import Session
 from pipeline.report import status
 from pipeline.transfer import push_pull
 from tests.pipeline.test_cache_rules import insert_after, session5
@@ -20,19 +21,20 @@ EVERY = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
 NONE = dict.fromkeys(("cached", "copy", "todo", "pending", "provisional", "failed", "fits", "fits_missing"), 0)
 
 
-def given(small, **more):
+def opened(small, **more):
     small.path.write_text(small.recipe)
-    return Home(small.home), Options(dataset=str(small.path), root=str(small.root), workers=0, **more)
+    given = Options(dataset=str(small.path), root=str(small.root), workers=0, **more)
+    return Session.open(Home(small.home), given)
 
 
 def stages(small, **more):
     """The counts of each stage, bytes left out."""
-    found = status.status(*given(small, **more))["stages"]
+    found = status.status(opened(small, **more))["stages"]
     return {name: {k: v for k, v in counts.items() if "bytes" not in k} for name, counts in found.items()}
 
 
 def test_before_an_extraction_rows_are_to_do_or_behind_a_fit(small):
-    found = status.status(*given(small))
+    found = status.status(opened(small))
     assert found["last"] is None and found["remote"] is None and found["stages"].keys() == EVERY
     counts = stages(small)
     assert counts["audio_mfcc"] == NONE | {"rows": 60, "todo": 60}
@@ -41,7 +43,7 @@ def test_before_an_extraction_rows_are_to_do_or_behind_a_fit(small):
 
 
 def test_after_it_all_are_cached_and_the_bytes_are_those_of_the_objects(extracted):
-    found = status.status(*given(extracted))
+    found = status.status(opened(extracted))
     counts = stages(extracted)
     assert counts["audio_mfcc"] == NONE | {"rows": 60, "cached": 60}
     assert counts["text_cnn"] == NONE | {"rows": 60, "cached": 60, "fits": 1}
@@ -88,10 +90,11 @@ def test_a_row_counts_once_for_each_fold_it_is_fitted_on(extracted):
 
 
 def test_what_the_remote_alone_holds_is_told_apart(extracted, bucket):
-    push_pull.push(*given(extracted, remote=bucket), text=True, relock=False)
-    before = status.status(*given(extracted, remote=bucket))
+    session = opened(extracted, remote=bucket)
+    push_pull.push(session.home, session.options, text=True, relock=False)
+    before = status.status(opened(extracted, remote=bucket))
     shutil.rmtree(extracted.home / "cache")
-    after = status.status(*given(extracted, remote=bucket))
+    after = status.status(opened(extracted, remote=bucket))
     assert before["remote"] == after["remote"] == bucket
     for name in EVERY:
         one, other = before["stages"][name], after["stages"][name]
@@ -118,9 +121,9 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted):
     program = (
         "import sys; from pathlib import Path; from pipeline.report import status\n"
         "from pipeline.cache.home import Home\n"
-        "from pipeline.plan.session import Options\n"
+        "from pipeline.plan.session import Options, Session\n"
         f"options = Options(dataset={asked.dataset!r}, root={asked.root!r})\n"
-        f"found = status.status(Home(Path({str(extracted.home)!r})), options)\n"
+        f"found = status.status(Session.open(Home(Path({str(extracted.home)!r})), options))\n"
         f"print(len(found['stages']), *(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

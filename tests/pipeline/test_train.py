@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from models._layers import Prediction, Standardiser, masked_mean
 from pipeline.cache import flock
+from pipeline.corpus.recipe import Align
 from pipeline.corpus.recipe_training import resolve, split
 from pipeline.errors import InputError
+from pipeline.model import Prediction, Standardiser, masked_mean
 from pipeline.reader import Fold
 from pipeline.stage import Target, Track
 from pipeline.train import loop, predictions
@@ -26,7 +27,6 @@ from pipeline.train.loop import predict
 from pipeline.train.metrics import evaluate, prior
 from pipeline.train.model_file import load_model
 from pipeline.train.train_fold import TrainRequest, train_fold
-from pipeline.views.align import Align
 from pipeline.views.dataset import Dataset
 from pipeline.views.view import open_view, write_column
 

@@ -16,9 +16,11 @@ import pytest
 
 from pipeline.cache import keys, shards
 from pipeline.cache.home import Home
+from pipeline.cache.record import FITS
 from pipeline.cache.remote import Remote
-from pipeline.plan.jobs import FITS
-from pipeline.plan.session import Options, Session
+from pipeline.corpus.open_corpus import Options
+from pipeline.plan.jobs import named
+from pipeline.plan.session import Session
 from pipeline.stage import State
 from pipeline.transfer import push_pull
 from stages.text_word2vec import TextWord2vec
@@ -40,21 +42,21 @@ def answers(teams: list[Small]) -> list[dict]:
 
 def states(made: Small) -> dict[str, list[str]]:
     """The states of each fit, by stage and scope."""
-    planner = made.session().planner
-    fitted = [(node, scope) for node, scope in planner.wanted if node.stage.fitted]
+    catalogue = made.session().catalogue
+    fitted = [(node, scope) for node, scope in catalogue.wanted if node.stage.fitted]
     found = {}
     for node, scope in fitted:
-        folder = planner.store.root / "actions" / f"{node.digest}{FITS}"
+        folder = catalogue.store.root / "actions" / f"{node.digest}{FITS}"
         found[f"{node.name}@{scope.name}"] = sorted(path.stem for path in folder.glob("*.json"))
     return found
 
 
 def stood_on(made: Small) -> set[tuple[str, str | None]]:
     """Of every saved shard of a fitted stage: the stage and the state its rows were made with."""
-    planner = made.session().planner
-    fitted = {node.digest for node, _ in planner.wanted if node.stage.fitted}
-    records = [record for _, record in planner.store.records() if record.stage in fitted]
-    tables = [(record.stage, shards.open_table(planner.store.open(record))) for record in records]
+    catalogue = made.session().catalogue
+    fitted = {node.digest for node, _ in catalogue.wanted if node.stage.fitted}
+    records = [record for _, record in catalogue.store.records() if record.stage in fitted]
+    tables = [(record.stage, shards.open_table(catalogue.store.open(record))) for record in records]
     return {(stage, shards.about(table)["recipe"]["state"]) for stage, table in tables}
 
 
@@ -64,8 +66,8 @@ def assert_as_one(made: Small, alone: Small) -> None:
     assert same(frozen(made.rows()), frozen(alone.rows()))
     assert len(actions(made)) == len(actions(alone))
     assert states(made) == states(alone) and all(len(found) == 1 for found in states(made).values())
-    planner = made.session().planner
-    learned = {(n.digest, planner.state_record(n, s).object) for n, s in planner.wanted if n.stage.fitted}
+    catalogue = made.session().catalogue
+    learned = {(n.digest, catalogue.of(n, s).state.object) for n, s in catalogue.wanted if n.stage.fitted}
     assert stood_on(made) == learned
     assert named_wrongly(made) == [] and saved_rows(made) == len(alone.rows())
     assert not list((made.home / "cache").glob("corrupt/*"))
@@ -140,7 +142,7 @@ def pulled(made: Small, url: str) -> dict[tuple[str, str], str]:
     options = Options(dataset=str(made.path), root=str(made.root), workers=0, remote=url)
     assert push_pull.pull(Home(made.home), options)["missing"] == {}
     here = Session.open(Home(made.home), replace(options, remote=""))
-    assert here.extract().jobs == 0 and here.planner.plan().cached == {"text_word2vec": 400}
+    assert here.extract().jobs == 0 and named(here.plan().cached) == {"text_word2vec": 400}
     assert named_wrongly(made) == []
     return rows_of(here)
 
@@ -186,10 +188,10 @@ def nudged(state: State) -> State:
 
 def rows_of(session: Session) -> dict[tuple[str, str], str]:
     """Row keys by stage and utterance."""
-    planner, found = session.planner, {}
-    for node, scope in planner.wanted:
+    catalogue, found = session.catalogue, {}
+    for node, scope in catalogue.wanted:
         name = f"{node.name}@{scope.name}" if scope else node.name
-        for shard in planner.shards(node, scope):
+        for shard in catalogue.of(node, scope).shards:
             found |= {(name, row.id): key for row, key in zip(shard.rows, shard.keys, strict=True)}
     return found
 
@@ -201,6 +203,6 @@ def test_two_machines_that_push_at_once_send_indexes_that_are_both_read(bucket, 
         list(pool.map(extract_and_push, [first, second], [bucket] * 2))
     for made in (first, second):
         remote = Remote(bucket, tmp_path / "fresh")
-        planner = made.session().planner
-        frozen_shards = [(n, s) for n, scope in planner.wanted if not n.scoped for s in planner.shards(n, scope)]
+        catalogue = made.session().catalogue
+        frozen_shards = [(n, s) for n, scope in catalogue.wanted if not n.scoped for s in catalogue.of(n, scope).shards]
         assert frozen_shards and all(shard.key in remote.index(node.digest) for node, shard in frozen_shards)

@@ -24,7 +24,7 @@ def view(small, features, fold=0, **options):
     """The paths of a feature set's columns in one fold."""
     session = small.session(features=(features,), **options)
     chosen = session.corpus.folds[fold] if isinstance(fold, int) else fold
-    return columns(session.corpus, session.planner, features, chosen, small.home)
+    return columns(session.corpus, session.catalogue, features, chosen, small.home)
 
 
 def column(small, features, modality="audio", **more):
@@ -188,8 +188,8 @@ def test_without_train_rows_there_is_no_automatic_length(extracted):
 
 def tamper(small, stage, part, name):
     """Writes into the record of a stage's state that it learned from a row too."""
-    [(node, scope)] = [place for place in small.session().planner.wanted if place[0].name == stage]
-    record = small.session().planner.state_record(node, scope)
+    [(node, scope)] = [place for place in small.session().catalogue.wanted if place[0].name == stage]
+    record = small.session().catalogue.of(node, scope).state
     path = small.home / "cache" / "actions" / f"{node.digest}.fit" / f"{record.key}.json"
     path.chmod(0o644)
     path.write_bytes(encode(replace(record, about={**record.about, part: [*record.about[part], name]})))
@@ -212,15 +212,15 @@ def test_a_fold_that_tests_what_another_fold_learned_from_gets_none_of_its_featu
     fold = fold_of(small)
     swapped = Fold(fold.name, fold.test, fold.valid, fold.train)
     with pytest.raises(InputError, match="saw test rows"):
-        columns(session.corpus, session.planner, "words", swapped, small.home)
+        columns(session.corpus, session.catalogue, "words", swapped, small.home)
 
 
 def test_the_record_of_a_fit_names_the_rows_it_learned_from(extracted):
     session, fold = extracted.session(), fold_of(extracted)
-    fits = [(node, scope) for node, scope in session.planner.wanted if node.stage.fitted]
+    fits = [(node, scope) for node, scope in session.catalogue.wanted if node.stage.fitted]
     assert {node.name for node, _ in fits} == {"text_word2vec", "text_cnn"}
     for node, scope in fits:
-        about = session.planner.state_record(node, scope).about
+        about = session.catalogue.of(node, scope).state.about
         assert (tuple(about["train"]), tuple(about["valid"])) == (fold.train, fold.valid)
 
 
@@ -240,7 +240,7 @@ def test_with_crossfit_a_train_row_has_no_vectors_of_a_fit_that_saw_it_though_an
     small.extract()
     session = small.session()
     found = Column.open(
-        columns(session.corpus, session.planner, "vectors", session.corpus.folds[0], small.home)["text"]
+        columns(session.corpus, session.catalogue, "vectors", session.corpus.folds[0], small.home)["text"]
     )
     rows = small.rows()
     for index, name in enumerate(ids(small)):
@@ -267,7 +267,7 @@ def test_with_crossfit_a_train_row_has_the_features_of_a_fit_that_did_not_see_it
         np.testing.assert_array_equal(found.values[index], values)
     seen = [
         name
-        for node, scope in session.planner.wanted
-        for name in session.planner.state_record(node, scope).about["train"]
+        for node, scope in session.catalogue.wanted
+        for name in session.catalogue.of(node, scope).state.about["train"]
     ]
     assert set(seen) == set(fold.train)

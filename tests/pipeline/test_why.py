@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from pipeline.cache.home import Home
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError
-from pipeline.plan.session import Options
+from pipeline.plan.session import Session
 from pipeline.report import key_parts
 from tests.pipeline.test_cache_rules import insert_after, session5, train_row
 from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
@@ -21,7 +22,7 @@ from tests.pipeline.test_plan import HEAVY, files, remove_fits
 def ask(small, utterance, stage, fold="", **more):
     small.path.write_text(small.recipe)
     given = Options(dataset=str(small.path), root=str(small.root), workers=0, **more)
-    return key_parts.why(Home(small.home), given, utterance, stage, fold)
+    return key_parts.why(Session.open(Home(small.home), given), utterance, stage, fold)
 
 
 def row(small, utterance, stage, **more):
@@ -185,9 +186,10 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted, utterance):
     program = (
         "import sys; from pathlib import Path; from pipeline.report import key_parts as why\n"
         "from pipeline.cache.home import Home\n"
-        "from pipeline.plan.session import Options\n"
+        "from pipeline.plan.session import Options, Session\n"
         f"options = Options(dataset={given.dataset!r}, root={given.root!r})\n"
-        f"found = why.why(Home(Path({str(extracted.home)!r})), options, {utterance!r}, 'text_cnn')\n"
+        f"session = Session.open(Home(Path({str(extracted.home)!r})), options)\n"
+        f"found = why.why(session, {utterance!r}, 'text_cnn')\n"
         f"print(len(found['rows']), *(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,0 +1,67 @@
+"""A recipe's corpus: its manifest with labels, folds, and the scopes of the fits of each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.corpus.fit_scope import Scope, folds, labelled, scopes
+from pipeline.corpus.manifest import Manifest
+from pipeline.corpus.recipe import Node, Recipe, nodes
+from pipeline.errors import InputError
+from pipeline.reader import Fold, Label
+from pipeline.stage import Target
+
+Wanted = tuple[Node, Scope | None]
+"""A stage, and the scope whose rows it is asked for: None for all rows, if the stage depends on no fit."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A recipe's manifest with its labels, folds and the scopes of their fits.
+
+    Folds are made when they are first needed, so that a corpus without labels or splits can still be extracted.
+    """
+
+    recipe: Recipe
+    manifest: Manifest
+    protocol: str
+
+    @cached_property
+    def target(self) -> Target:
+        """What fits and models learn to predict."""
+        return Target(self.recipe.labels.task, self.recipe.labels.classes)
+
+    @cached_property
+    def labels(self) -> Mapping[str, Label]:
+        """The label of each utterance that the label protocol keeps."""
+        return labelled(self.manifest.rows, self.recipe.labels)
+
+    @cached_property
+    def folds(self) -> tuple[Fold, ...]:
+        """The folds of the protocol; none without labels. Raises InputError if the corpus does not allow it."""
+        if not self.labels:
+            return ()
+        return tuple(self.folds_of(self.protocol))
+
+    def folds_of(self, protocol: str) -> list[Fold]:
+        """The folds of any protocol; see `pipeline.corpus.fit_scope.folds`."""
+        return folds(self.recipe.reader, self.manifest.rows, self.labels, protocol, self.recipe.own_folds)
+
+    @cached_property
+    def scopes(self) -> Mapping[str, tuple[Scope, ...]]:
+        """The scopes of each fold's fits."""
+        return {fold.name: tuple(scopes(fold, self.manifest.rows, self.recipe.crossfit)) for fold in self.folds}
+
+    def wanted(self, modality: str | None = None, features: Sequence[str] = ()) -> Iterator[Wanted]:
+        """Every stage asked for, with each scope it is needed in."""
+        for node in nodes(self.recipe, modality, features):
+            for scope in self.scopes_of(node):
+                yield node, scope
+
+    def scopes_of(self, node: Node) -> Sequence[Scope | None]:
+        """The scopes that a stage is needed in: None, for all rows, if the stage depends on no fit."""
+        if node.scoped and not self.folds:
+            raise InputError(f"{node.name} depends on a fit, and this corpus has no labels to fit on")
+        return [scope for fold in self.folds for scope in self.scopes[fold.name]] if node.scoped else [None]

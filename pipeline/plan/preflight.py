@@ -1,0 +1,69 @@
+"""Questions asked before a plan is run: is the raw input at hand, and is all that is asked for in the lock?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pipeline.corpus.manifest import Manifest
+from pipeline.errors import InputError
+from pipeline.plan.catalogue import Catalogue
+from pipeline.plan.jobs import ExtractJob, Job, Plan, named
+from pipeline.stage import RAW
+
+
+def check_raw(manifest: Manifest, plan: Plan) -> None:
+    """Raises InputError if the plan needs media or transcripts that are not here."""
+    absent = _absent(manifest)
+    rows = Counter(name for job in plan.jobs for name in _raw_rows(job, absent))
+    missing = {kind for job in plan.jobs for kind in _kinds(job) & absent}
+    if rows:
+        raise InputError(
+            f"these features are neither here nor on the remote, and {manifest.root} has no "
+            f"{' or '.join(sorted(missing))} to compute them from: {_counted(rows)}. Pull them, or give "
+            "ROOT=/path/to/the/corpus"
+        )
+
+
+def bring_locked(catalogue: Catalogue, plan: Plan) -> None:
+    """Fetches the objects that the lock names and that are not here.
+
+    Raises InputError if something is asked for that is not in the lock, RemoteError if an object can't be had.
+    """
+    todo = named(plan.waiting) + Counter(name for job in plan.jobs for name in _rows(job))
+    if todo:
+        raise InputError(f"not in the lock: {_counted(todo)}. Leave out --locked, or agree on them with --relock")
+    for rows in catalogue:
+        for record in map(rows.final, rows.shards):
+            if record is not None:
+                catalogue.store.open(record)
+
+
+def _absent(manifest: Manifest) -> set[str]:
+    """The kinds of raw input that are not here."""
+    text = all(row.text is not None or row.text_digest is None for row in manifest.rows)
+    return {kind for kind, modality in RAW.items() if (not text if modality == "text" else not manifest.media)}
+
+
+def _kinds(job: Job) -> set[str]:
+    """The inputs of a job's stages, raw ones among them."""
+    return {kind for node in job.nodes for kind in node.stage.inputs}
+
+
+def _raw_rows(job: Job, absent: set[str]) -> Iterator[str]:
+    """The name of the stage for each row that would be computed from raw input that is absent."""
+    if not isinstance(job, ExtractJob):
+        yield from (f"{job.node.name} (fit)" for _ in (*job.train, *job.valid) if absent & _kinds(job))
+        return
+    for run in job.runs:
+        if absent.intersection(run.node.stage.inputs):
+            yield from (run.node.name for key in run.keys if key not in run.copies)
+
+
+def _rows(job: Job) -> list[str]:
+    """The name of the stage for each row of a job; a fit counts as one."""
+    return [run.node.name for run in job.runs for _ in run.keys] if isinstance(job, ExtractJob) else [job.node.name]
+
+
+def _counted(rows: Counter[str]) -> str:
+    return ", ".join(f"{name}: {count:,} rows" for name, count in sorted(rows.items()))

@@ -1,0 +1,103 @@
+"""Extraction as a whole: checks the plan, starts workers, drives them, and notes what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.cache import in_use
+from pipeline.cache.store import CorruptError
+from pipeline.console import Bars
+from pipeline.errors import InputError
+from pipeline.plan import estimate, last_extraction, preflight
+from pipeline.plan.jobs import FitJob, Job, Plan
+from pipeline.plan.session import Session
+from pipeline.reason import Reason
+from pipeline.run.driver import drive
+from pipeline.run.inline_workers import Inline
+from pipeline.run.outcome import RunCounts
+from pipeline.run.stage_calls import Knobs
+
+if TYPE_CHECKING:
+    from pipeline.run.dask_workers import Workers  # Dask takes half a second to import: only if there is work
+
+T = TypeVar("T")
+
+
+def extract(session: Session) -> RunCounts:
+    """Extracts what is missing, with live bars; see `drive`.
+
+    With a lock nothing is computed: the objects that it names are fetched if they are not here. Raises SpaceError if
+    the plan needs more disk than there is, InputError for what a lock does not name.
+    """
+
+    def start(plan: Plan) -> Workers | Inline:
+        session.check_train()
+        preflight.check_raw(session.corpus.manifest, plan)
+        estimate.check_space(session.catalogue.store, plan, session.view_sizes(plan))
+        return workers(session)
+
+    with session.pinned():
+        if session.options.locked:
+            preflight.bring_locked(session.catalogue, session.plan())
+            in_use.note_locked(session.catalogue.store)
+        with Bars() as bars:
+            counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
+    session.home.sweep()
+    if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.name) is None:
+        last_extraction.write(session)
+    session.home.remember(session.options.dataset, session.options.root, session.options.changes)
+    return counts
+
+
+def retry_failed(session: Session) -> Session:
+    """A session in which the rows that failed are computed again, whatever the reason.
+
+    Their shards serve until then. The doctor's findings are of an earlier day, so they are not taken over.
+    """
+    if session.options.locked:
+        raise InputError("with --locked nothing is computed, so nothing that failed is tried again")
+    for rows in session.catalogue:
+        for shard in rows.shards:
+            record = rows.final(shard)
+            failed = {i for i, reason in record.reasons.items() if Reason(reason).failed} if record else set()
+            if record and failed:
+                good = (key for row, key in zip(shard.rows, shard.keys, strict=True) if row.id not in failed)
+                session.catalogue.store.demote(record, tuple(good))
+    return replace(session, doctored=False)
+
+
+def repaired(session: Session, work: Callable[[], T]) -> T:
+    """`work()`; if it meets a corrupt object, which is then set aside, extracts again and does the work once more."""
+    with session.pinned():
+        try:
+            return work()
+        except CorruptError:
+            extract(session)
+            return work()
+
+
+def workers(session: Session) -> Workers | Inline:
+    """The workers that the options ask for, not started yet."""
+    options = session.options
+    if options.workers == 0:
+        return Inline()
+    from pipeline.run.dask_workers import Workers
+
+    return Workers(options.scheduler, options.workers, options.gpus)
+
+
+def _shown_by(bars: Bars) -> Callable[[Sequence[Job], Job | None], None]:
+    """A bar for each modality, and one for fits, that grow with new jobs and advance with those that have ended."""
+
+    def name(job: Job) -> tuple[str, str]:
+        return ("fits", "fits") if isinstance(job, FitJob) else (job.modality, "rows")
+
+    def watch(new: Sequence[Job], ended: Job | None) -> None:
+        for job in new:
+            bars.grow(*name(job), job.size)
+        if ended is not None:
+            bars.advance(name(ended)[0], ended.size)
+
+    return watch
