@@ -267,7 +267,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-SHOWN = 100
+REMARKS_SHOWN = 100
 
 
 def remarks_sheet(rows: Iterable[Utterance]) -> Sheet | None:
@@ -275,5 +275,5 @@ def remarks_sheet(rows: Iterable[Utterance]) -> Sheet | None:
     found = list(remarks(rows))
     if not found:
         return None
-    more = f"{len(found) - SHOWN:,} more are not shown." if len(found) > SHOWN else ""
-    return Sheet.of("Remarks on single clips", ("utterance", "remark"), found[:SHOWN], more)
+    more = f"{len(found) - REMARKS_SHOWN:,} more are not shown." if len(found) > REMARKS_SHOWN else ""
+    return Sheet.of("Remarks on single clips", ("utterance", "remark"), found[:REMARKS_SHOWN], more)

@@ -15,8 +15,8 @@ from pipeline.plan import last_extraction
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.session import Session
 from pipeline.report.changes import because as because_now
-from tests.pipeline.test_cache_rules import insert_after, session5, train_row
-from tests.pipeline.test_plan import HEAVY, files, remove_fits
+from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
+from tests.pipeline.run.test_cache_rules import insert_after, session5, train_row
 
 
 def note(small) -> Path:

@@ -19,8 +19,8 @@ from pipeline import plugins
 from pipeline.errors import InputError
 from pipeline.run import dask_workers, extraction
 from pipeline.run.dask_workers import Workers, environment
-from pipeline.run.exchange import marks, shares
-from tests.pipeline.test_cache_rules import same
+from pipeline.run.exchange import inodes, shares
+from tests.pipeline.run.test_cache_rules import same
 from tests.small import driven
 
 ROOT = Path(plugins.__file__).parents[1]
@@ -176,13 +176,13 @@ def test_other_code_or_another_version_of_what_decides_values_is_refused(tmp_pat
 def test_a_worker_shares_the_cache_if_it_sees_it_and_has_no_home_of_its_own(tmp_path, monkeypatch):
     monkeypatch.delenv("AFFECTORY_HOME", raising=False)
     cluster, cache = preflight(lambda here: here), tmp_path / "home" / "cache"
-    assert cluster.agree(partial(shares, cache, marks(tmp_path)))
-    assert not cluster.agree(partial(shares, cache, {**marks(tmp_path), tmp_path / "elsewhere": 1}))
-    assert not cluster.agree(partial(shares, cache, {tmp_path: marks(tmp_path)[tmp_path] + 1})), "another folder there"
+    assert cluster.agree(partial(shares, cache, inodes(tmp_path)))
+    assert not cluster.agree(partial(shares, cache, {**inodes(tmp_path), tmp_path / "elsewhere": 1}))
+    assert not cluster.agree(partial(shares, cache, {tmp_path: inodes(tmp_path)[tmp_path] + 1})), "another folder there"
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
-    assert cluster.agree(partial(shares, cache, marks(tmp_path)))
+    assert cluster.agree(partial(shares, cache, inodes(tmp_path)))
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "own"))
-    assert not cluster.agree(partial(shares, cache, marks(tmp_path)))
+    assert not cluster.agree(partial(shares, cache, inodes(tmp_path)))
 
 
 def test_every_difference_is_named_at_once(tmp_path):

@@ -13,10 +13,10 @@ from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.report import key_parts
-from tests.pipeline.test_cache_rules import insert_after, session5, train_row
-from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
-from tests.pipeline.test_history import make_provisional, note
-from tests.pipeline.test_plan import HEAVY, files, remove_fits
+from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
+from tests.pipeline.plan.test_last_extraction import make_provisional, note
+from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
+from tests.pipeline.run.test_cache_rules import insert_after, session5, train_row
 
 
 def ask(small, utterance, stage, fold="", **more):

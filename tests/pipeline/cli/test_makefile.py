@@ -13,7 +13,7 @@ import typer
 
 from pipeline.cli import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
 TARGETS = ("extract", "plan", "doctor", "fetch", "weights", "push", "pull", "status", "verify", "train", "report")
 VARIABLES = {

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.extract import extracted
 from pipeline.plan.jobs import named
-from pipeline.plan.session import extract
+from pipeline.plan.session import Session
 from pipeline.transfer import push_pull
 from stages import text_word2vec
 from tests import clips
@@ -194,7 +195,7 @@ def test_retry_failed_runs_exactly_the_rows_that_failed_and_keeps_the_good_ones(
     assert table.extract() == {STAGE: 400}
     good = {place: row for place, row in table.rows().items() if row[1].reason is None}
     assert table.extract() == {} and len(good) == 398
-    answer, _ = extract(*again(table))
+    answer, _ = extracted(Session.open(*again(table)))
     assert answer["computed"] == {STAGE: 2} and answer["copied"][STAGE] >= 30
     assert {p: k for p, (k, t) in table.rows().items() if t.reason is None} == {p: k for p, (k, _) in good.items()}
     assert table.extract() == {}

@@ -13,8 +13,8 @@ from pipeline.cache.record import encode
 from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
 from pipeline.errors import RemoteError
-from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
-from tests.pipeline.test_sharing import push
+from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
+from tests.pipeline.transfer.test_push_pull import push
 
 STAGE, KEY = "5" * 64, "a" * 64
 

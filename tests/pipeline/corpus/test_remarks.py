@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.corpus.remarks import SHOWN, remarks, said, sheet
+from pipeline.corpus.remarks import remarks, said
+from pipeline.report.corpus_section import REMARKS_SHOWN, remarks_sheet
 from pipeline.utterance import Utterance
 
 
@@ -23,9 +24,9 @@ def test_clips_used_in_part_and_clips_with_known_faults_are_told_each_with_its_w
 
 
 def test_a_corpus_without_remarks_says_nothing() -> None:
-    assert said(ROWS[:1]) == "" and sheet(ROWS[:1]) is None
+    assert said(ROWS[:1]) == "" and remarks_sheet(ROWS[:1]) is None
 
 
 def test_a_long_list_is_cut_and_says_by_how_much() -> None:
-    found = sheet([row(number, known="odd") for number in range(SHOWN + 7)])
-    assert found is not None and len(found.rows) == SHOWN and found.note.startswith("7 more")
+    found = remarks_sheet([row(number, known="odd") for number in range(REMARKS_SHOWN + 7)])
+    assert found is not None and len(found.rows) == REMARKS_SHOWN and found.note.startswith("7 more")

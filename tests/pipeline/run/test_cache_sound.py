@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache import keys
+from pipeline.cli.extract import extracted
 from pipeline.media import audio
-from pipeline.plan.session import extract
+from pipeline.run import extraction
 from stages import audio_mfcc
 from tests.clips import SOUND_SET, Clips, of, sounds, write_sound
 
@@ -130,7 +131,7 @@ def test_retry_failed_decodes_the_clips_that_failed_and_no_other(table):
     assert table.extract() == {STAGE: 24}
     assert table.failed()["audio"] == {"u02": "not_media", "u09": "too_short"}
     session = table.session(retry_failed=True)
-    answer, _ = extract(session.home, session.options)
+    answer, _ = extracted(session)
     assert (answer["computed"], answer["copied"]) == ({STAGE: 2}, {STAGE: 22})
     assert table.extract() == {}
 
@@ -145,7 +146,7 @@ def test_a_file_that_vanishes_under_a_run_is_tried_again_when_it_is_back(table):
     write_sound(table.root / "06.wav", 0.3, 1003)
     session = table.session()
     away = (table.root / "06.wav").rename(table.root / "06.away")
-    extract(session)
+    extraction.extract(session)
     away.rename(table.root / "06.wav")
     table.extract()
     assert table.failed()["audio"] == {}

@@ -16,9 +16,10 @@ import pytest
 from manifests.iemocap import Iemocap
 from pipeline import plugins
 from pipeline.cache.home import Home
+from pipeline.console import Bars
 from pipeline.errors import InputError, SpaceError
 from pipeline.reader import Download, Reader
-from pipeline.transfer.fetch_corpus import _bars, fetch, fetch_all
+from pipeline.transfer.fetch_corpus import fetch, fetch_all
 from tests.site import Site, serving
 
 
@@ -51,47 +52,47 @@ def release(site: Site, **changed: object) -> Download:
 
 def test_an_archive_is_unpacked_with_those_inside_and_a_second_call_does_nothing(site: Site, tmp_path: Path) -> None:
     item = release(site)
-    assert fetch_all([item], tmp_path, _bars()) == ["raw.tar.gz"]
+    assert fetch_all([item], tmp_path, Bars()) == ["raw.tar.gz"]
     assert (tmp_path / "Raw/train_splits/a.mp4").read_bytes() == b"video"
     assert names(tmp_path) == [".fetched.json", "Raw", "raw.tar.gz"]
-    assert fetch_all([item], tmp_path, _bars()) == []
+    assert fetch_all([item], tmp_path, Bars()) == []
     (tmp_path / "raw.tar.gz").unlink()
-    assert fetch_all([item], tmp_path, _bars()) == [] and len(site.seen) == 1
+    assert fetch_all([item], tmp_path, Bars()) == [] and len(site.seen) == 1
 
 
 def test_what_was_unpacked_and_removed_is_unpacked_again(site: Site, tmp_path: Path) -> None:
     item = release(site)
-    fetch_all([item], tmp_path, _bars())
+    fetch_all([item], tmp_path, Bars())
     shutil.rmtree(tmp_path / "Raw")
-    assert fetch_all([item], tmp_path, _bars()) == ["raw.tar.gz"] and len(site.seen) == 1
+    assert fetch_all([item], tmp_path, Bars()) == ["raw.tar.gz"] and len(site.seen) == 1
     assert (tmp_path / "Raw/table.csv").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"raw.tar.gz": 1}', '{"raw.tar.gz": {"sha256": "0"}}'])
 def test_a_damaged_note_of_what_was_unpacked_costs_only_time(site: Site, tmp_path: Path, content: str) -> None:
     item = release(site)
-    fetch_all([item], tmp_path, _bars())
+    fetch_all([item], tmp_path, Bars())
     (tmp_path / ".fetched.json").write_text(content)
-    assert fetch_all([item], tmp_path, _bars()) == ["raw.tar.gz"] and len(site.seen) == 1
+    assert fetch_all([item], tmp_path, Bars()) == ["raw.tar.gz"] and len(site.seen) == 1
 
 
 def test_an_archive_that_somebody_put_there_is_only_unpacked(site: Site, tmp_path: Path) -> None:
     item = release(site)
     (tmp_path / "raw.tar.gz").write_bytes(site.content)
-    assert fetch_all([item], tmp_path, _bars()) == ["raw.tar.gz"]
+    assert fetch_all([item], tmp_path, Bars()) == ["raw.tar.gz"]
     assert site.seen == [] and (tmp_path / "Raw/table.csv").exists()
 
 
 def test_another_file_in_the_way_is_kept_and_named(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(InputError, match="move it elsewhere"):
-        fetch_all([site.item()], tmp_path, _bars())
+        fetch_all([site.item()], tmp_path, Bars())
     assert (tmp_path / "file").read_bytes() == b"mine" and site.seen == []
 
 
 def test_an_archive_larger_than_its_bound_leaves_nothing_unpacked(site: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="bytes over"):
-        fetch_all([release(site, unpacked=1000)], tmp_path, _bars())
+        fetch_all([release(site, unpacked=1000)], tmp_path, Bars())
     assert names(tmp_path) == ["raw.tar.gz"]
 
 
@@ -102,10 +103,10 @@ def test_a_disk_too_small_is_refused_before_anything_is_asked(
     need = item.bytes + item.unpacked
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**10, 0, need - 1))
     with pytest.raises(SpaceError, match=r"needs 2\.00 GB, its disk has 2\.00 GB free"):
-        fetch_all([item], tmp_path, _bars())
+        fetch_all([item], tmp_path, Bars())
     assert site.seen == []
     (tmp_path / "raw.tar.gz.part").write_bytes(site.content[:1])
-    assert fetch_all([item], tmp_path, _bars()) == ["raw.tar.gz"]
+    assert fetch_all([item], tmp_path, Bars()) == ["raw.tar.gz"]
 
 
 @pytest.fixture

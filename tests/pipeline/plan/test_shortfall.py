@@ -22,7 +22,7 @@ from pipeline.stage import Item, Spec, Stage, State, Track
 from pipeline.transfer.final_records import held
 from stages.text_word2vec import TextWord2vec
 from tests.clips import sounds, talk
-from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
+from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 
 CNN_SET = """
 [features.words.text]

@@ -16,7 +16,7 @@ import pytest
 from pipeline.cache import keys
 from pipeline.cache.record import FITS
 from tests.clips import LEARNED_SET, WORDS_SET, talk
-from tests.pipeline.test_cache_rules import same
+from tests.pipeline.run.test_cache_rules import same
 
 
 def command(small, *options):

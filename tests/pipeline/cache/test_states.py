@@ -13,7 +13,7 @@ import pytest
 from pipeline.cache.states import load_state, save_state
 from pipeline.stage import State
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def state(order: int = 1) -> State:
@@ -48,7 +48,7 @@ def test_the_same_state_is_the_same_bytes_whatever_the_order_or_the_log(tmp_path
 
 
 def test_the_same_state_is_the_same_bytes_in_every_process(tmp_path):
-    program = "import sys; from pathlib import Path; from tests.pipeline.test_state import saved, state; "
+    program = "import sys; from pathlib import Path; from tests.pipeline.cache.test_states import saved, state; "
     program += "saved(Path(sys.argv[1]), state())"
     found = {saved(tmp_path / "here", state())}
     for seed in ("1", "2"):

@@ -18,7 +18,6 @@ from rich.console import Console
 from pipeline.cli.tables import doctor_tables
 from pipeline.errors import InputError
 from pipeline.media import doctor_pool as examinations
-from pipeline.media.doctor import tables
 from pipeline.media.doctor_pool import examine
 from tests.clinic import RATE, Clinic, film, moving, tone, wav
 from tests.poison import misbehave
@@ -170,7 +169,7 @@ def test_one_modality_alone_can_be_asked_for_and_text_has_no_files(clinic: Clini
 def test_the_tables_say_what_the_answer_says(clinic: Clinic) -> None:
     corpus_of_two(clinic)
     page = Console(file=io.StringIO(), width=200)
-    page.print(*tables(clinic.examined()))
+    page.print(*doctor_tables(clinic.examined()))
     text = page.file.getvalue()  # type: ignore[attr-defined]
     for word in ("3 files", "missing_file", "missing.wav", "h264: 1", "16000: 1", "64x48: 1", "test"):
         assert word in text

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.media.child import Child
 from pipeline.reason import Reason, Unreadable
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def number() -> int:
@@ -189,7 +189,7 @@ def test_ctrl_c_does_not_reach_the_child(child: Child) -> None:
 PARENT = """
 import ctypes, os, threading, time
 from pipeline.media.child import Child
-from tests.pipeline.test_child import hold_the_lock
+from tests.pipeline.media.test_child import hold_the_lock
 if __name__ == "__main__":
     child = Child()
     print(child.call(os.getpid, deadline_s=30), flush=True)

@@ -15,10 +15,10 @@ from pipeline.cache.home import Home
 from pipeline.cache.store import Store
 from pipeline.errors import InputError
 from pipeline.report import explain_shard
-from tests.pipeline.test_cache_rules import session5
-from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
-from tests.pipeline.test_history import make_provisional
-from tests.pipeline.test_plan import HEAVY, files
+from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
+from tests.pipeline.plan.test_last_extraction import make_provisional
+from tests.pipeline.plan.test_planner import HEAVY, files
+from tests.pipeline.run.test_cache_rules import session5
 
 
 def records(small, stage):

@@ -25,8 +25,8 @@ from pipeline.stage import State
 from pipeline.transfer import push_pull
 from stages.text_word2vec import TextWord2vec
 from tests.clips import LEARNED_SET, WORDS_SET, talk
-from tests.pipeline.test_cache_rules import same
-from tests.pipeline.test_crash import actions, command, frozen, named_wrongly, saved_rows, shapes
+from tests.pipeline.run.test_cache_rules import same
+from tests.pipeline.run.test_crash import actions, command, frozen, named_wrongly, saved_rows, shapes
 from tests.small import Small
 
 SETS = WORDS_SET + LEARNED_SET

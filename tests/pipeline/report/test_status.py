@@ -12,10 +12,10 @@ from pipeline.corpus.open_corpus import Options
 from pipeline.plan.session import Session
 from pipeline.report import status
 from pipeline.transfer import push_pull
-from tests.pipeline.test_cache_rules import insert_after, session5
-from tests.pipeline.test_cli import affectory, options  # noqa: F401 - a fixture
-from tests.pipeline.test_history import make_provisional
-from tests.pipeline.test_plan import HEAVY, files, remove_fits
+from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
+from tests.pipeline.plan.test_last_extraction import make_provisional
+from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
+from tests.pipeline.run.test_cache_rules import insert_after, session5
 
 EVERY = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
 NONE = dict.fromkeys(("cached", "copy", "todo", "pending", "provisional", "failed", "fits", "fits_missing"), 0)

@@ -15,13 +15,15 @@ from pipeline.cache.gc import DAY
 from pipeline.cache.home import Home
 from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
+from pipeline.cli.extract import extracted as extract_command
 from pipeline.corpus.lock_file import Lock, lock_path, locked_indexes, write_lock
 from pipeline.errors import RemoteError
 from pipeline.plan.estimate import views
+from pipeline.plan.session import Session
 from pipeline.transfer.final_records import lock
-from tests.pipeline.test_cli import affectory  # noqa: F401 - a fixture
-from tests.pipeline.test_sharing import options, other, pull, push  # noqa: F401 - a fixture
-from tests.pipeline.test_verify import put
+from tests.pipeline.cache.test_verify import put
+from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
+from tests.pipeline.transfer.test_push_pull import options, other, pull, push  # noqa: F401 - a fixture
 from tests.small import Small
 
 STAGE, KEY = "5" * 64, "a" * 64
@@ -189,11 +191,9 @@ def test_copies_of_indexes_stay_as_long_as_what_they_name(extracted, home, bucke
 
 
 def test_what_is_used_under_a_lock_counts_as_used(extracted, home):
-    from pipeline.plan.session import extract
-
-    extract(home, options(extracted, ""), relock=True)
+    extract_command(Session.open(home, options(extracted, "")), relock=True)
     age(extracted)
-    extract(home, options(extracted, "", locked=True))
+    extract_command(Session.open(home, options(extracted, "", locked=True)))
     assert gc.collect(home, 30).stages == ()
 
 
