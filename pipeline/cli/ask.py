@@ -44,14 +44,14 @@ def why(
     Example: `affectory why Ses01F_impro01_F000 audio_opensmile --dataset iemocap`
     """
     from pipeline.plan.session import Session
-    from pipeline.report import key_parts
+    from pipeline.report import explain_row
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     session = Session.open(home, options(dataset, root, protocol=protocol, change=change))
-    answer = key_parts.why(session, utterance, stage, fold)
+    answer = explain_row.why(session, utterance, stage, fold)
     if not as_json:
-        console.print(key_parts.told(answer), markup=False, highlight=False, soft_wrap=True)
+        console.print(explain_row.as_text(answer), markup=False, highlight=False, soft_wrap=True)
     tell(answer, as_json, "")
 
 

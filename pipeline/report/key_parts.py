@@ -1,227 +1,179 @@
-"""`affectory why`: what a row's key is made of, where the row stands, and what differs from the last extraction."""
+"""The parts that a row's key is made of, and the changes between two keys of a row."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pipeline.cache import keys
-from pipeline.errors import InputError, closest
-from pipeline.plan import last_extraction
 from pipeline.plan.last_extraction import Entry, Seen
-from pipeline.plan.session import Session
-from pipeline.report.status import Standing, standings
 from pipeline.utterance import Utterance
 
-NONE = "none"
-"""What stands for a part that one of the two sides has not."""
-ROW = "row of "
-"""Begins the name of a part that is the key of an upstream row."""
-_FIT = ("state", "train", "valid", "labels")
-_MEDIA = {"audio": ("digest", "start_s", "end_s", "channel"), "video": ("digest", "start_s", "end_s", "crop")}
 
-Parts = dict[str, Any]
+class Kind(StrEnum):
+    """What a part of a key describes: something of a stage, of its fit, of its input."""
+
+    VERSION = "version"
+    PARAMETER = "params"
+    LIBRARY = "libraries"
+    CODE = "code"
+    FIT = "fit"
+    ROW = "row"
+    TEXT = "text"
+    AUDIO = "audio"
+    VIDEO = "video"
 
 
-def why(session: Session, utterance: str, stage: str, fold: str = "") -> dict[str, Any]:
-    """`affectory why`: the parts of a row's key, where the row stands, and what differs from the last extraction.
+FIT_FIELDS = ("state", "train", "valid", "labels")
+MEDIA_FIELDS = {
+    Kind.AUDIO: ("digest", "start_s", "end_s", "channel"),
+    Kind.VIDEO: ("digest", "start_s", "end_s", "crop"),
+}
 
-    One entry under `rows` for each fit whose features the row gets, or for that of `fold` alone, and for each stage of
-    this name. Raises InputError with the closest name where there is no such utterance, stage or fold.
+
+@dataclass(frozen=True)
+class KeyPart:
+    """One value that enters the key of a row.
+
+    stage: "" for the row's own stage, else the path of upstream stages, as `text_cnn.text_word2vec`. name: what the
+    value is called among those of its kind, "" if there is only one.
     """
-    _check(session, utterance, stage)
-    now, then = last_extraction.present(session), last_extraction.read(session.home.root, session.corpus.recipe.name)
-    found = [
-        s for s in standings(session.catalogue, session.plan()) if s.node.name == stage and utterance in s.utterances
-    ]
-    folds = [s.scope.name for s in found if s.scope]
-    if fold and fold not in folds:
-        raise InputError(f"no fold {fold!r} of {stage}: {closest(fold, folds)}")
-    rows = [_row(s, utterance, now, then) for s in found if not fold or (s.scope and s.scope.name == fold)]
-    name = session.corpus.recipe.name
-    return {"dataset": name, "utterance": utterance, "stage": stage, "last": then and then.at, "rows": rows}
+
+    stage: str
+    kind: Kind
+    name: str
+    value: Any
+
+    @property
+    def place(self) -> tuple[str, Kind, str]:
+        """What the part is compared by: two keys have the same part if they agree in this."""
+        return self.stage, self.kind, self.name
+
+    @property
+    def label(self) -> str:
+        """How people see the part: `params.n_mfcc`, `text_word2vec.version`, `row of text_word2vec`."""
+        if self.kind is Kind.ROW:
+            return f"row of {self.stage}"
+        return ".".join(filter(None, (self.stage, self.kind, self.name)))
 
 
-def _check(session: Session, utterance: str, stage: str) -> None:
-    names = {node.name for node, _ in session.catalogue.wanted}
-    if stage not in names:
-        raise InputError(f"no stage {stage!r} in this recipe: {closest(stage, names)}")
-    rows = session.catalogue.rows
-    if utterance not in rows:
-        near = difflib.get_close_matches(utterance, rows, n=3) or list(rows)[:3]
-        raise InputError(f"no utterance {utterance!r} among {len(rows):,}: {closest(utterance, near)}")
+@dataclass(frozen=True)
+class Change:
+    """A part of a key that is another now, or that only one of the two keys has."""
+
+    was: KeyPart | None
+    now: KeyPart | None
+
+    @property
+    def part(self) -> KeyPart:
+        """The part as it is now, or as it was."""
+        part = self.now or self.was
+        assert part is not None, "one of the two keys has the part"
+        return part
+
+    @property
+    def fit(self) -> str:
+        """What another part of a fit's key means, such as `fit missing`; "" for a part of another kind."""
+        part = self.part
+        if part.kind is not Kind.FIT:
+            return ""
+        prefix = f"{part.stage}: " if part.stage else ""
+        if part.name == "state" and self.now is not None and self.now.value is None:
+            return f"{prefix}fit missing"
+        if self.was is None or self.now is None:
+            return f"{prefix}new fold"
+        if part.name == "state":
+            return f"{prefix}state changed"
+        return f"{prefix}fitted on other {'labels' if part.name == 'labels' else 'rows'}"
+
+    @property
+    def line(self) -> str:
+        """The change as a line to read, with both values if they are readable."""
+        part, values = self.part, f"{_shown(self.was)} -> {_shown(self.now)}"
+        if part.kind is Kind.FIT:
+            return f"{self.fit}: {values}" if self.was and self.now and part.name != "state" else self.fit
+        if part.kind is Kind.TEXT:
+            return "text changed"
+        if part.kind in MEDIA_FIELDS:
+            return f"{part.kind} media file changed" if part.name == "digest" else f"{part.kind} {part.name}: {values}"
+        return f"{part.label}: {values}"
 
 
-def _row(found: Standing, utterance: str, now: Seen, then: Seen | None) -> dict[str, Any]:
-    entry = now.stages[found.node.digest]
-    scope = found.scope.name if found.scope else None
-    mine = parts(now, entry, scope, utterance)
-    last = then.like(entry, now) if then else None
-    known = last is not None and then is not None and utterance in then.rows(last)
-    theirs = parts(then, last, scope, utterance) if then and last and known else None
-    return {
-        "fold": scope,
-        "key": found.keys.get(utterance),
-        "was": then.key(last, scope, utterance) if then and last else None,
-        **_stands(found, utterance),
-        "parts": [_part(name, mine, theirs) for name in [*mine, *((theirs or {}).keys() - mine.keys())]],
-        "differs": differences(mine, theirs) if theirs is not None else [_unknown(then, last)],
-    }
+def changes(now: Iterable[KeyPart], then: Iterable[KeyPart]) -> list[Change]:
+    """The parts that differ between two keys.
+
+    Keys of upstream rows are left out: whatever changed them is among the other parts.
+    """
+    new, old = ({part.place: part for part in parts} for parts in (now, then))
+    every = (Change(old.get(place), new.get(place)) for place in dict.fromkeys((*new, *old)))
+    return [change for change in every if change.was != change.now and change.part.kind is not Kind.ROW]
 
 
-def _unknown(then: Seen | None, last: Entry | None) -> str:
-    if then is None:
-        return "no extraction is noted"
-    return "new stage" if last is None else "new utterance"
+def _shown(part: KeyPart | None) -> str:
+    return "none" if part is None or part.value is None else short(part.value)
 
 
-def _part(name: str, mine: Parts, theirs: Parts | None) -> dict[str, Any]:
-    """same: None where nothing is known of then."""
-    found = {"part": name, "is": mine.get(name)}
-    if theirs is None:
-        return found | {"same": None}
-    same = mine.get(name, NONE) == theirs.get(name, NONE)
-    return found | {"same": same} | ({} if same else {"was": theirs.get(name)})
-
-
-def _stands(found: Standing, utterance: str) -> dict[str, Any]:
-    record = found.cached.get(utterance) or found.copied.get(utterance)
-    if record is not None:
-        made = {name: record.about.get(name) for name in ("host", "backend", "at")}
-        reason = found.failed.get(utterance)
-        return {"stands": "cached", "shard": record.key, "object": record.object, **made, "reason": reason}
-    if utterance in found.again:
-        return {"stands": "provisional", "reason": found.again[utterance]}
-    return {"stands": "to do" if utterance in found.todo else "behind a fit", "reason": None}
+def short(value: Any) -> str:
+    """A value to read; of a digest the first twelve digits."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 # --- the parts of a key ----------------------------------------------------------------------------------------
 
 
-def parts(seen: Seen, entry: Entry, scope: str | None, utterance: str) -> Parts:
-    """What a row's key is made of, by name, and what the keys of the rows it stands on are made of."""
-    found: Parts = {}
-    for prefix, each in walk(seen, entry):
-        if prefix:
-            found[f"{ROW}{prefix[:-1]}"] = seen.key(each, scope, utterance)
-        found |= stage_parts(prefix, each) | fit_parts(prefix, each, scope)
+def row_parts(seen: Seen, entry: Entry, scope: str | None, utterance: str) -> list[KeyPart]:
+    """What enters a row's key, and what enters the keys of the upstream rows that it is computed from."""
+    parts: list[KeyPart] = []
+    for path, stage in walk(seen, entry):
+        if path:
+            parts.append(KeyPart(path, Kind.ROW, "", seen.key(stage, scope, utterance)))
+        parts += [*stage_parts(path, stage), *fit_parts(path, stage, scope)]
     row = seen.rows(entry).get(utterance)
-    for kind in raw_kinds(seen, entry):
-        found |= raw_parts(kind, row) if row else {}
-    return found
+    if row is not None:
+        parts += [part for kind in raw_kinds(seen, entry) for part in raw_parts(kind, row)]
+    return list({part.place: part for part in parts}.values())
 
 
-def walk(seen: Seen, entry: Entry, prefix: str = "") -> Iterator[tuple[str, Entry]]:
-    """A stage and those below it, each with what its parts' names begin with."""
-    yield prefix, entry
+def walk(seen: Seen, entry: Entry, path: str = "") -> Iterator[tuple[str, Entry]]:
+    """A stage and every stage below it, each with the path of stages that leads to it."""
+    yield path, entry
     for source in entry.about["inputs"]:
         if isinstance(source, dict) and (upstream := seen.stages.get(source["digest"])):
-            yield from walk(seen, upstream, f"{prefix}{upstream.name}.")
+            yield from walk(seen, upstream, f"{path}.{upstream.name}" if path else upstream.name)
 
 
-def stage_parts(prefix: str, entry: Entry) -> Parts:
-    """What a stage itself puts into its digest; the parts of the stages below are left out."""
-    about = entry.about
-    found = {f"{prefix}version": about["version"]}
-    for table in ("params", "libraries"):
-        found |= {f"{prefix}{table}.{name}": value for name, value in sorted(about[table].items())}
-    return found | {f"{prefix}code.{name}": version for name, version in sorted(entry.code.items())}
+def stage_parts(path: str, entry: Entry) -> list[KeyPart]:
+    """What enters the digest of a stage itself, without the stages below it."""
+    tables = (
+        (Kind.PARAMETER, entry.about["params"]),
+        (Kind.LIBRARY, entry.about["libraries"]),
+        (Kind.CODE, entry.code),
+    )
+    version = KeyPart(path, Kind.VERSION, "", entry.about["version"])
+    return [version, *(KeyPart(path, kind, *item) for kind, table in tables for item in sorted(table.items()))]
 
 
-def fit_parts(prefix: str, entry: Entry, scope: str | None) -> Parts:
-    """What a fit of the stage on `scope` is known by; nothing for a stage that learns nothing."""
+def fit_parts(path: str, entry: Entry, scope: str | None) -> list[KeyPart]:
+    """What enters the key of the stage's fit on `scope`; nothing if the stage is not fitted."""
     fitted = entry.fits.get(scope or "")
-    return {f"{prefix}fit.{name}": getattr(fitted, name) for name in _FIT} if fitted else {}
+    return [KeyPart(path, Kind.FIT, name, getattr(fitted, name)) for name in FIT_FIELDS] if fitted else []
 
 
-def raw_kinds(seen: Seen, entry: Entry) -> list[str]:
-    """text, audio, video: what a stage stands on in the end."""
-    inputs = (source for _, each in walk(seen, entry) for source in each.about["inputs"])
-    return list(dict.fromkeys(source for source in inputs if isinstance(source, str)))
+def raw_kinds(seen: Seen, entry: Entry) -> list[Kind]:
+    """The raw inputs that a stage reads, itself or through the stages below it."""
+    inputs = (source for _, stage in walk(seen, entry) for source in stage.about["inputs"])
+    return list(dict.fromkeys(Kind(source) for source in inputs if isinstance(source, str)))
 
 
-def raw_parts(kind: str, row: Utterance) -> Parts:
-    """What a row's text, sound or pictures are known by."""
-    if kind == "text":
-        return {"text": keys.text_digest(row)}
+def raw_parts(kind: Kind, row: Utterance) -> list[KeyPart]:
+    """What enters keys of an utterance's text, sound or pictures."""
+    if kind is Kind.TEXT:
+        return [KeyPart("", kind, "", keys.text_digest(row))]
     media = getattr(row, kind)
-    found = {f"{kind}.{name}": getattr(media, name) if media else None for name in _MEDIA[kind]}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
-
-
-# --- what differs ----------------------------------------------------------------------------------------------
-
-
-def differences(mine: Parts, theirs: Parts) -> list[str]:
-    """A line for each part that is another now, once; upstream keys are left out, since what moved them is told."""
-    lines = [_line(name, theirs.get(name, NONE), mine.get(name, NONE)) for name in differing(mine, theirs)]
-    return list(dict.fromkeys(lines))
-
-
-def differing(mine: Parts, theirs: Parts) -> list[str]:
-    """The names of the parts that are others now, those that one side has not among them."""
-    names = dict.fromkeys((*mine, *theirs))
-    return [n for n in names if not n.startswith(ROW) and mine.get(n, NONE) != theirs.get(n, NONE)]
-
-
-def _line(name: str, was: Any, now: Any) -> str:
-    if fit := fit_words(name, was, now):
-        return fit + (f": {short(was)} -> {short(now)}" if "other" in fit else "")
-    kind, _, part = name.partition(".")
-    if name == "text":
-        return "text changed"
-    if kind in _MEDIA and part == "digest":
-        return f"{kind} media file changed"
-    return f"{f'{kind} {part}' if kind in _MEDIA else name}: {short(was)} -> {short(now)}"
-
-
-def fit_words(name: str, was: Any, now: Any) -> str:
-    """What another part of a fit's key comes to; "" for a part of another kind."""
-    prefix, found, part = name.rpartition("fit.")
-    if not found or part not in _FIT:
-        return ""
-    about = f"{prefix[:-1]}: " if prefix else ""
-    if part == "state" and now is None:
-        return f"{about}fit missing"
-    if NONE in (was, now):
-        return f"{about}new fold"
-    if part == "state":
-        return f"{about}state changed"
-    return f"{about}fitted on other {'labels' if part == 'labels' else 'rows'}"
-
-
-def short(value: Any) -> str:
-    """A value to be read; of a digest the first digits."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
-
-
-# --- to be read ------------------------------------------------------------------------------------------------
-
-
-def told(answer: Mapping[str, Any]) -> str:
-    """The answer of `why` in lines."""
-    lines = []
-    for row in answer["rows"]:
-        fold = f", fold {row['fold']}" if row["fold"] else ""
-        lines.append(f"{answer['utterance']} through {answer['stage']}{fold}: {_where(row)}")
-        lines += [f"  {_told_part(part)}" for part in row["parts"]]
-        since = f"since {answer['last']}" if answer["last"] else "since then"
-        lines += [f"  {since}: {line}" for line in row["differs"] or ["nothing has changed"]]
-    return "\n".join(lines)
-
-
-def _where(row: Mapping[str, Any]) -> str:
-    key = f"key {short(row['key'])}, " if row["key"] else "no key yet, "
-    failed = f", without values: {row['reason']}" if row["reason"] else ""
-    if row["stands"] != "cached":
-        return f"{key}{row['stands']}{failed}"
-    return f"{key}cached in shard {short(row['shard'])}, made on {row['host']} at {row['at']}{failed}"
-
-
-def _told_part(part: Mapping[str, Any]) -> str:
-    known = {True: "same", False: f"was {short(part.get('was'))}", None: "not known of the last extraction"}
-    return f"{part['part']}: {short(part['is'])} ({known[part['same']]})"
+    values = {name: getattr(media, name) if media else None for name in MEDIA_FIELDS[kind]}
+    return [KeyPart("", kind, name, list(v) if isinstance(v, tuple) else v) for name, v in values.items()]

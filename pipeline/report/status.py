@@ -1,10 +1,12 @@
-"""Where the rows of each stage stand: cached, to be copied, to do, behind a fit, or to be tried again."""
+"""`affectory status`: how many rows of each stage are cached, to copy, to do, waiting for a fit, or provisional."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE
 from rich.markup import escape
@@ -15,158 +17,189 @@ from pipeline.cache.store import Store
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.plan import last_extraction
-from pipeline.plan.catalogue import Catalogue, Shard
+from pipeline.plan.catalogue import Catalogue, Shard, StageRows
 from pipeline.plan.jobs import ExtractJob, Plan, Run
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
 
 
-@dataclass
-class Standing:
-    """Where each row of a stage stands in one scope: every utterance is in one of the first five.
+class Status(StrEnum):
+    """The status of a row. Every row has exactly one."""
 
-    copied: it stands in another shard, whose record that is. again: by utterance, a reason that may pass.
-    failed: by utterance, why a row that is held has no values. keys: of rows, as far as they are known. state: None
-    where the stage needs none or it is missing. records: of the shards that answer, and of the state.
+    CACHED = "cached"
+    COPY = "copy"
+    """Another shard of the same stage holds the row, so it is copied and not computed."""
+    TODO = "to do"
+    WAITING = "waiting"
+    """A fit that the row depends on is missing."""
+    PROVISIONAL = "provisional"
+    """The row failed for a transient reason and is tried again."""
+
+
+UNFINISHED = (Status.TODO, Status.PROVISIONAL, Status.WAITING)
+"""The rows that an extraction computes, now or after a fit."""
+
+
+class Row(NamedTuple):
+    """One row of a stage.
+
+    key: None while a fit is missing. record: of the shard that holds the row, None unless it is cached or copied.
+    reason: why it has no values; of a cached row only if it failed, of a provisional row the transient reason.
+    """
+
+    status: Status
+    key: str | None = None
+    record: Record | None = None
+    reason: str | None = None
+
+
+@dataclass
+class StageStatus:
+    """The rows of a stage in one scope, by utterance.
+
+    state: the record of the stage's own fitted state; None if the stage is not fitted or the state is missing.
+    records: of the shards that hold the rows, provisional ones included, and of the state.
     """
 
     node: Node
     scope: Scope | None
-    cached: dict[str, Record] = field(default_factory=dict)
-    copied: dict[str, Record | None] = field(default_factory=dict)
-    todo: list[str] = field(default_factory=list)
-    pending: list[str] = field(default_factory=list)
-    again: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    state: Record | None = None
+    state: Record | None
+    rows: dict[str, Row] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
 
     @property
-    def utterances(self) -> set[str]:
-        """All of them."""
-        return {*self.keys, *self.pending}
-
-    @property
     def unfinished(self) -> list[str]:
-        """The utterances that an extraction would compute, now or after a fit."""
-        return [*self.todo, *self.again, *self.pending]
+        """The utterances whose rows an extraction computes, now or after a fit."""
+        return [utterance for utterance, row in self.rows.items() if row.status in UNFINISHED]
 
 
-def standings(catalogue: Catalogue, plan: Plan) -> Iterator[Standing]:
-    """Where every row stands, for each stage and scope of a plan."""
+def statuses(catalogue: Catalogue, plan: Plan) -> Iterator[StageStatus]:
+    """The status of every row, for each stage and scope of a plan."""
     runs = {run.key: run for job in plan.jobs if isinstance(job, ExtractJob) for run in job.runs}
     for rows in catalogue:
-        found = Standing(rows.node, rows.scope, state=rows.state)
-        found.records += [found.state] if found.state else []
+        status = StageStatus(rows.node, rows.scope, rows.state)
+        status.records += [rows.state] if rows.state else []
         if rows.waiting:
-            found.pending += [row.id for row in catalogue.manifest.rows if row.id in rows.ids]
-        records = [rows.final(shard) for shard in rows.shards]
-        passing = {} if all(records) else _passing(catalogue, rows.node)
-        for shard, record in zip(rows.shards, records, strict=True):
-            _stand(found, shard, record)
-            if record is None:
-                _stand_open(found, shard, catalogue.store, runs.get((rows.node.digest, shard.key)), passing)
-        yield found
+            ids = [row.id for row in catalogue.manifest.rows if row.id in rows.ids]
+            status.rows.update(dict.fromkeys(ids, Row(Status.WAITING)))
+        _add_shards(status, rows, catalogue, runs)
+        yield status
 
 
-def _stand(found: Standing, shard: Shard, record: Record | None) -> None:
-    ids = [row.id for row in shard.rows]
-    found.keys.update(zip(ids, shard.keys, strict=True))
-    if record is not None:
-        found.records.append(record)
-        found.cached.update(dict.fromkeys(ids, record))
-        found.failed.update({i: why for i, why in record.reasons.items() if Reason(why).failed})
-
-
-def _stand_open(found: Standing, shard: Shard, store: Store, run: Run | None, passing: Mapping[str, Record]) -> None:
-    """Places the rows of a shard that is not final; `run` is what is planned for it, None while that has to wait."""
-    if held := store.find(found.node.digest, shard.key):
-        found.records.append(held)
-    copies = run.copies if run else {}
-    records = {ref: store.find(ref.stage, ref.key) for ref in set(copies.values())}
-    for row, key in zip(shard.rows, shard.keys, strict=True):
-        if key in copies:
-            _copy(found, row.id, records[copies[key]])
-        elif row.id in passing and key not in passing[row.id].rows:
-            found.again[row.id] = passing[row.id].reasons[row.id]
+def _add_shards(
+    status: StageStatus, rows: StageRows, catalogue: Catalogue, runs: Mapping[tuple[str, str], Run]
+) -> None:
+    finals = [rows.final(shard) for shard in rows.shards]
+    provisional = {} if all(finals) else _provisional(catalogue, rows.node)
+    for shard, final in zip(rows.shards, finals, strict=True):
+        if final is not None:
+            _add_cached(status, shard, final)
         else:
-            (found.todo if run else found.pending).append(row.id)
+            run = runs.get((rows.node.digest, shard.key))
+            _add_open(status, shard, catalogue.store, run, provisional)
 
 
-def _copy(found: Standing, name: str, record: Record | None) -> None:
-    found.copied[name] = record
-    why = record.reasons.get(name) if record else None
-    if why is not None and Reason(why).failed:
-        found.failed[name] = why
+def _add_cached(status: StageStatus, shard: Shard, record: Record) -> None:
+    status.records.append(record)
+    for row, key in zip(shard.rows, shard.keys, strict=True):
+        status.rows[row.id] = Row(Status.CACHED, key, record, _failure(record, row.id))
 
 
-def _passing(catalogue: Catalogue, node: Node) -> dict[str, Record]:
-    """By utterance, the provisional record of a stage that says why it has no values."""
-    found: dict[str, Record] = {}
+def _add_open(
+    status: StageStatus, shard: Shard, store: Store, run: Run | None, provisional: Mapping[str, Record]
+) -> None:
+    """Adds the rows of a shard that is not final. `run` computes the shard; None if it has to wait for a fit."""
+    if record := store.find(status.node.digest, shard.key):
+        status.records.append(record)
+    copies = run.copies if run else {}
+    holders = {ref: store.find(ref.stage, ref.key) for ref in set(copies.values())}
+    for row, key in zip(shard.rows, shard.keys, strict=True):
+        failed = provisional.get(row.id)
+        if key in copies:
+            holder = holders[copies[key]]
+            status.rows[row.id] = Row(Status.COPY, key, holder, _failure(holder, row.id) if holder else None)
+        elif failed is not None and key not in failed.rows:
+            status.rows[row.id] = Row(Status.PROVISIONAL, key, None, failed.reasons[row.id])
+        else:
+            status.rows[row.id] = Row(Status.TODO if run else Status.WAITING, key)
+
+
+def _failure(record: Record, utterance: str) -> str | None:
+    """The reason why a row failed; None if it has values, or if the utterance has no such modality."""
+    reason = record.reasons.get(utterance)
+    return reason if reason is not None and Reason(reason).failed else None
+
+
+def _provisional(catalogue: Catalogue, node: Node) -> dict[str, Record]:
+    """For each utterance without values in a provisional shard of the stage, the record of that shard."""
+    by_utterance: dict[str, Record] = {}
     for key, final in catalogue.listing(node.digest).items():
         record = None if final else catalogue.store.find(node.digest, key)
-        found |= dict.fromkeys(record.reasons, record) if record else {}
-    return found
+        by_utterance |= dict.fromkeys(record.reasons, record) if record else {}
+    return by_utterance
 
 
 # --- affectory status ------------------------------------------------------------------------------------------
 
+_KEYS = {
+    "cached": Status.CACHED,
+    "copy": Status.COPY,
+    "todo": Status.TODO,
+    "waiting": Status.WAITING,
+    "provisional": Status.PROVISIONAL,
+}
+"""The statuses as the JSON answer names them."""
+
 
 def status(session: Session) -> dict[str, Any]:
-    """`affectory status`: rows, fits and bytes by stage; a row counts once for each fit whose features it gets.
+    """Answers `affectory status`: rows, fits and bytes by stage. A row counts once for each fit whose features it gets.
 
-    Stages of one name are told apart by their digests. `remote_bytes` is what the remote alone holds.
+    Stages of one name are told apart by their digests. `remote_bytes` counts what only the remote holds.
     """
     store, name = session.catalogue.store, session.corpus.recipe.name
     last = last_extraction.read(session.home.root, name)
-    by_stage: dict[str, list[Standing]] = {}
-    called = distinct_names(node for node, _ in session.catalogue.wanted)
-    for found in standings(session.catalogue, session.plan()):
-        by_stage.setdefault(called[found.node], []).append(found)
-    stages = {label: _counts(found) | _bytes(found, store) for label, found in by_stage.items()}
+    by_stage: dict[str, list[StageStatus]] = {}
+    names = distinct_names(node for node, _ in session.catalogue.wanted)
+    for scoped in statuses(session.catalogue, session.plan()):
+        by_stage.setdefault(names[scoped.node], []).append(scoped)
+    stages = {label: _counts(scopes) | _bytes(scopes, store) for label, scopes in by_stage.items()}
     remote = store.remote
     return {"dataset": name, "last": last and last.at, "remote": remote and remote.url, "stages": stages}
 
 
-def _counts(standing: Sequence[Standing]) -> dict[str, int]:
-    """Rows by where they stand; `failed` is a part of those cached or copied."""
-    rows = {
-        "cached": sum(len(found.cached) for found in standing),
-        "copy": sum(len(found.copied) for found in standing),
-        "todo": sum(len(found.todo) for found in standing),
-        "pending": sum(len(found.pending) for found in standing),
-        "provisional": sum(len(found.again) for found in standing),
-    }
-    fits = [found.state is not None for found in standing if found.node.stage.fitted]
+def _counts(scopes: Sequence[StageStatus]) -> dict[str, int]:
+    """Rows by status; `failed` counts some of those that are cached or copied."""
+    rows = [row for scoped in scopes for row in scoped.rows.values()]
+    by_status = Counter(row.status for row in rows)
+    fits = [scoped.state is not None for scoped in scopes if scoped.node.stage.fitted]
     return {
-        "rows": sum(rows.values()),
-        **rows,
-        "failed": sum(len(found.failed) for found in standing),
+        "rows": len(rows),
+        **{key: by_status[status] for key, status in _KEYS.items()},
+        "failed": sum(row.record is not None and row.reason is not None for row in rows),
         "fits": sum(fits),
         "fits_missing": len(fits) - sum(fits),
     }
 
 
-def _bytes(standing: Sequence[Standing], store: Store) -> dict[str, int]:
-    """Of shards and states that answer for these rows, each object once."""
-    objects = {record.object: record for found in standing for record in found.records}
+def _bytes(scopes: Sequence[StageStatus], store: Store) -> dict[str, int]:
+    """The bytes of the shards and states of these rows, each object once."""
+    objects = {record.object: record for scoped in scopes for record in scoped.records}
     here = sum(record.size for record in objects.values() if store.here(record))
     return {"bytes": here, "remote_bytes": sum(record.size for record in objects.values()) - here}
 
 
 def status_table(answer: Mapping[str, Any]) -> Table:
-    """The numbers of `status`, for people, in rows of utterances and in MB; eighty columns wide."""
-    heads = ("rows", "cached", "copy", "to do", "wait", "retry", "failed", "fits", "MB")
-    note = "wait: behind a fit; retry: failed for a reason that may pass"
+    """The answer of `status` as a table that fits 80 columns; sizes in MB."""
+    heads = ("rows", "cached", "copy", "to do", "waiting", "retry", "failed", "fits", "MB")
+    note = "waiting: for a fit. retry: provisional, failed for a transient reason."
     stage = Column("stage", overflow="fold")
-    table = Table(stage, box=SIMPLE, padding=(0, 0, 0, 1), title=answer["dataset"], caption=note)
+    table = Table(stage, box=SIMPLE, padding=(0, 0, 0, 1), title=escape(answer["dataset"]), caption=note)
     for head in (*heads, *(["remote MB"] if answer["remote"] else [])):
         table.add_column(head, justify="right", no_wrap=True)
-    for name, found in sorted(answer["stages"].items()):
-        counts = (found[kind] for kind in ("rows", "cached", "copy", "todo", "pending", "provisional", "failed"))
-        total = found["fits"] + found["fits_missing"]
-        fits = f"{found['fits']}/{total}" if total else ""
-        sizes = [f"{found[kind] / 1e6:.1f}" for kind in ("bytes", "remote_bytes")]
-        table.add_row(escape(name), *(f"{count:,}" for count in counts), fits, *sizes[: 2 if answer["remote"] else 1])
+    for name, counts in sorted(answer["stages"].items()):
+        rows = (counts[kind] for kind in ("rows", *_KEYS, "failed"))
+        total = counts["fits"] + counts["fits_missing"]
+        fits = f"{counts['fits']}/{total}" if total else ""
+        sizes = [f"{counts[kind] / 1e6:.1f}" for kind in ("bytes", "remote_bytes")]
+        table.add_row(escape(name), *(f"{count:,}" for count in rows), fits, *sizes[: 2 if answer["remote"] else 1])
     return table

@@ -1,197 +1,75 @@
-"""`affectory why`: the parts of a row's key, where the row stands, and what differs from the last extraction."""
+"""The parts of a key, what they are called, and the changes between two keys."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
-from pipeline.cache.home import Home
-from pipeline.corpus.open_corpus import Options
-from pipeline.errors import InputError
-from pipeline.plan.session import Session
-from pipeline.report import key_parts
-from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
-from tests.pipeline.plan.test_last_extraction import make_provisional, note
-from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
-from tests.pipeline.run.test_cache_rules import insert_after, session5, train_row
+from pipeline.report.key_parts import Change, KeyPart, Kind, changes
+
+DIGEST = "a" * 64
 
 
-def ask(small, utterance, stage, fold="", **more):
-    small.path.write_text(small.recipe)
-    given = Options(dataset=str(small.path), root=str(small.root), workers=0, **more)
-    return key_parts.why(Session.open(Home(small.home), given), utterance, stage, fold)
+def lines(now, then):
+    return [change.line for change in changes(now, then)]
 
 
-def row(small, utterance, stage, **more):
-    [found] = ask(small, utterance, stage, **more)["rows"]
-    return found
+def test_another_stretch_of_a_file_is_named_with_its_seconds():
+    digest = KeyPart("", Kind.AUDIO, "digest", DIGEST)
+    now, then = ([digest, KeyPart("", Kind.AUDIO, "end_s", end_s)] for end_s in (2.4, 2.1))
+    assert lines(now, then) == ["audio end_s: 2.1 -> 2.4"]
 
 
-def part(found, name):
-    [each] = [each for each in found["parts"] if each["part"] == name]
-    return {key: value for key, value in each.items() if key != "part"}
+def test_a_parameter_whose_name_is_that_of_a_part_of_a_fit_is_still_a_parameter():
+    now, then = ([KeyPart("", Kind.PARAMETER, "state", n), KeyPart("", Kind.PARAMETER, "train", n)] for n in (2, 1))
+    assert lines(now, then) == ["params.state: 1 -> 2", "params.train: 1 -> 2"]
 
 
-@pytest.fixture
-def utterance(extracted):
-    return session5(extracted)[3].id
-
-
-def test_a_cached_row_names_its_shard_and_who_made_it_when_and_where(extracted, utterance):
-    found = row(extracted, utterance, "audio_mfcc")
-    key, _ = extracted.rows()["audio_mfcc", utterance]
-    assert (found["key"], found["was"], found["stands"], found["differs"]) == (key, key, "cached", [])
-    assert found["host"] and found["at"].startswith("20") and found["reason"] is None
-    assert all(each["same"] is True for each in found["parts"])
-
-
-def test_the_parts_are_those_of_the_stage_its_fit_its_input_and_the_rows_it_stands_on(extracted, utterance):
-    found = row(extracted, utterance, "text_cnn")
-    names = {each["part"] for each in found["parts"]}
-    assert {"version", "params.epochs", "fit.state", "fit.train", "fit.labels", "text", "code.keys"} <= names
-    assert {"row of text_word2vec", "text_word2vec.params.size", "text_word2vec.fit.state"} <= names
-    upstream, _ = extracted.rows()["text_word2vec@official", utterance]
-    assert part(found, "row of text_word2vec") == {"is": upstream, "same": True}
-    assert {"audio.digest", "audio.start_s", "audio.end_s", "audio.channel"} <= {
-        each["part"] for each in row(extracted, utterance, "audio_mfcc")["parts"]
-    }
-
-
-def test_a_changed_parameter_is_told_with_what_it_was(extracted, utterance):
-    before, _ = extracted.rows()["audio_mfcc", utterance]
-    extracted.recipe = extracted.recipe.replace("n_mfcc = 5", "n_mfcc = 20")
-    found = row(extracted, utterance, "audio_mfcc")
-    assert found["differs"] == ["params.n_mfcc: 5 -> 20"] and found["stands"] == "to do"
-    assert part(found, "params.n_mfcc") == {"is": 20, "was": 5, "same": False}
-    assert found["key"] != found["was"] == before
-
-
-def test_a_changed_transcript_is_told_once_however_many_stages_saw_it(extracted, utterance):
-    extracted.edit(utterance, "]: ", "]: well ")
-    assert row(extracted, utterance, "text_cnn")["differs"] == ["text changed"]
-    assert row(extracted, utterance, "audio_mfcc")["differs"] == []
-
-
-def test_another_media_file_is_told(extracted, utterance):
-    one, other = session5(extracted)[3:5]
-    (extracted.root / one.audio.path).write_bytes((extracted.root / other.audio.path).read_bytes())
-    assert row(extracted, one.id, "audio_mfcc")["differs"] == ["audio media file changed"]
-
-
-def test_another_stretch_is_told_with_its_seconds():
-    mine = {"audio.digest": "a" * 64, "audio.end_s": 2.4}
-    assert key_parts.differences(mine, mine | {"audio.end_s": 2.1}) == ["audio end_s: 2.1 -> 2.4"]
-
-
-def test_a_parameter_whose_name_ends_like_a_part_of_a_fit_is_still_a_parameter():
-    assert key_parts.differences({"params.state": 2, "params.train": 3}, {"params.state": 1, "params.train": 2}) == [
-        "params.state: 1 -> 2",
-        "params.train: 2 -> 3",
-    ]
-
-
-def test_a_label_that_a_fit_learns_from_is_told_and_the_row_stands_behind_the_fit(extracted):
-    learned = train_row(extracted)
-    label = learned.labels["emotion"]
-    extracted.edit(learned.id, f"\t{label}\t", f"\t{'sad' if label != 'sad' else 'ang'}\t", kind="EmoEvaluation")
-    found = row(extracted, session5(extracted)[3].id, "text_cnn")
-    assert (found["key"], found["stands"]) == (None, "behind a fit")
-    assert "fit missing" in found["differs"]
-    assert any(line.startswith("fitted on other labels: ") for line in found["differs"])
-    assert not any("rows" in line for line in found["differs"])
-
-
-def test_other_rows_to_learn_from_are_told(extracted):
-    learned = train_row(extracted)
-    insert_after(extracted, learned, f"{learned.id[:-3]}999")
-    found = row(extracted, session5(extracted)[3].id, "text_cnn")
-    assert any(line.startswith("fitted on other rows: ") for line in found["differs"])
-
-
-def test_a_new_utterance_is_told_as_such(extracted):
-    beside = session5(extracted)[3]
-    name = f"{beside.id[:-3]}999"
-    insert_after(extracted, beside, name)
-    found = row(extracted, name, "audio_mfcc")
-    assert (found["differs"], found["was"], found["stands"]) == (["new utterance"], None, "to do")
-
-
-def test_a_stage_nobody_extracted_is_new_and_without_a_note_nothing_is_known(extracted, utterance):
-    extracted.recipe += """[features.more]
-    audio = { stage = "audio_mfcc", n_mfcc = 9, align = { mode = "pad", length = 4 } }
-    """
-    two = ask(extracted, utterance, "audio_mfcc")["rows"]
-    assert sorted(str(each["differs"]) for each in two) == ["['new stage']", "[]"]
-    note(extracted).unlink()
-    found = row(extracted, utterance, "audio_opensmile")
-    assert found["differs"] == ["no extraction is noted"] and {each["same"] for each in found["parts"]} == {None}
-
-
-def test_a_failed_row_gives_its_reason(extracted, utterance):
-    (extracted.root / session5(extracted)[3].audio.path).write_bytes(b"")
-    extracted.extract(modality="audio")
-    found = row(extracted, utterance, "audio_mfcc")
-    assert (found["stands"], found["reason"]) == ("cached", "not_media")
-    make_provisional(extracted, utterance)
-    found = row(extracted, utterance, "audio_mfcc")
-    assert (found["stands"], found["reason"]) == ("provisional", "out_of_memory")
-
-
-def test_a_row_that_stands_in_another_shard_is_cached_there(extracted, utterance):
-    beside = session5(extracted)[4]
-    insert_after(extracted, beside, f"{beside.id[:-3]}999")
-    assert row(extracted, utterance, "audio_mfcc")["stands"] == "cached"
-
-
-def test_each_fold_has_a_row_of_its_own_and_one_can_be_chosen(extracted, utterance):
-    found = ask(extracted, utterance, "text_word2vec", protocol="cv")["rows"]
-    assert [each["fold"] for each in found] == [f"test-Session{n}" for n in range(1, 6)]
-    assert {str(each["differs"]) for each in found} == {"['fit missing', 'new fold']"}
-    [one] = ask(extracted, utterance, "text_word2vec", fold="test-Session2", protocol="cv")["rows"]
-    assert one["fold"] == "test-Session2"
+def test_a_stage_whose_name_holds_dots_and_a_parameter_that_does_are_not_mixed_up():
+    one, other = KeyPart("a.params", Kind.PARAMETER, "b", 1), KeyPart("a", Kind.PARAMETER, "params.b", 1)
+    assert one.place != other.place and len(changes([one], [other])) == 2
 
 
 @pytest.mark.parametrize(
-    ("utterance", "stage", "fold", "expected"),
+    ("part", "label"),
     [
-        ("Ses05F_impro01_F0000", "audio_mfcc", "", "did you mean Ses05F_impro01_F000"),
-        ("zebra", "audio_mfcc", "", "among 60: known: "),
-        ("Ses05F_impro01_F000", "audio_mfc", "", "did you mean audio_mfcc"),
-        ("Ses05F_impro01_F000", "text_cnn", "offical", "did you mean official"),
-        ("Ses05F_impro01_F000", "audio_mfcc", "official", "known: none"),
+        (KeyPart("", Kind.VERSION, "", 1), "version"),
+        (KeyPart("", Kind.PARAMETER, "n_mfcc", 5), "params.n_mfcc"),
+        (KeyPart("text_word2vec", Kind.FIT, "state", DIGEST), "text_word2vec.fit.state"),
+        (KeyPart("text_cnn.text_word2vec", Kind.ROW, "", DIGEST), "row of text_cnn.text_word2vec"),
+        (KeyPart("", Kind.TEXT, "", DIGEST), "text"),
+        (KeyPart("", Kind.AUDIO, "start_s", 0.5), "audio.start_s"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_closest(extracted, utterance, stage, fold, expected):
-    known = session5(extracted)[0].id
-    with pytest.raises(InputError) as error:
-        ask(extracted, utterance.replace("Ses05F_impro01_F000", known), stage, fold)
-    assert expected.replace("Ses05F_impro01_F000", known) in str(error.value)
+def test_a_part_is_labelled_by_its_stage_its_kind_and_its_name(part, label):
+    assert part.label == label
 
 
-def test_the_command_takes_the_dataset_that_was_extracted_last(affectory, extracted, utterance):  # noqa: F811
-    code, out, err = affectory("why", utterance, "audio_mfcc", *options(extracted, "--json"))
-    assert (code, err) == (0, "") and json.loads(out)["rows"][0]["stands"] == "cached"
-    extracted.extract(modality="audio")
-    code, out, err = affectory("why", utterance, "audio_mfcc")
-    assert (code, out) == (0, "") and "params.n_mfcc: 5 (same)" in err and "nothing has changed" in err
+def test_a_value_that_only_one_key_has_is_none_in_the_other():
+    part = KeyPart("", Kind.PARAMETER, "deltas", 2)
+    assert lines([part], []) == ["params.deltas: none -> 2"] and lines([], [part]) == ["params.deltas: 2 -> none"]
 
 
-def test_it_writes_nothing_and_imports_nothing_heavy(extracted, utterance):
-    remove_fits(extracted, "text_cnn")
-    given = extracted.session().options
-    before = files(extracted.home) | files(extracted.root)
-    program = (
-        "import sys; from pathlib import Path; from pipeline.report import key_parts as why\n"
-        "from pipeline.cache.home import Home\n"
-        "from pipeline.plan.session import Options, Session\n"
-        f"options = Options(dataset={given.dataset!r}, root={given.root!r})\n"
-        f"session = Session.open(Home(Path({str(extracted.home)!r})), options)\n"
-        f"found = why.why(session, {utterance!r}, 'text_cnn')\n"
-        f"print(len(found['rows']), *(name for name in {HEAVY} if name in sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.stderr, done.stdout.split()) == ("", ["1"])
-    assert files(extracted.home) | files(extracted.root) == before
+def test_a_parameter_that_says_none_differs_from_one_that_is_not_there():
+    assert len(changes([KeyPart("", Kind.PARAMETER, "window", "none")], [])) == 1
+
+
+def test_keys_of_upstream_rows_are_no_change_of_their_own():
+    now, then = ([KeyPart("text_word2vec", Kind.ROW, "", digit * 64)] for digit in "ab")
+    assert changes(now, then) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "now", "words"),
+    [
+        ("state", DIGEST, None, "text_cnn: fit missing"),
+        ("state", "b" * 64, DIGEST, "text_cnn: state changed"),
+        ("train", "5 rows b", "6 rows a", "text_cnn: fitted on other rows"),
+        ("labels", "5 labels b", "5 labels a", "text_cnn: fitted on other labels"),
+    ],
+)
+def test_a_change_of_a_fit_is_put_in_words(name, was, now, words):
+    assert Change(*(KeyPart("text_cnn", Kind.FIT, name, value) for value in (was, now))).fit == words
+
+
+def test_a_fit_that_the_last_extraction_did_not_have_is_a_new_fold():
+    assert Change(None, KeyPart("", Kind.FIT, "train", "5 rows a")).fit == "new fold"

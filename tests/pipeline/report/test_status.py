@@ -18,7 +18,7 @@ from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
 from tests.pipeline.run.test_cache_rules import insert_after, session5
 
 EVERY = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
-NONE = dict.fromkeys(("cached", "copy", "todo", "pending", "provisional", "failed", "fits", "fits_missing"), 0)
+NONE = dict.fromkeys(("cached", "copy", "todo", "waiting", "provisional", "failed", "fits", "fits_missing"), 0)
 
 
 def opened(small, **more):
@@ -33,12 +33,12 @@ def stages(small, **more):
     return {name: {k: v for k, v in counts.items() if "bytes" not in k} for name, counts in found.items()}
 
 
-def test_before_an_extraction_rows_are_to_do_or_behind_a_fit(small):
+def test_before_an_extraction_rows_are_to_do_or_wait_for_a_fit(small):
     found = status.status(opened(small))
     assert found["last"] is None and found["remote"] is None and found["stages"].keys() == EVERY
     counts = stages(small)
     assert counts["audio_mfcc"] == NONE | {"rows": 60, "todo": 60}
-    assert counts["text_cnn"] == NONE | {"rows": 60, "pending": 60, "fits_missing": 1}
+    assert counts["text_cnn"] == NONE | {"rows": 60, "waiting": 60, "fits_missing": 1}
     assert {each["bytes"] + each["remote_bytes"] for each in found["stages"].values()} == {0}
 
 
@@ -69,11 +69,11 @@ def test_a_row_to_be_tried_again_is_provisional_and_one_that_cannot_be_had_is_fa
     assert (found["provisional"], found["todo"], found["cached"] + found["copy"]) == (1, 0, 59)
 
 
-def test_a_missing_fit_is_counted_and_what_stands_on_it_is_behind_it(extracted):
+def test_a_missing_fit_is_counted_and_the_rows_that_depend_on_it_wait(extracted):
     remove_fits(extracted, "text_word2vec")
     found = stages(extracted)
-    assert found["text_word2vec"] == NONE | {"rows": 60, "pending": 60, "fits_missing": 1}
-    assert found["text_cnn"]["pending"] == 60 and found["audio_mfcc"]["cached"] == 60
+    assert found["text_word2vec"] == NONE | {"rows": 60, "waiting": 60, "fits_missing": 1}
+    assert found["text_cnn"]["waiting"] == 60 and found["audio_mfcc"]["cached"] == 60
 
 
 def test_stages_of_one_name_are_told_apart_by_their_digests(extracted):
