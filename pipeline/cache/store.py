@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -115,9 +115,11 @@ class Store:
         """True where the object lies in this cache, in its full size."""
         return _is_file(self.path(ref), ref.size)
 
-    def records(self) -> Iterator[tuple[Path, Record]]:
-        """Every sound action of this cache, with its file; reading it here is no use that `gc` goes by."""
-        for path in sorted((self.root / "actions").glob("*/*.json")):
+    def records(self, stages: Collection[str] | None = None) -> Iterator[tuple[Path, Record]]:
+        """Every sound action of this cache, or of some stages, with its file. Reading it here is no use that `gc` goes
+        by."""
+        folders = ["*"] if stages is None else sorted(stages)
+        for path in (path for name in folders for path in sorted((self.root / "actions").glob(f"{name}/*.json"))):
             if record := self._read(path.parent.name, path.stem, used=False):
                 yield path, record
 

@@ -1,1 +1,1 @@
-"""From rows to jobs: which shards hold which rows, what the store lacks, what it would cost. Computes nothing."""
+"""From rows to jobs: which rows are asked for, which are cached, and which jobs are still to do. Computes nothing."""

@@ -1,10 +1,10 @@
-"""What the last extraction of a dataset was, kept at home so that the next can say what has changed since.
+"""Notes the last extraction of a dataset at home, so that the next command can say what has changed since.
 
     history/<dataset>/last.json              each stage with its recipe, who its fits learned from, and its rows file
     history/<dataset>/rows-<digest>.parquet  the manifest as that extraction saw it, without transcripts and labels
 
-A session looks at itself in the same form, so that now and then are compared like with like. A note that is damaged or
-of another version counts as none: what it says explains keys and makes none.
+The session at hand is described in the same form, so that the two can be compared. A note that is damaged or of another
+version is ignored: it explains keys, and no key is made of it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ Rows = Mapping[str, Utterance]
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
 class Fitted:
-    """A fit of one scope: its state's digest, None while it is missing, and what stands in its key, counted and
-    digested: the rows it learns from and stops by, and their labels."""
+    """A fit of one scope: the digest of its state, None while it is missing, and the parts of its key, counted and
+    digested: the rows it learns from, the rows it stops by, and their labels."""
 
     state: Digest | None
     train: str
@@ -58,8 +58,8 @@ class Fitted:
 class Entry:
     """A stage as an extraction saw it.
 
-    asked: the feature sets that want it, as `<set>.<modality>`. about: see `Node.describe`. code: the versions of the
-    code that makes keys, and of that which decodes its input. fits: by scope. rows: the digest of the rows file.
+    asked: the feature sets that ask for it, as `<set>.<modality>`. about: see `Node.describe`. code: the versions of
+    the code that makes keys and of the code that decodes its input. fits: by scope. rows: the digest of the rows file.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Entry:
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
 class Note:
-    """What stands in `last.json`; at: when, UTC."""
+    """The content of `last.json`. at: when, in UTC."""
 
     at: str
     stages: tuple[Entry, ...]
@@ -84,14 +84,14 @@ _NOTE = TypeAdapter(Note)
 
 @dataclass(frozen=True)
 class Seen:
-    """What an extraction saw: its stages by digest, and the rows that a stage saw, by utterance."""
+    """An extraction as it was: its stages by digest, and the rows that a stage was applied to, by utterance."""
 
     at: str
     stages: Mapping[str, Entry]
     rows: Callable[[Entry], Rows]
 
     def like(self, entry: Entry, now: Seen) -> Entry | None:
-        """What `entry`, of the session `now`, was then: the same stage, or else that which stood in its place."""
+        """The stage that `entry`, of the session `now`, was then: the same one, or else the one in its place."""
         if entry.digest in self.stages:
             return self.stages[entry.digest]
         near = [e for e in self.stages.values() if e.name == entry.name and not set(entry.asked).isdisjoint(e.asked)]
@@ -99,7 +99,7 @@ class Seen:
         return min(gone, key=lambda e: _distance(e.about["params"], entry.about["params"]), default=None)
 
     def key(self, entry: Entry, scope: str | None, utterance: str) -> str | None:
-        """The key of a row; None where it had none, for want of a state or of the utterance."""
+        """The key of a row; None if it had none, because the state or the utterance was missing."""
         try:
             return self._key(entry, scope or "", utterance)
         except LookupError:
@@ -120,7 +120,7 @@ class Seen:
 
 
 def raw_digest(kind: str, row: Utterance, code: Mapping[str, int]) -> str | None:
-    """The digest of a row's text, sound or pictures; `code` holds the versions of what decodes them."""
+    """The digest of a row's text, sound or pictures; `code` holds the versions of the decoding code."""
     if kind == "text":
         return keys.text_digest(row)
     if kind == "audio":
@@ -132,7 +132,7 @@ def raw_digest(kind: str, row: Utterance, code: Mapping[str, int]) -> str | None
 
 
 def present(session: Session) -> Seen:
-    """The session itself, as the last extraction is noted."""
+    """The session at hand, described as the last extraction is."""
     asked = _asked(session.corpus.recipe, session.options)
     fits: dict[Node, dict[str, Fitted]] = {}
     for rows in session.catalogue:
@@ -144,7 +144,7 @@ def present(session: Session) -> Seen:
 
 
 def write(session: Session) -> None:
-    """Notes this extraction as the last; what it was not asked for stays as it was noted before."""
+    """Notes this extraction as the last; stages that it was not asked for stay as they were noted before."""
     folder = _folder(session.home.root, session.corpus.recipe.name)
     before = _read(folder)
     session.catalogue.refresh()
@@ -177,7 +177,7 @@ def _fitted(catalogue: Catalogue, scope: Scope, state: Record | None) -> Fitted:
 
 
 def _asked(recipe: Recipe, options: Options | None = None) -> dict[str, set[str]]:
-    """By the digest of each stage, of those others stand on too, the places in the recipe that want it."""
+    """By the digest of each stage, upstream ones included, the places in the recipe that ask for it."""
     found: dict[str, set[str]] = {}
     for name, selections in recipe.features.items():
         for modality, selection in selections.items():
@@ -188,7 +188,7 @@ def _asked(recipe: Recipe, options: Options | None = None) -> dict[str, set[str]
 
 
 def _merged(before: Note | None, mine: Mapping[str, Entry], session: Session) -> Iterator[Entry]:
-    """What was seen now, then of what was seen before that which this session was not asked for."""
+    """The stages of this session, then those noted before that this session was not asked for."""
     now = {place for entry in mine.values() for place in entry.asked}
     others = {place for places in _asked(session.corpus.recipe).values() for place in places} - now
     kept = {entry.digest: others.intersection(entry.asked) for entry in before.stages} if before else {}
@@ -211,7 +211,7 @@ def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
 
 
 def read(home: Path, dataset: str) -> Seen | None:
-    """What the last extraction of a dataset saw; None where none is noted."""
+    """The last extraction of a dataset; None if none is noted."""
     folder = _folder(home, dataset)
     note = _read(folder)
     if note is None:
@@ -241,7 +241,7 @@ def _read(folder: Path) -> Note | None:
 
 
 def _is_sound(about: Mapping[str, Any], code: Mapping[str, int]) -> bool:
-    """True for what `Node.describe` may have said, of the stages below too."""
+    """True for a description that `Node.describe` may have given, of the stages upstream too."""
     tables = [about.get("params"), about.get("libraries")]
     inputs = about.get("inputs")
     if not all(isinstance(table, dict) for table in tables) or not isinstance(inputs, list) or "version" not in about:
@@ -259,7 +259,7 @@ def _is_below(about: Any) -> bool:
 
 
 def _write_rows(cache: Path, folder: Path, rows: Iterable[Utterance]) -> str:
-    """Puts the rows into a file named by its bytes, unless it is there; its digest."""
+    """Puts the rows into a file named by its digest, unless it is there; returns the digest."""
     bare = [replace(manifest.without_text(row), labels={}) for row in rows]
     with atomic.beside(cache) as temporary:
         pq.write_table(to_table(bare), temporary, compression="zstd")
@@ -269,7 +269,7 @@ def _write_rows(cache: Path, folder: Path, rows: Iterable[Utterance]) -> str:
 
 
 def _read_rows(path: Path, name: str | None) -> list[Utterance]:
-    """None of them where the file is gone or has other bytes than its name says."""
+    """The rows of a file; none if it is gone or its bytes are not those that its name says."""
     try:
         if name is None or keys.file_digest(path) != name:
             raise OSError("its bytes are not those its name says")

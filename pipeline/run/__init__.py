@@ -1,1 +1,1 @@
-"""Does a plan's jobs: drives workers, which decode, call stages, fit, and save shards."""
+"""From jobs to shards: drives workers, which decode clips, call stages, fit them, and save shards."""

@@ -1,4 +1,4 @@
-"""Runs jobs on Dask workers: the only file that imports Dask."""
+"""Runs jobs on Dask workers. No other module imports Dask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from queue import Queue
 from typing import Any, Protocol, TypeVar
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
 
 from pipeline import plugins
 from pipeline.cache import keys
@@ -46,7 +46,7 @@ _CONFIG = {
 
 
 class Task(Protocol):
-    """A job as scheduling sees it."""
+    """A job, as far as scheduling is concerned."""
 
     @property
     def id(self) -> str:
@@ -54,10 +54,22 @@ class Task(Protocol):
 
     @property
     def gpu(self) -> bool:
-        """True where it wants a GPU."""
+        """True if it wants a GPU."""
 
 
 J = TypeVar("J", bound=Task)
+
+
+class _LogsInfo(WorkerPlugin):  # type: ignore[misc] # Dask has no types
+    """Has a worker log the run's details, such as the name of a clip that failed; without it only warnings are logged
+    and forwarded."""
+
+    name = "affectory-logs-info"
+
+    def setup(self, worker: object) -> None:
+        """Runs on every worker, also on those that join later."""
+        for package in PACKAGES:
+            logging.getLogger(package).setLevel(logging.INFO)
 
 
 class Workers:
@@ -83,6 +95,7 @@ class Workers:
                 self.client.wait_for_workers(1, timeout=START_S)
             except (OSError, TimeoutError) as error:
                 raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
+            self.client.register_plugin(_LogsInfo())
             for name in PACKAGES:
                 self.client.forward_logging(name, level=logging.INFO)
             self.offered = self._resources()
@@ -108,7 +121,7 @@ class Workers:
             raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
 
     def agree(self, question: Callable[[], bool]) -> bool:
-        """True where every worker of a running cluster says so; local ones are like this process."""
+        """True if every worker of a running cluster answers yes. Local workers are not asked: they are like this one."""
         return not self.scheduler or all(self.client.run(question).values())
 
     def everywhere(self, function: Callable[[], Any]) -> None:

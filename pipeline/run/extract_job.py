@@ -1,4 +1,4 @@
-"""What one extraction job does on a worker: decode once, run every stage in batches that span clips, save shards."""
+"""Does an extraction job on a worker: decodes once, runs every stage in batches that span clips, saves shards."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class _Work:
 def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     """Runs a job and saves its shards; returns counts and reasons, never features.
 
-    Raises ValueError where a stage breaks its promise, which is a bug, and CorruptError where an upstream object is
-    damaged. Everything that is the fault of a clip becomes that row's reason.
+    Raises ValueError if a stage breaks its promise, which is a bug, and CorruptError if an upstream object is damaged.
+    Whatever is the fault of a clip becomes the reason of its row.
     """
     with ExitStack() as stack:
         child = stack.enter_context(Child()) if knobs.isolated else None
@@ -75,7 +75,7 @@ def _nothing(items: list[Item]) -> list[Track]:
 
 
 def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track]]:
-    """Rows whose key stands in another shard of this stage, under this job's own ids."""
+    """The tracks of rows that another shard of this stage holds, under this job's own ids."""
     by_key: dict[str, Track] = {}
     for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
         table = shards.open_table(store.open(shard))
@@ -91,33 +91,33 @@ def _stored_spec(run: Run, store: Store) -> Spec:
 
 
 def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, knobs: Knobs) -> None:
-    """Runs the stages that stand on raw `kind` over the rows they still miss."""
-    mine = [work for work in works if kind in work.run.node.inputs]
-    for work in mine:
+    """Runs the stages that read raw `kind` over the rows they still lack."""
+    reading = [work for work in works if kind in work.run.node.inputs]
+    for work in reading:
         for name, reason in job.unreadable.items():
             work.tracks.setdefault(name, Track.failed(reason))
-    rows = [row for row in job.rows if any(row.id not in work.tracks for work in mine)]
-    wanted = [[(w.run.node.digest, w.run.node.stage) for w in mine if row.id not in w.tracks] for row in rows]
-    for row, found in decoded(kind, rows, job.root, wanted, store.root / MEMORY):
-        for work in mine:
+    rows = [row for row in job.rows if any(row.id not in work.tracks for work in reading)]
+    wanted = [[(w.run.node.digest, w.run.node.stage) for w in reading if row.id not in w.tracks] for row in rows]
+    for row, inputs in decoded(kind, rows, job.root, wanted, store.root / MEMORY):
+        for work in reading:
             if row.id not in work.tracks:
-                _offer(work, kind, row, found, knobs)
-    for work in mine:
+                _offer(work, kind, row, inputs, knobs)
+    for work in reading:
         _flush(work)
 
 
-def _offer(work: _Work, kind: str, row: Utterance, found: Decoded, knobs: Knobs) -> None:
-    if isinstance(found, Unreadable):
-        log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, found)
-        work.tracks[row.id] = Track.failed(found.reason)
+def _offer(work: _Work, kind: str, row: Utterance, inputs: Decoded, knobs: Knobs) -> None:
+    if isinstance(inputs, Unreadable):
+        log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, inputs)
+        work.tracks[row.id] = Track.failed(inputs.reason)
         return
-    work.waiting.append(Item(row.id, {kind: found[work.run.node.digest]}))
+    work.waiting.append(Item(row.id, {kind: inputs[work.run.node.digest]}))
     if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
         _flush(work)
 
 
 def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store: Store, knobs: Knobs) -> None:
-    """Runs a stage that stands on other stages, over the rows it still misses."""
+    """Runs a stage that reads other stages over the rows it still lacks."""
     todo = [row.id for row in job.rows if row.id not in work.tracks]
     if not todo:
         return
@@ -136,7 +136,7 @@ def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store
 
 
 def stored_tracks(stored: Stored, store: Store) -> Iterator[tuple[str, Track]]:
-    """(utterance, track) of every row in `stored.keys`; raises CorruptError where a shard is damaged."""
+    """(utterance, track) of every row in `stored.keys`. Raises CorruptError if a shard is damaged."""
     by_key: dict[str, Track] = {}
     needed = set(stored.keys.values())
     for shard in stored.shards:
@@ -159,7 +159,8 @@ def _flush(work: _Work) -> None:
 
 
 def _checked(work: _Work, item: Item, track: Track) -> Track:
-    """The track as promised; non-finite values become a reason, a wrong shape raises ValueError."""
+    """The track, if it is as the stage's Spec promises. Non-finite values become a reason, a wrong shape raises
+    ValueError."""
     if track.values is None or track.valid is None:
         return track
     steps, dim = track.values.shape[0], work.call.spec.dim
@@ -179,7 +180,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     tracks = [work.tracks[i] for i in ids]
     table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
     reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
-    passing = {i for i, reason in reasons.items() if Reason(reason).transient}
+    transient = {i for i, reason in reasons.items() if Reason(reason).transient}
     copied = sum(key in run.copies for key in run.keys)
     computed = len(ids) - copied
     about = {"rows": len(ids), "computed": computed, **made_by(work.device)}
@@ -188,8 +189,8 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
         run.shard,
         partial(shards.write, table),
         suffix=".parquet",
-        rows=tuple(key for i, key in zip(ids, run.keys, strict=True) if i not in passing),
-        provisional=bool(passing),
+        rows=tuple(key for i, key in zip(ids, run.keys, strict=True) if i not in transient),
+        provisional=bool(transient),
         seconds=work.seconds,
         reasons=reasons,
         about=about | {"stage": run.node.name},
@@ -203,7 +204,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
 
 
 def made_by(device: str) -> dict[str, Any]:
-    """Where and when something was computed: what stands in a record and in no key."""
+    """Where and when something was computed, which is part of a record and of no key."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return {"backend": device, "host": socket.gethostname(), "process": os.getpid(), "at": at}
 

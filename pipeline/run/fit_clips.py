@@ -1,4 +1,4 @@
-"""What a fit reads of media, decoded once: kept on disk up to a bound, so that an epoch does not wait for a decoder."""
+"""Keeps the clips of a fit on disk, decoded once, up to a bound: so that an epoch does not wait for a decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.stage import Frames, Item, Stage, Waveform
 from pipeline.utterance import Utterance
 
 MOST_BYTES = 64 * 2**30
-"""Of all clips of a fit; and never more than half of what is free on the disk."""
+"""The most bytes that the clips of a fit may take; never more than half of what the disk has free."""
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Room:
 
     @classmethod
     def on(cls, folder: Path) -> Room:
-        """As much as may be used of the disk of `folder`."""
+        """A folder with as much room as may be used of its disk."""
         return cls(folder, min(MOST_BYTES, shutil.disk_usage(folder).free // 2))
 
     def keep(self, name: str, value: Any) -> Any:
-        """The value with its array on disk and mapped; None where there is no room for it. Text needs none."""
+        """The value with its array on disk and mapped; None if there is no room for it. Text needs none."""
         array = value.images if isinstance(value, Frames) else getattr(value, "samples", None)
         if array is None:
             return value
@@ -45,9 +45,9 @@ class Room:
 
 
 class Clips(Sequence[Item]):
-    """The items of a fit's rows that have this input, in order; one that found no room is decoded at each reading.
+    """The items of a fit's rows that have this input, in order. One that found no room is decoded at each reading.
 
-    Reading raises Unreadable where a file is gone or another one by then. memory: see `pipeline.media.decode.decoded`.
+    Reading raises Unreadable if a file is gone or has changed by then. memory: see `pipeline.media.decode.decoded`.
     """
 
     def __init__(self, kind: str, stage: Stage, root: Path, room: Room, memory: Path) -> None:
@@ -55,7 +55,7 @@ class Clips(Sequence[Item]):
         self._held: list[Item | Utterance] = []
 
     def add(self, row: Utterance, value: Any) -> None:
-        """The next row, as it was decoded."""
+        """Adds the next row, as it was decoded."""
         kept = self._room.keep(row.id, value)
         self._held.append(row if kept is None else Item(row.id, {self._kind: kept}))
 
@@ -76,7 +76,7 @@ class Clips(Sequence[Item]):
 
     @property
     def ids(self) -> list[str]:
-        """Of every row, none of which is decoded for it."""
+        """The utterance of every row; nothing is decoded for it."""
         return [held.id for held in self._held]
 
     def _again(self, row: Utterance) -> Item:

@@ -1,4 +1,4 @@
-"""What one fit does on a worker: gathers the rows of its scope and nothing else, fits, saves the state."""
+"""Does a fit on a worker: gathers the rows of its scope and nothing else, fits the stage, saves the state."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from pipeline.utterance import Utterance
 
 
 class NotYetError(Exception):
-    """A row of the fit failed for a reason that may pass; the fit has to wait for it."""
+    """A row of the fit failed for a transient reason, so the fit has to wait for it."""
 
 
 @dataclass
 class _Missing:
-    """Rows that failed for a reason that may pass, with that reason: a fit waits for them unless it is lenient."""
+    """Rows that failed for a transient reason, with that reason. A fit waits for them unless it is lenient."""
 
     name: str
     lenient: bool
     reasons: dict[str, str] = field(default_factory=dict)
 
     def note(self, row: Utterance, reason: Reason | None) -> None:
-        """Raises NotYetError for such a row where the fit is not lenient."""
+        """Notes such a row. Raises NotYetError unless the fit is lenient."""
         if reason is None or not reason.transient:
             return
         if not self.lenient:
@@ -51,10 +51,10 @@ class _Missing:
 def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     """Fits a stage on its scope's train and validation rows and saves the state; the first one saved wins.
 
-    A row without this modality takes no part. One that is missing for a reason that may pass is waited for, by
-    NotYetError, or left out where `knobs` or an earlier state did so: the state is provisional then, see
-    `pipeline.plan.shortfall`; nothing is done where it would be as it is. Raises InputError where a row is held
-    out, or of a group that is, and where none is left to learn from.
+    A row without this modality takes no part. A row that failed for a transient reason raises NotYetError, so that the
+    fit is tried again, or is left out if `knobs` say so or an earlier state did so: the state is then provisional, see
+    `pipeline.plan.shortfall`. Nothing is done if the same rows would be left out as before. Raises InputError if a row
+    is held out, or belongs to a group that is, and if none is left to learn from.
     """
     _refuse_held(job)
     began = time.perf_counter()
@@ -95,7 +95,7 @@ def _saved(
 
 
 def _still_missing(job: FitJob, store: Store) -> bool:
-    """True where the first row of raw input that was left out fails again: it is decoded before all others are."""
+    """True if the first row of raw input that was left out fails again; it is decoded before all others are."""
     raw = _raw(job)
     rows = [row for row in (*job.train, *job.valid) if row.id in job.left_out][:1] if raw else []
     tried = decoded(raw or "", rows, job.root, [[("fit", job.node.stage)]] * len(rows), store.root / MEMORY)
@@ -119,7 +119,7 @@ def _rows(job: FitJob, rows: Sequence[Utterance], store: Store, room: Room, miss
 
 
 def _raw(job: FitJob) -> str | None:
-    """The raw input that the stage stands on; None for one that stands on other stages."""
+    """The raw input that the stage reads; None for a stage that reads other stages."""
     return next((name for name in job.node.inputs if isinstance(name, str) and name in RAW), None)
 
 

@@ -10,7 +10,7 @@ J = TypeVar("J")
 
 
 class Inline:
-    """Takes the place of `pipeline.run.dask_workers.Workers`, without processes and without Dask."""
+    """The same methods as `pipeline.run.dask_workers.Workers`, without processes and without Dask."""
 
     def __enter__(self) -> Inline:
         return self
@@ -19,10 +19,10 @@ class Inline:
         return None
 
     def preflight(self) -> None:
-        """Nothing to compare: it is the same process."""
+        """Does nothing: driver and worker are the same process."""
 
     def agree(self, question: Callable[[], bool]) -> bool:
-        """It is the same process."""
+        """True: driver and worker are the same process."""
         return True
 
     def everywhere(self, function: Callable[[], Any]) -> None:
@@ -32,7 +32,7 @@ class Inline:
     def run(
         self, function: Callable[..., Any], more: Callable[[], Sequence[J]], *arguments: Any
     ) -> Iterator[tuple[J, Any]]:
-        """As `Workers.run`; a job that kills its process kills this one."""
+        """Runs jobs as `Workers.run` does; a job that kills its process kills this one."""
         waiting = deque(more())
         while waiting:
             job = waiting.popleft()

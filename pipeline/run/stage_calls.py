@@ -1,4 +1,4 @@
-"""Calls a stage: loaded once a process, in this process or with each utterance in a child, by halves on trouble."""
+"""Calls stages: loads each once in a process, runs batches here or in a child process, halves a batch that fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.stage import Item, Spec, State, Track
 log = logging.getLogger(__name__)
 
 ALONE_S = 600.0
-"""How long one utterance may take in a child process, weights included."""
+"""How long one utterance may take in a child process, loading the weights included."""
 
 LOADED = 4
 """How many stages a worker keeps loaded."""
@@ -33,11 +33,11 @@ Transform = Callable[[list[Item]], list[Track]]
 
 @dataclass(frozen=True)
 class Knobs:
-    """How a run is done. None of this is in a key: the values must not depend on it.
+    """How a run is done. None of this is in a key, because no value may depend on it.
 
-    device: "cpu", "cuda", or "auto": a GPU for stages that want one, where the worker sees one.
+    device: "cpu", "cuda", or "auto", which is a GPU for stages that want one if the worker sees one.
     isolated: each utterance goes through its stages in a child process, so that one that kills it costs itself alone.
-    lenient: a fit leaves out a row that failed for a reason that may pass, and waits for it no longer.
+    lenient: a fit leaves out a row that failed for a transient reason, and waits for it no longer.
     """
 
     device: str = "auto"
@@ -46,7 +46,7 @@ class Knobs:
     lenient: bool = False
 
     def on_worker(self, gpu: bool) -> Knobs:
-        """The same with the device decided; `gpu` is whether the job wants one."""
+        """The same with the device decided. gpu: whether the job wants one."""
         if self.device != "auto":
             return self
         return replace(self, device=_best_device() if gpu else "cpu")
@@ -54,23 +54,24 @@ class Knobs:
 
 @dataclass(frozen=True)
 class Call:
-    """A stage that is ready: what it returns, and the function that runs a batch."""
+    """A stage that is ready: the Spec of its output, and the function that runs a batch."""
 
     spec: Spec
     transform: Transform
 
 
 def here(node: Node, device: str, state: Path | None) -> Call:
-    """The stage as this process loaded it."""
+    """The stage, loaded in this process."""
     learned = _learned(state) if state else None
     heavy, spec = loaded(node, device, learned)
     return Call(spec, lambda items: node.stage.transform(heavy, learned, items))
 
 
 def in_child(child: Child, node: Node, device: str, state: Path | None) -> Call:
-    """The stage in a child process, one utterance at a time: one that kills it is `worker_died`, the others go on.
+    """The stage in a child process, one utterance at a time. One that kills the child is `worker_died`, and the others
+    go on.
 
-    Raises InputError where the stage kills the child before it saw an utterance.
+    Raises InputError if the stage kills the child before it saw an utterance.
     """
     try:
         spec: Spec = child.call(_spec, node, device, state, deadline_s=ALONE_S)
@@ -80,7 +81,7 @@ def in_child(child: Child, node: Node, device: str, state: Path | None) -> Call:
 
 
 def loaded(node: Node, device: str, state: State | None) -> tuple[Any, Spec]:
-    """What the stage loads, kept for the life of the worker process whatever its next state is, and its Spec."""
+    """What a stage loads, and its Spec; kept for the life of the worker process, whatever state comes next."""
     key = f"{node.digest}@{device}"
     if key not in _loaded:
         heavy = node.stage.restore(state, device) if state else node.stage.load(device)
@@ -92,8 +93,8 @@ def loaded(node: Node, device: str, state: State | None) -> tuple[Any, Spec]:
 
 
 def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[Track], int]:
-    """The tracks of all items, and how often the stage was called: on trouble the batch is halved, until the trouble
-    has a row of its own, whose reason it becomes. name: the stage's, for the log."""
+    """The tracks of all items, and the number of calls of the stage. A batch that fails is halved until the failure is
+    that of a single row, whose reason it becomes. name: of the stage, for the log."""
     try:
         return transform(items), 1
     except Unreadable as why:
@@ -110,7 +111,7 @@ def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[
 
 @lru_cache(maxsize=2)
 def _learned(path: Path) -> State:
-    """A state, kept while jobs use it: stages set their networks up once for each state they are handed."""
+    """A state, kept while jobs use it: a stage sets its network up once for each state it is handed."""
     return load_state(path)
 
 
