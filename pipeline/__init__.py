@@ -1,1 +1,18 @@
-"""The machine: plans, schedules, caches and trains. It knows no corpus, no feature and no model by name."""
+"""The machine between raw files and trained models. It knows no corpus, no feature and no model by name.
+
+The doorstep is what plug-ins import: `reader`, `stage` and `model` are the three contracts, `utterance` is the row that
+passes through everything, `reason` says why a row has no values; beside them `objective`, `plugins`, `errors`, `console`.
+
+Behind it are the rooms, in the order of the data's way. A room imports the rooms before it, never one after it.
+
+    cache     records, shards, states and weights by digest; remotes       knows no corpus
+    media     opens files that nobody checked                              file -> waveform, frames, findings
+    corpus    a recipe and a release                                       -> utterances, folds, scopes of fits
+    plan      utterances and a cache                                       -> jobs; computes nothing
+    run       jobs                                                         -> shards and fitted states, on workers
+    views     shards                                                       -> aligned columns, minibatches
+    train     minibatches                                                  -> a scored model
+    transfer  corpora, weights, shards                                     <-> the network
+    report    everything above                                             -> answers for a person
+    cli       the `affectory` command                                      composes the rooms and prints
+"""

@@ -121,7 +121,7 @@ class Workers:
             raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
 
     def agree(self, question: Callable[[], bool]) -> bool:
-        """True if every worker of a running cluster answers yes. Local workers are not asked: they are like this one."""
+        """True if every worker of a running cluster answers yes. Local workers are like this one and are not asked."""
         return not self.scheduler or all(self.client.run(question).values())
 
     def everywhere(self, function: Callable[[], Any]) -> None:

@@ -190,3 +190,12 @@ def test_a_start_that_fails_leaves_no_process_behind(monkeypatch):
         Workers(count=1, gpus=1).__enter__()
     after = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     assert [process for process in after if "resource_tracker" not in " ".join(process.cmdline())] == []
+
+
+def test_the_log_of_a_run_with_workers_names_the_clips_that_failed(small):
+    victim = small.session().corpus.manifest.rows[5]
+    (small.root / victim.audio.path).unlink()
+    session = small.session(modality="audio", workers=1)
+    log = session.home.log_to_file("extract", session.options.dataset)
+    extraction.extract(session)
+    assert f"audio_mfcc: {victim.id} has no audio: missing_file" in log.read_text()
