@@ -45,7 +45,8 @@ class Clinic:
         recipe.write_text(RECIPE)
         found, manifest = scan(Home(self.home), Options(str(recipe), root=str(self.root)))
         given = {"workers": 1, **options}
-        return doctor(found.name, manifest.rows, manifest.root, self.home / "doctor", **given)
+        summary = doctor(found.home_name, manifest.rows, manifest.root, self.home / "doctor", **given)
+        return {"dataset": found.name, **summary}
 
     def findings(self, **options: Any) -> dict[tuple[str, str], dict[str, Any]]:
         """The rows of the Parquet file by utterance and modality."""

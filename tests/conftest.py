@@ -49,7 +49,7 @@ def extracted_home(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def extracted(small: Small, extracted_home: Path) -> Small:
     """As `small`, with everything extracted already."""
-    shutil.copytree(extracted_home, small.home)
+    small.take(extracted_home)
     return small
 
 

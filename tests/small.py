@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.cache import shards
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe import Node
+from pipeline.corpus.recipe_file import home_name
 from pipeline.plan import shortfall
 from pipeline.plan.catalogue import Catalogue, Shard
 from pipeline.plan.planner import plan
@@ -70,6 +72,17 @@ class Small:
     recipe: str = RECIPE
     workers: int = 0
     last: RunCounts = field(default_factory=RunCounts)
+
+    @property
+    def name(self) -> str:
+        """What its files at home are named by."""
+        return home_name(self.path)
+
+    def take(self, home: Path) -> None:
+        """Copies a home in which the same recipe was extracted from another folder, as if that had been this one."""
+        shutil.copytree(home, self.home)
+        [history] = (self.home / "history").iterdir()
+        history.rename(history.with_name(self.name))
 
     def session(self, **options: Any) -> Session:
         """A session over the corpus as it now stands."""

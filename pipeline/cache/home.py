@@ -69,11 +69,11 @@ class Home:
                 if path.lstat().st_mtime < before:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def log_to_file(self, command: str, dataset: str) -> Path:
+    def log_to_file(self, command: str, name: str) -> Path:
         """Sends this process's log, and what workers forward to it, to a new file in `runs/logs`."""
         folder = self.runs / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{Path(dataset).stem}-{os.getpid()}.log"
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{name}-{os.getpid()}.log"
         handler = logging.FileHandler(path)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         root = logging.getLogger()

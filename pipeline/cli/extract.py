@@ -34,6 +34,7 @@ from pipeline.cli.options import (
 from pipeline.console import console
 from pipeline.corpus import published, remarks
 from pipeline.corpus.recipe import Node, distinct_names
+from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED
 from pipeline.plan import estimate, shortfall
 from pipeline.plan.jobs import FitJob, Plan
@@ -84,7 +85,7 @@ def extract(
         locked=locked,
     )
     home = Home()
-    log = home.log_to_file("extract", dataset)
+    log = home.log_to_file("extract", home_name(recipe_path(dataset)))
     session = Session.open(home, given)
     answer, failed = extracted(extraction.retry_failed(session) if retry_failed else session, relock=relock)
     tell(answer, as_json, f"Log: {log}")

@@ -33,7 +33,8 @@ def doctor(
 
     home = Home()
     recipe, found = scan(home, options(dataset, root, change=change))
-    answer = examined(recipe.name, found.rows, found.root, home.doctor, modality=modality, workers=workers)
+    summary = examined(recipe.home_name, found.rows, found.root, home.doctor, modality=modality, workers=workers)
+    answer = {"dataset": recipe.name, **summary}
     if not as_json:
         for table in doctor_tables(answer):
             console.print(table)

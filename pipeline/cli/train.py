@@ -26,6 +26,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.tables import score_table
 from pipeline.console import console
+from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
 from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
@@ -55,7 +56,7 @@ def train(
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    log = home.log_to_file("train", dataset)
+    log = home.log_to_file("train", home_name(recipe_path(dataset)))
     features = [model_class(name).features for name in model]
     given = options(
         dataset,

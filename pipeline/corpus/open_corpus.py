@@ -15,8 +15,8 @@ from pipeline.corpus import manifest, pulled_manifest
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock
 from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.recipe import Recipe
-from pipeline.corpus.recipe_file import corpus_root, read_recipe, recipe_path
+from pipeline.corpus.recipe import CorpusRoot, Recipe
+from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
 from pipeline.errors import InputError, RemoteError, closest
 from pipeline.reader import Reader
 
@@ -48,17 +48,23 @@ class Options:
         return self.remote or os.environ.get("AFFECTORY_REMOTE", "")
 
 
+def remember(home: Home, options: Options) -> None:
+    """Notes what was extracted last. Paths become absolute, as the next call may come from another folder."""
+    dataset = str(recipe_path(options.dataset).absolute()) if options.dataset.endswith(".toml") else options.dataset
+    root = str(Path(options.root).expanduser().absolute()) if options.root else ""
+    home.remember(dataset, root, options.changes)
+
+
 @dataclass(frozen=True)
 class CorpusLocation:
-    """Where a machine finds its own copy of a corpus: see `pipeline.corpus.recipe_file.corpus_root`."""
+    """Where a machine finds its own copy of a corpus."""
 
-    dataset: str
-    written: str
+    root: CorpusRoot
     reader: Reader
 
     def ready(self) -> str:
         """The corpus's root on this machine, made where the reader can make it. Raises InputError where it is not."""
-        root = corpus_root(self.dataset, "", self.written, Home().root)
+        root = self.root.find(Home().root)
         self.reader.prepare(root)
         if not root.is_dir():
             raise self.reader.missing(root)
@@ -79,7 +85,7 @@ def open_corpus(home: Home, options: Options) -> Opened:
     path = recipe_path(options.dataset)
     if lock_path(path).exists():
         home.note_lock(lock_path(path))
-    pulled = pulled_manifest.noted(home.root, path.stem)
+    pulled = pulled_manifest.noted(home.root, home_name(path))
     read = read_recipe(
         path,
         root=options.root,
@@ -96,7 +102,7 @@ def open_corpus(home: Home, options: Options) -> Opened:
     if lock is not None:
         _same_manifest(lock, found, path)
         store = Store(home.cache, remote, fixed(lock, remote, home.cache))
-    place = CorpusLocation(read.name, read.written_root, read.reader)
+    place = CorpusLocation(read.corpus_root, read.reader)
     return Opened(Corpus(read, found, options.protocol or read.protocol), store, place)
 
 

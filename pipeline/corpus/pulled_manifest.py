@@ -90,16 +90,16 @@ def _is_told(about: Mapping[str, Any]) -> bool:
     )
 
 
-def note(home: Path, dataset: str, pulled: Pulled) -> None:
-    """Remembers which manifest was pulled."""
-    path = _note(home, dataset)
+def note(home: Path, recipe: str, pulled: Pulled) -> None:
+    """Notes which manifest was pulled for a recipe, named as its files at home are (`Recipe.home_name`)."""
+    path = _note(home, recipe)
     with replacing(path) as beside:
         beside.write_bytes(encode(pulled.record))
 
 
-def noted(home: Path, dataset: str) -> Pulled | None:
+def noted(home: Path, recipe: str) -> Pulled | None:
     """What `note` remembered; None where nothing was pulled. Raises InputError for a damaged note."""
-    path = _note(home, dataset)
+    path = _note(home, recipe)
     try:
         return Pulled(decode(path.read_bytes()))
     except FileNotFoundError:
@@ -108,8 +108,8 @@ def noted(home: Path, dataset: str) -> Pulled | None:
         raise InputError(f"{path}: {error}; pull again") from error
 
 
-def _note(home: Path, dataset: str) -> Path:
-    return home / "pulled" / f"{dataset}.json"
+def _note(home: Path, recipe: str) -> Path:
+    return home / "pulled" / f"{recipe}.json"
 
 
 def _table(path: Path) -> pa.Table:

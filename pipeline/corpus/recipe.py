@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,14 +119,43 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A checked recipe. `own_folds` is a team's list of folds, which the protocol `own` reads; `written_root` is the
-    root as the recipe has it, which another machine reads in its own way."""
+class CorpusRoot:
+    """Where the corpus of a recipe lies; each machine looks for its own copy.
+
+    name: the recipe's. home_name: that of its files at home. written: the `root` in the recipe.
+    """
 
     name: str
+    home_name: str
+    written: str
+
+    def find(self, home: Path, argument: str = "", *, needed: bool = True) -> Path:
+        """The argument, else the variable `<NAME>_ROOT`, else what the recipe says, else `raw/<home_name>` at home.
+
+        Raises InputError if what the recipe says names a variable that is not set, and the corpus is `needed`.
+        """
+        at_home = home / "raw" / self.home_name
+        variable = os.environ.get(f"{self.name.upper()}_ROOT")
+        place = argument or variable or os.path.expandvars(self.written) or str(at_home)
+        if "$" in place and needed:
+            obtain = f"`affectory fetch --dataset {self.name}` says how to get it"
+            raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
+        return at_home.absolute() if "$" in place else Path(place).expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    name: the recipe file's, which people and remotes know it by. home_name: that of its files at home, which no other
+    recipe has. own_folds: a team's list of folds, which the protocol `own` reads.
+    """
+
+    name: str
+    home_name: str
     reader: Reader
     root: Path
-    written_root: str
+    corpus_root: CorpusRoot
     labels: Labels
     label_protocol: str
     protocol: str

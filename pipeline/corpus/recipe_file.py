@@ -6,6 +6,7 @@ All its errors are reported at once, each with its file and line, unknown names 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline import plugins
+from pipeline.cache import keys
 from pipeline.cache.weights import LOCK, Weights
 from pipeline.corpus.fit_scope import OWN
-from pipeline.corpus.recipe import Recipe, Selection
+from pipeline.corpus.recipe import CorpusRoot, Recipe, Selection
 from pipeline.corpus.recipe_stages import Builder, build, note, plugin
 from pipeline.corpus.recipe_text import Source
 from pipeline.errors import InputError, closest
@@ -24,6 +26,8 @@ from pipeline.reader import Reader
 from pipeline.stage import Modality, Stage
 
 RECIPES = Path(plugins.__file__).parents[1] / "manifests"
+LONGEST_NAME = 40
+"""Characters of a recipe's name that its files at home are named by."""
 
 
 class Dataset(BaseModel):
@@ -51,6 +55,20 @@ def recipe_path(dataset: str) -> Path:
     return Path(dataset) if dataset.endswith(".toml") else RECIPES / f"{dataset}.toml"
 
 
+def home_name(path: Path) -> str:
+    """The name of a recipe's files and folders at home, which no other recipe has.
+
+    A recipe in manifests/ keeps its plain name. For one elsewhere, the start of a digest of its path is added, as in
+    `my-3f9a1c2b`: two recipes `my.toml` in two folders share neither history nor runs nor reports. The same holds for a
+    name that is too long or has characters other than letters, digits, `_`, `.` and `-`; these become `_`.
+    """
+    folder = path.parent.resolve()
+    plain = re.sub(r"[^\w.-]", "_", path.stem).lstrip(".")[:LONGEST_NAME]
+    if folder == RECIPES.resolve() and plain == path.stem:
+        return plain
+    return f"{plain or 'recipe'}-{keys.digest('recipe', str(folder / path.name))[:8]}"
+
+
 def read_recipe(
     path: Path,
     *,
@@ -70,7 +88,7 @@ def read_recipe(
     source, tree = _opened(path, changes)
     data = source.table(["dataset"], tree.get("dataset", {}))
     features = _features(Builder(source, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tree)
-    recipe = _dataset(source, path.stem, data or {}, root, home, features, _train(source, tree), elsewhere is None)
+    recipe = _dataset(source, data or {}, root, home, features, _train(source, tree), elsewhere is None)
     source.finish()
     assert recipe is not None
     return recipe
@@ -153,26 +171,28 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def _dataset(
-    source: Source, name: str, table: dict[str, Any], root: str, home: Path, features: Any, train: Any, needed: bool
+    source: Source, table: dict[str, Any], root: str, home: Path, features: Any, train: Any, needed: bool
 ) -> Recipe | None:
     try:
         data = Dataset.model_validate(table)
     except ValidationError as error:
         note(source, ["dataset"], error)
         return None
-    place = source.checked(["dataset", "root"], lambda: corpus_root(name, root, data.root, home, needed))
+    place = corpus_root(source.path, data.root)
+    found = source.checked(["dataset", "root"], lambda: place.find(home, root, needed=needed))
     reader = _reader(source, data)
     if reader is None:
         return None
     labels = source.checked(["dataset", "labels"], lambda: reader.protocol(data.labels))
     listed = _listed(source, data.folds)
-    if place is None or labels is None:
+    if found is None or labels is None:
         return None
     return Recipe(
-        name=name,
+        name=place.name,
+        home_name=place.home_name,
         reader=reader,
-        root=place,
-        written_root=data.root,
+        root=found,
+        corpus_root=place,
         labels=labels,
         label_protocol=data.labels,
         protocol=data.protocol or (OWN if listed else "official"),
@@ -200,17 +220,6 @@ def _reader(source: Source, data: Dataset) -> Reader | None:
     return built
 
 
-def corpus_root(name: str, argument: str, written: str, home: Path, needed: bool = True) -> Path:
-    """Where the corpus lies: the argument, else `<NAME>_ROOT`, else what the recipe says, else `raw/<name>` at home.
-
-    Raises InputError where what the recipe says is not set and the corpus is `needed`.
-    """
-    place = (
-        argument or os.environ.get(f"{name.upper()}_ROOT") or os.path.expandvars(written) or str(home / "raw" / name)
-    )
-    if "$" in place and not needed:
-        return (home / "raw" / name).absolute()
-    if "$" in place:
-        obtain = f"`affectory fetch --dataset {name}` says how to get it"
-        raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
-    return Path(place).expanduser().absolute()
+def corpus_root(recipe: Path, written: str) -> CorpusRoot:
+    """Where the corpus of a recipe lies; `written` is the `root` in the recipe."""
+    return CorpusRoot(recipe.stem, home_name(recipe), written)

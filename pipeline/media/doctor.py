@@ -74,7 +74,7 @@ def doctor(
     findings = [finding for modality in modalities for finding in _findings(rows, modality, known)]
     path = folder / f"{name}.parquet"
     _write(findings, path)
-    answer = {"dataset": name, **_summary(findings), "probed": probed, "parquet": str(path)}
+    answer = {**_summary(findings), "probed": probed, "parquet": str(path)}
     return answer | {"seconds": round(time.perf_counter() - began, 2)}
 
 

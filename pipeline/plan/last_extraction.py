@@ -1,7 +1,7 @@
 """Notes the last extraction of a dataset at home, so that the next command can say what has changed since.
 
-    history/<dataset>/last.json              each stage with its recipe, who its fits learned from, and its rows file
-    history/<dataset>/rows-<digest>.parquet  the manifest as that extraction saw it, without transcripts and labels
+    history/<recipe>/last.json               each stage with its recipe, who its fits learned from, and its rows file
+    history/<recipe>/rows-<digest>.parquet   the manifest as that extraction saw it, without transcripts and labels
 
 The session at hand is described in the same form, so that the two can be compared. A note that is damaged or of another
 version is ignored: it explains keys, and no key is made of it.
@@ -145,7 +145,7 @@ def present(session: Session) -> Seen:
 
 def write(session: Session) -> None:
     """Notes this extraction as the last; stages that it was not asked for stay as they were noted before."""
-    folder = _folder(session.home.root, session.corpus.recipe.name)
+    folder = _folder(session.home.root, session.corpus.recipe.home_name)
     before = _read(folder)
     session.catalogue.refresh()
     name = _write_rows(session.home.cache, folder, session.corpus.manifest.rows)

@@ -30,7 +30,8 @@ def because(session: Session, plan: Plan) -> dict[str, list[str]]:
     if not (plan.jobs or plan.waiting):
         return {}
     unfinished = [status for status in statuses(session.catalogue, plan) if status.unfinished]
-    now, then = last_extraction.present(session), last_extraction.read(session.home.root, session.corpus.recipe.name)
+    now = last_extraction.present(session)
+    then = last_extraction.read(session.home.root, session.corpus.recipe.home_name)
     names = distinct_names(node for node, _ in session.catalogue.wanted)
     by_stage: dict[str, _Reasons] = {}
     for status in unfinished:

@@ -21,15 +21,15 @@ def why(session: Session, utterance: str, stage: str, fold: str = "") -> dict[st
     of this name. Raises InputError, with the closest name, if there is no such utterance, stage or fold.
     """
     _check(session, utterance, stage)
-    name = session.corpus.recipe.name
-    now, then = last_extraction.present(session), last_extraction.read(session.home.root, name)
+    recipe = session.corpus.recipe
+    now, then = last_extraction.present(session), last_extraction.read(session.home.root, recipe.home_name)
     every = statuses(session.catalogue, session.plan())
     scopes = [status for status in every if status.node.name == stage and utterance in status.rows]
     folds = [status.scope.name for status in scopes if status.scope]
     if fold and fold not in folds:
         raise InputError(f"no fold {fold!r} of {stage}: {closest(fold, folds)}")
     rows = [_row(s, utterance, now, then) for s in scopes if not fold or (s.scope and s.scope.name == fold)]
-    return {"dataset": name, "utterance": utterance, "stage": stage, "last": then and then.at, "rows": rows}
+    return {"dataset": recipe.name, "utterance": utterance, "stage": stage, "last": then and then.at, "rows": rows}
 
 
 def _check(session: Session, utterance: str, stage: str) -> None:

@@ -85,7 +85,7 @@ class Trained:
 
 def trained(session: Session) -> list[Trained]:
     """The newest run of each model and protocol on this dataset; damaged files are left out with a line in the log."""
-    place = session.home.runs / session.corpus.recipe.name
+    place = session.home.runs / session.corpus.recipe.home_name
     found = [_trained(session, path) for path in sorted(place.glob("*.json"))]
     return [run for run in found if run is not None]
 

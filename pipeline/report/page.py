@@ -37,7 +37,7 @@ def write(session: Session) -> dict[str, Any]:
         extracted = Extracted(session)
     found = list(_watched(probes_section.probes(session)))
     runs = models_section.trained(session)
-    path = session.home.reports / f"{session.corpus.recipe.name}.html"
+    path = session.home.reports / f"{session.corpus.recipe.home_name}.html"
     _publish(path, _render(session, extracted, found, runs))
     lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
     if lines:

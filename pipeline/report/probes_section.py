@@ -152,7 +152,7 @@ def _fold(session: Session, features: str, modality: Modality, fold: Fold) -> tu
     opened = open_view([row.id for row in corpus.manifest.rows], {modality: path})
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     key = keys.digest("probe", VERSION, path.name, labels, asdict(corpus.target), asdict(fold))
-    kept = session.home.runs / corpus.recipe.name / "probes" / f"{key}.json"
+    kept = session.home.runs / corpus.recipe.home_name / "probes" / f"{key}.json"
     if not kept.exists():
         publish(kept, json.dumps(_scores(opened, modality, corpus, fold)))
     present = _present(opened, modality, fold.test)

@@ -156,15 +156,15 @@ def status(session: Session) -> dict[str, Any]:
 
     Stages of one name are told apart by their digests. `remote_bytes` counts what only the remote holds.
     """
-    store, name = session.catalogue.store, session.corpus.recipe.name
-    last = last_extraction.read(session.home.root, name)
+    store, recipe = session.catalogue.store, session.corpus.recipe
+    last = last_extraction.read(session.home.root, recipe.home_name)
     by_stage: dict[str, list[StageStatus]] = {}
     names = distinct_names(node for node, _ in session.catalogue.wanted)
     for scoped in statuses(session.catalogue, session.plan()):
         by_stage.setdefault(names[scoped.node], []).append(scoped)
     stages = {label: _counts(scopes) | _bytes(scopes, store) for label, scopes in by_stage.items()}
     remote = store.remote
-    return {"dataset": name, "last": last and last.at, "remote": remote and remote.url, "stages": stages}
+    return {"dataset": recipe.name, "last": last and last.at, "remote": remote and remote.url, "stages": stages}
 
 
 def _counts(scopes: Sequence[StageStatus]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.cache import in_use
 from pipeline.cache.store import CorruptError
 from pipeline.console import Bars
+from pipeline.corpus.open_corpus import remember
 from pipeline.errors import InputError
 from pipeline.plan import estimate, last_extraction, preflight
 from pipeline.plan.jobs import FitJob, Job, Plan
@@ -45,9 +46,9 @@ def extract(session: Session) -> RunCounts:
         with Bars() as bars:
             counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
     session.home.sweep()
-    if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.name) is None:
+    if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.home_name) is None:
         last_extraction.write(session)
-    session.home.remember(session.options.dataset, session.options.root, session.options.changes)
+    remember(session.home, session.options)
     return counts
 
 

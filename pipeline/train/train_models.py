@@ -63,7 +63,7 @@ def prepare(session: Session, name: str, seed: int) -> Run:
     made = [_request(session, name, kind, fold, config, training, seed) for fold in corpus.folds]
     digest = keys.digest("run", [digest for digest, _ in made])
     protocol = session.corpus.protocol
-    path = session.home.runs / recipe.name / f"{name}-{protocol}-seed{seed}-{digest[:8]}"
+    path = session.home.runs / recipe.home_name / f"{name}-{protocol}-seed{seed}-{digest[:8]}"
     jobs = [FoldJob(TrainRequest(**request, run=path / request["fold"].name)) for _, request in made]
     return Run(name, path, jobs)
 
@@ -155,6 +155,6 @@ def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) 
         "run": str(run.path),
         "failed": {modality: dict(reasons) for modality, reasons in failed.items()},
     }
-    for path in (run.path / "run.json", session.home.runs / recipe.name / f"{run.model}-{protocol}.json"):
+    for path in (run.path / "run.json", session.home.runs / recipe.home_name / f"{run.model}-{protocol}.json"):
         publish(path, json.dumps(found, indent=1))
     return found

@@ -19,6 +19,7 @@ from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.cache.home import Home
 from pipeline.console import BYTES, Bars, console
+from pipeline.corpus.recipe import CorpusRoot
 from pipeline.corpus.recipe_file import RECIPES, corpus_root, recipe_path
 from pipeline.errors import InputError, SpaceError, closest
 from pipeline.reader import Download, Reader
@@ -30,19 +31,19 @@ _LOCK = ".fetch.lock"
 
 
 def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
-    """Fetches what a recipe's reader says can be fetched, into the corpus root; see `corpus_root` for where that is.
+    """Fetches what a recipe's reader says can be fetched, into the corpus root; see `CorpusRoot` for where that is.
 
     Returns the root and the names of what was fetched or unpacked now, nothing where all was there already. For a
     corpus that has to be asked for, says how, and returns that as `obtain`. Raises InputError for an unknown dataset,
     an unsafe archive, a file in the way, and a root that another process is fetching into; RemoteError where the
     server fails or has another file; SpaceError, before anything is fetched, where the disk is too small.
     """
-    reader, name, written = _reader(dataset)
+    reader, corpus = _reader(dataset)
     if not reader.downloads:
         text = f"{dataset} can't be fetched: you have to get it yourself.\n{reader.obtain}\nLayout:\n{reader.layout}"
         console.print(escape(text), soft_wrap=True)
         return {"fetched": [], "obtain": reader.obtain}
-    place = corpus_root(name, root, written, home.root)
+    place = corpus.find(home.root, root)
     place.mkdir(parents=True, exist_ok=True)
     with alone(place), Bars() as bars:
         fetched = fetch_all(reader.downloads, place, bars)
@@ -73,8 +74,8 @@ def _shown(bars: Bars, name: str, total: int) -> Show:
     return partial(bars.reach, name)
 
 
-def _reader(dataset: str) -> tuple[type[Reader], str, str]:
-    """The reader of a recipe, the recipe's name and the root written in it; the rest of the recipe isn't read."""
+def _reader(dataset: str) -> tuple[type[Reader], CorpusRoot]:
+    """The reader of a recipe and where its corpus lies; the rest of the recipe isn't read."""
     path = recipe_path(dataset)
     if not path.exists():
         raise InputError(f"no recipe {path}: {closest(path.stem, [p.stem for p in RECIPES.glob('*.toml')])}")
@@ -85,7 +86,7 @@ def _reader(dataset: str) -> tuple[type[Reader], str, str]:
     if not isinstance(table, dict):
         raise InputError(f"{path}: no table [dataset]")
     reader = plugins.find("manifests", str(table.get("reader", "")), Reader)  # type: ignore[type-abstract]
-    return reader, path.stem, str(table.get("root", ""))
+    return reader, corpus_root(path, str(table.get("root", "")))
 
 
 def _is_done(item: Download, root: Path) -> bool:

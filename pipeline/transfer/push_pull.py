@@ -14,8 +14,8 @@ from pipeline.cache.store import Store
 from pipeline.console import BYTES, bar, console
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import lock_path, read_lock
-from pipeline.corpus.open_corpus import Options
-from pipeline.corpus.recipe_file import recipe_path
+from pipeline.corpus.open_corpus import Options, remember
+from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import InputError, RemoteError
 from pipeline.plan.session import Session
 from pipeline.transfer.final_records import held, local_weights, lock
@@ -63,23 +63,23 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     remote or a pushed manifest, RemoteError where it cannot be reached.
     """
     remote = _remote(home, options)
-    name = recipe_path(options.dataset).stem
-    agreed = read_lock(lock_path(recipe_path(options.dataset))).manifest if options.locked else None
-    pulled = pulled_manifest.latest(remote, name, agreed)
+    path = recipe_path(options.dataset)
+    agreed = read_lock(lock_path(path)).manifest if options.locked else None
+    pulled = pulled_manifest.latest(remote, path.stem, agreed)
     store = Store(home.cache, remote)
     store.bring(pulled.record)
     store.adopt(pulled.record)
-    pulled_manifest.note(home.root, name, pulled)
+    pulled_manifest.note(home.root, home_name(path), pulled)
     session = Session.open(home, options)
     with session.pinned():
         found = held(session, split)
         records = [record for stage in found.indexes.values() for record in stage]
         got = _fetch(session.catalogue.store, records)
-    home.remember(options.dataset, options.root, options.changes)
+    remember(home, options)
     if found.incomplete:
         console.print(f"Not on the remote: {found.missing()}")
     return {
-        "dataset": name,
+        "dataset": path.stem,
         "remote": remote.url,
         "manifest": pulled.digest,
         "objects": len(got),

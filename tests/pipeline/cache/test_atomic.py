@@ -42,7 +42,7 @@ class Given:
 
 
 def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
-    recipe = SimpleNamespace(name="small")
+    recipe = SimpleNamespace(name="small", home_name="small")
     corpus = SimpleNamespace(recipe=recipe, protocol="official", folds=(SimpleNamespace(name="one"),))
     session = SimpleNamespace(corpus=corpus, home=SimpleNamespace(runs=tmp_path))
     first, second = (

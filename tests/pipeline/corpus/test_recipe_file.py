@@ -13,7 +13,7 @@ from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.corpus import recipe
 from pipeline.corpus.recipe import Node, Recipe
-from pipeline.corpus.recipe_file import RECIPES, check_train, read_recipe
+from pipeline.corpus.recipe_file import RECIPES, check_train, home_name, read_recipe
 from pipeline.errors import InputError
 from pipeline.stage import Stage
 
@@ -199,7 +199,7 @@ def test_an_override_of_an_unknown_table_names_the_closest(load, change, said):
 def test_the_root_is_the_argument_else_the_variable_else_the_recipe_else_the_home(load, monkeypatch, tmp_path):
     written = SOUND.replace('"corpus"', '"/from/the/recipe"')
     unwritten = SOUND.replace('root   = "corpus"', "")
-    assert load(unwritten).root == tmp_path / "home" / "raw" / "corpus"
+    assert load(unwritten).root == tmp_path / "home" / "raw" / home_name(tmp_path / "corpus.toml")
     assert load(written).root == Path("/from/the/recipe")
     monkeypatch.setenv("CORPUS_ROOT", "/from/the/variable")
     assert load(written).root == load(unwritten).root == Path("/from/the/variable")

@@ -20,7 +20,7 @@ from tests.pipeline.run.test_cache_rules import insert_after, session5, train_ro
 
 
 def note(small) -> Path:
-    return small.home / "history" / "small" / "last.json"
+    return small.home / "history" / small.name / "last.json"
 
 
 def because(small, **options):
@@ -40,7 +40,7 @@ def sound(small):
 
 
 def test_the_key_of_every_row_follows_from_what_is_noted(extracted):
-    seen = last_extraction.read(extracted.home, "small")
+    seen = last_extraction.read(extracted.home, extracted.name)
     by_name = {entry.name: entry for entry in seen.stages.values()}
     rows = extracted.rows()
     assert len(rows) == 240
@@ -57,7 +57,7 @@ def test_a_run_without_work_leaves_the_note_as_it_is(extracted):
 
 def test_a_run_without_work_notes_what_no_run_has_noted_yet(extracted):
     note(extracted).unlink()
-    assert extracted.extract() == {} and last_extraction.read(extracted.home, "small") is not None
+    assert extracted.extract() == {} and last_extraction.read(extracted.home, extracted.name) is not None
 
 
 def test_rows_that_no_stage_refers_to_any_more_are_removed(small):
@@ -67,16 +67,16 @@ def test_rows_that_no_stage_refers_to_any_more_are_removed(small):
     insert_after(small, row, f"{row.id[:-3]}999")
     small.extract()
     [after] = note(small).parent.glob("rows-*")
-    assert before != after and len(last_extraction.read(small.home, "small").rows(entry(small))) == 61
+    assert before != after and len(last_extraction.read(small.home, small.name).rows(entry(small))) == 61
 
 
 def entry(small):
-    [found] = last_extraction.read(small.home, "small").stages.values()
+    [found] = last_extraction.read(small.home, small.name).stages.values()
     return found
 
 
 def test_transcripts_and_labels_are_not_in_the_note(extracted):
-    seen = last_extraction.read(extracted.home, "small")
+    seen = last_extraction.read(extracted.home, extracted.name)
     rows = seen.rows(next(iter(seen.stages.values())))
     assert len(rows) == 60
     assert all(row.text is None and row.text_digest and not row.labels for row in rows.values())
@@ -92,15 +92,15 @@ def test_what_a_run_was_not_asked_for_stays_as_it_was_noted(extracted):
 def test_a_damaged_note_counts_as_none_and_is_written_again(extracted):
     for damage in (b"{", b"[]", note(extracted).read_bytes().replace(b'"params"', b'"parans"'), b"\xff"):
         note(extracted).write_bytes(damage)
-        assert last_extraction.read(extracted.home, "small") is None
-        assert extracted.extract() == {} and last_extraction.read(extracted.home, "small") is not None
+        assert last_extraction.read(extracted.home, extracted.name) is None
+        assert extracted.extract() == {} and last_extraction.read(extracted.home, extracted.name) is not None
 
 
 def test_rows_of_other_bytes_than_their_name_says_are_not_used(extracted):
     [path] = note(extracted).parent.glob("rows-*")
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    seen = last_extraction.read(extracted.home, "small")
+    seen = last_extraction.read(extracted.home, extracted.name)
     assert [dict(seen.rows(each)) for each in seen.stages.values()] == [{}] * 4
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -64,8 +63,9 @@ class Page(HTMLParser):
 def known(demo_root: Path, extracted_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Small:
     """The extracted small corpus, by the reader that knows the bounds."""
     made = tmp_path_factory.mktemp("known")
-    shutil.copytree(extracted_home, made / "home")
-    return Small(demo_root, made / "home", made / "small.toml", KNOWN)
+    small = Small(demo_root, made / "home", made / "small.toml", KNOWN)
+    small.take(extracted_home)
+    return small
 
 
 def write(small: Small, **options: Any) -> tuple[dict[str, Any], Page]:
@@ -82,7 +82,7 @@ def place(small: Small, **options: Any) -> tuple[Home, Options]:
 def written(known: Small) -> tuple[dict[str, Any], Page]:
     run(known, "perfect", right=True)
     run(known, "idle", right=False)
-    (known.home / "runs" / "small" / "broken-official.json").write_text('{"model": ')
+    (known.home / "runs" / known.name / "broken-official.json").write_text('{"model": ')
     return write(known)
 
 
@@ -131,12 +131,12 @@ def run(small: Small, model: str, *, right: bool, features: str = "") -> None:
         made = fold(each.name, corpus.target, logits, truth, [corpus.labels[i] for i in each.train])
         made["digests"] = each.digests
         folds.append(made)
-        place = small.home / "runs" / "small" / model / each.name
+        place = small.home / "runs" / small.name / model / each.name
         place.mkdir(parents=True)
         (place / "epochs.csv").write_text("epoch,train_loss,valid_loss\n0,3.5,3\n1,2,2\n2,1,2.5\n")
     columns = [names(corpus, session.catalogue, features, each) for each in corpus.folds if features]
     made = answer(model, folds) | {"columns": columns}
-    (small.home / "runs" / "small" / f"{model}-official.json").write_text(json.dumps(made))
+    (small.home / "runs" / small.name / f"{model}-official.json").write_text(json.dumps(made))
 
 
 def trained(folds: Sequence[dict[str, Any]], bound: float | None = None) -> Trained:
@@ -151,9 +151,11 @@ def column(sheet: Sheet, name: str) -> dict[str, str]:
 # --- what a report says -----------------------------------------------------------------------------------------
 
 
-def test_the_answer_is_json_and_names_the_file_that_was_written(written: tuple[dict[str, Any], Page]) -> None:
+def test_the_answer_is_json_and_names_the_file_that_was_written(
+    known: Small, written: tuple[dict[str, Any], Page]
+) -> None:
     made, page = written
-    assert Path(made["report"]).name == "small.html"
+    assert Path(made["report"]).name == f"{known.name}.html"
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert set(made["probes"]) == {"words/text", "sound/audio", "pitch/audio"}
     assert made["incomplete"] == [] and "Not complete" not in page.words
@@ -192,7 +194,7 @@ def test_a_run_of_another_protocol_is_held_against_its_own_folds(
 
 def test_a_run_of_other_folds_of_the_same_sizes_has_no_bound_and_is_to_be_trained_again(known: Small) -> None:
     run(known, "early", right=True)
-    path = known.home / "runs" / "small" / "early-official.json"
+    path = known.home / "runs" / known.name / "early-official.json"
     path.write_text(re.sub(r'"valid": "\w{64}"', '"valid": "another"', path.read_text()))
     made, page = write(known)
     path.unlink()
@@ -368,7 +370,7 @@ def test_a_report_of_several_numbers_has_a_row_for_each_and_no_score_of_signs(kn
     truth, train = ([corpus.labels[i] for i in part] for part in (each.test, each.train))
     made = fold(each.name, corpus.target, np.array(truth) + 0.5, truth, train)
     made["digests"] = each.digests
-    runs = small.home / "runs" / "vad"
+    runs = small.home / "runs" / small.name
     runs.mkdir(parents=True)
     (runs / "close-official.json").write_text(json.dumps(answer("close", [made])))
     told, page = write(small)

@@ -17,6 +17,7 @@ from manifests.iemocap import Iemocap
 from pipeline import plugins
 from pipeline.cache.home import Home
 from pipeline.console import Bars
+from pipeline.corpus.recipe_file import home_name
 from pipeline.errors import InputError, SpaceError
 from pipeline.reader import Download, Reader
 from pipeline.transfer.fetch_corpus import fetch, fetch_all
@@ -134,7 +135,7 @@ def test_the_command_fetches_into_the_root_that_extract_reads(
     assert fetch(home, path, "") == {"fetched": [], "root": str(tmp_path / "there")}
     assert fetch(home, path, str(tmp_path / "here"))["fetched"] == ["file"]
     path = str(recipe(site.item()))
-    assert fetch(home, path, "")["root"] == str(tmp_path / "home/raw/open")
+    assert fetch(home, path, "")["root"] == str(tmp_path / "home/raw" / home_name(Path(path)))
 
 
 def test_the_end_says_what_was_fetched_and_which_archives_can_go(

@@ -365,16 +365,16 @@ def test_an_index_that_was_changed_under_a_lock_is_refused(pushed, other, bucket
 
 def test_a_manifest_that_is_not_what_its_record_says_is_refused(pushed, other, bucket):
     pull(other, bucket)
-    found = pulled_manifest.noted(other.home, other.path.stem)
+    found = pulled_manifest.noted(other.home, other.name)
     lie = replace(found.record, about={**found.record.about, "manifest": "0" * 64})
-    (other.home / "pulled" / f"{other.path.stem}.json").write_bytes(encode(lie))
+    (other.home / "pulled" / f"{other.name}.json").write_bytes(encode(lie))
     with pytest.raises(InputError, match="is not what its record says"):
         extract(other, "")
 
 
 def test_a_damaged_note_of_what_was_pulled_asks_to_pull_again(pushed, other, bucket):
     pull(other, bucket)
-    note = other.home / "pulled" / f"{other.path.stem}.json"
+    note = other.home / "pulled" / f"{other.name}.json"
     note.write_text(json.dumps({"digest": "0"}))
     with pytest.raises(InputError, match="pull again"):
         extract(other, "")
