@@ -1,10 +1,10 @@
-"""A persistent child process for code that may crash or hang: either costs one call, and the next gets a new child.
+"""A child process for code that may crash or hang: either costs one call, and the next call gets a new child.
 
-Decoders are C libraries fed with files nobody checked. They run here, so that a segmentation fault or an endless loop
-becomes the reason of one row and neither the worker nor its other rows notice.
+Decoders are C libraries, and the files they read are unchecked. They run in a child, so that a segmentation fault or an
+endless loop fails one row and leaves the worker and its other rows alone.
 
-Arrays travel over the pipe as they lie in memory (pickle protocol 5, out of band): no slower than shared memory, and
-there is nothing to leak. They arrive read-only.
+Arrays travel over the pipe as they lie in memory (pickle protocol 5, out of band), which is as fast as shared memory
+and can't leak. They arrive read-only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from typing import Any, Self
 from pipeline.reason import Reason, Unreadable
 
 WATCH_S = 0.5
-"""How often a child looks whether its parent still lives."""
+"""How often a child checks that its parent is alive, and `close` that its call has ended."""
 GRACE_S = 5.0
 """How long after a call's deadline a child that nobody killed is ended by its own alarm."""
 
 
 class Child:
-    """Runs functions in one child process, one at a time; safe to use from several threads, which then take turns.
+    """Runs functions in one child process, one at a time. Threads that share it take turns.
 
-    start_deadline_s: how long a new child may take until it starts work. prepare: what each new child calls first,
-    for imports that are not to be charged to a clip. The process that holds it must not be daemonic.
+    start_deadline_s: how long a new child may take to get ready, and how long a child may take to unpickle a call.
+    prepare: a function that each new child calls first, so that its imports are not charged to a clip. A daemonic
+    process can't have a child.
     """
 
     def __init__(self, start_deadline_s: float = 60.0, prepare: Callable[[], object] | None = None) -> None:
@@ -46,16 +47,16 @@ class Child:
         self._pipe: Connection | None = None
 
     def call(self, function: Callable[..., Any], *args: Any, deadline_s: float) -> Any:
-        """`function(*args)`, which must finish within `deadline_s` of having started.
+        """Returns `function(*args)`, which must finish within `deadline_s` of its start.
 
-        Function, arguments and result must pickle. Raises Unreadable: the one the function raised; OUT_OF_MEMORY,
-        IO_ERROR or STAGE_ERROR for its MemoryError, OSError or any other exception; DECODER_CRASHED where the child
-        died (OUT_OF_MEMORY by SIGKILL), DECODER_HUNG past the deadline, WORKER_DIED where a child did not start.
-        RuntimeError where `prepare` failed.
+        Function, arguments and result are pickled. Raises Unreadable: the one that the function raised; OUT_OF_MEMORY,
+        IO_ERROR or STAGE_ERROR for its MemoryError, OSError or any other exception; DECODER_CRASHED if the child died
+        (OUT_OF_MEMORY if by SIGKILL); DECODER_HUNG after the deadline; WORKER_DIED if no child started. Raises
+        RuntimeError if `prepare` failed.
         """
         with self._turn:
-            pipe = self._ready()
             try:
+                pipe = self._ready()
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     _send(pipe, (function, args, deadline_s))
                 self._wait(self._start_deadline_s, Reason.WORKER_DIED, Reason.WORKER_DIED)
@@ -66,9 +67,16 @@ class Child:
         return _result(*reply)
 
     def close(self) -> None:
-        """Ends the child and waits for it, so that no zombie stays; a later call starts a new one."""
-        with self._turn:
+        """Ends the child and waits for it, so that it does not stay as a zombie; the next call starts a new one.
+
+        A call that another thread has begun raises Unreadable there.
+        """
+        while not self._turn.acquire(timeout=WATCH_S):
+            self._kill()
+        try:
             self._end()
+        finally:
+            self._turn.release()
 
     def __enter__(self) -> Self:
         return self
@@ -79,36 +87,43 @@ class Child:
         self.close()
 
     def _ready(self) -> Connection:
-        """The pipe to a living child."""
+        """The pipe to a child that is alive and waits for a call."""
         if self._process is None or self._pipe is None or not self._process.is_alive():
             self._end()
             self._start()
+            # Only now: arguments that don't fit into the pipe would wait for ever for a child that never reads them.
+            self._wait(self._start_deadline_s, Reason.WORKER_DIED, Reason.WORKER_DIED)
         assert self._pipe is not None
         return self._pipe
 
     def _start(self) -> None:
         context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._prepare), name="decoder", daemon=True)
+        self._pipe, childs_end = context.Pipe()
+        process = context.Process(target=_serve, args=(childs_end, self._prepare), name="decoder", daemon=True)
         try:
-            self._process.start()
-        except BaseException:
-            self._process = None
-            raise
+            process.start()
         finally:
-            theirs.close()
+            childs_end.close()
+        self._process = process
 
     def _end(self) -> None:
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process.close()
-        self._process = self._pipe = None
+        pipe, process, self._pipe, self._process = self._pipe, self._process, None, None
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
+
+    def _kill(self) -> None:
+        """Kills the child of a call in another thread, which may end it at the same time."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ValueError):  # it is closed already
+                process.kill()
 
     def _wait(self, deadline_s: float, late: Reason, dead: Reason) -> tuple[str, Any]:
-        """The child's next message; Unreadable with `late` or `dead` where none comes."""
+        """The child's next message. Raises Unreadable: `late` if none comes in time, `dead` if the child has died."""
         assert self._pipe is not None and self._process is not None
         try:
             if not self._pipe.poll(deadline_s):
@@ -117,7 +132,7 @@ class Child:
         except (EOFError, ConnectionResetError):
             self._process.join()
             code = self._process.exitcode
-            reason = Reason.OUT_OF_MEMORY if code == -signal.SIGKILL else dead  # the kernel's way, and nobody else's
+            reason = Reason.OUT_OF_MEMORY if code == -signal.SIGKILL else dead  # nobody but the kernel kills it so
             raise Unreadable(reason, f"the process ended with code {code}") from None
         if kind == "broken":
             raise RuntimeError(f"the decoder process cannot be prepared: {value}")
@@ -131,14 +146,15 @@ def _result(kind: str, value: Any) -> Any:
 
 
 def _serve(pipe: Connection, prepare: Callable[[], object] | None) -> None:
-    """The child's life: answers call after call until its parent closes the pipe or dies."""
+    """The child's main function: answers calls until its parent closes the pipe or dies."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent says when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides when to end
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         if prepare is not None and not _prepared(pipe, prepare):
             return
+        _send(pipe, ("ready", None))
         while True:
             _answer(pipe)
 
@@ -155,7 +171,7 @@ def _prepared(pipe: Connection, prepare: Callable[[], object]) -> bool:
 def _answer(pipe: Connection) -> None:
     function, args, deadline_s = _receive(pipe)
     _send(pipe, ("started", None))
-    # The kernel's own alarm ends a call that hangs with the interpreter's lock held after the parent has died.
+    # If the parent has died, the kernel's alarm ends a call that hangs and holds the interpreter's lock.
     signal.setitimer(signal.ITIMER_REAL, deadline_s + GRACE_S)
     try:
         message: tuple[str, Any] = ("done", function(*args))
@@ -180,7 +196,7 @@ def _described(error: Exception) -> str:
 
 
 def _end_with_parent() -> None:
-    """Ends this process once another than its parent has adopted it, whatever its main thread does."""
+    """Ends this process once its parent has died, whatever the main thread does."""
     parent = parent_process()
     while parent is not None and os.getppid() == parent.pid:
         time.sleep(WATCH_S)

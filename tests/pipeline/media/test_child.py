@@ -51,6 +51,10 @@ def slow_import() -> None:
     time.sleep(1.0)
 
 
+def never_ready() -> None:
+    time.sleep(3600)
+
+
 def broken_import() -> None:
     raise ImportError("no cv2")
 
@@ -148,6 +152,36 @@ def test_starting_is_not_charged_to_the_call() -> None:
 def test_a_child_that_does_not_start_in_time_is_a_transient_reason() -> None:
     with Child(start_deadline_s=0.01) as child:
         assert reason_of(child, number) is Reason.WORKER_DIED
+
+
+def test_arguments_of_any_size_do_not_wait_for_a_child_that_never_starts() -> None:
+    reasons: list[Reason] = []
+
+    def call() -> None:
+        with Child(start_deadline_s=0.5, prepare=never_ready) as child:
+            reasons.append(reason_of(child, len, bytes(10_000_000)))
+
+    calling = threading.Thread(target=call, daemon=True)
+    calling.start()
+    calling.join(60)
+    assert reasons == [Reason.WORKER_DIED]
+
+
+def test_arguments_of_any_size_arrive(child: Child) -> None:
+    assert child.call(len, bytes(10_000_000), deadline_s=30) == 10_000_000
+
+
+def test_closing_ends_a_call_that_another_thread_has_begun() -> None:
+    child = Child()
+    reasons: list[Reason] = []
+    child.call(number, deadline_s=30)
+    calling = threading.Thread(target=lambda: reasons.append(reason_of(child, time.sleep, 60)))
+    calling.start()
+    while not child._turn.locked():
+        time.sleep(0.01)
+    child.close()
+    calling.join()
+    assert reasons == [Reason.OUT_OF_MEMORY], "the call went on to its deadline"
 
 
 def test_a_preparation_that_fails_is_a_bug_and_not_a_bad_clip() -> None:
