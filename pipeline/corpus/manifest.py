@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.cache import keys
 from pipeline.errors import InputError
-from pipeline.media.files import Look, MediaFiles, remembered
+from pipeline.media.files import CorpusRoot, Look, remembered
 from pipeline.reader import Reader
 from pipeline.utterance import Audio, Utterance, Video, in_order
 
@@ -48,7 +48,7 @@ def build(reader: Reader, root: Path, memory: Path) -> Manifest:
     reader.prepare(root)
     rows = in_order(reader.scan(root))
     looks = check(rows, root)
-    digests = remembered({f"{root}/{path}": look.stamp for path, look in looks.items()}, memory)
+    digests = remembered({f"{root}/{path}": look.stamp for path, look in looks.items()}, memory, shown=True)
     return Manifest(root, tuple(_digested(rows, {path: digests[f"{root}/{path}"] for path in looks})))
 
 
@@ -91,8 +91,8 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
 
 
 def _looks(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
-    places = MediaFiles(root)
-    return {path: places.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
+    folder = CorpusRoot(root)
+    return {path: folder.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
 
 
 def _media(row: Utterance) -> list[Audio | Video]:

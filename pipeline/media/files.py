@@ -1,38 +1,45 @@
-"""Files below a corpus root: whether a path stays inside, also where links lead, and each file's stamp, in one look."""
+"""Looks at media files without opening them: whether a path stays below its root, and whether its bytes are known.
+
+A file's stamp is its size and its time of change. A file whose stamp is remembered is not hashed again.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.cache import keys
+from pipeline.cache.memo import Memo
+from pipeline.console import BYTES, bar
 from pipeline.utterance import MISSING
 
 log = logging.getLogger(__name__)
 
+SAVE_EVERY = 100
+"""How many digests a killed run may lose."""
+
 
 class Look(NamedTuple):
-    """Whether a path stays inside the root, and the size and time of change of its file; None where there is none."""
+    """Whether a path stays below the root, and the stamp of its file; None if there is no such file."""
 
     inside: bool
     stamp: str | None
 
 
-class MediaFiles:
-    """Looks at paths relative to a root. Folders are resolved once; a file that is no link is stat'ed once."""
+class CorpusRoot:
+    """The folder of a corpus. It resolves each folder below it once, and stats each file once, links twice."""
 
     def __init__(self, root: Path) -> None:
         self._root, self._real = str(root), os.path.realpath(root)
         self._folders: dict[str, bool] = {}
 
     def look(self, path: str) -> Look:
-        """One that no file can have, or a ring of links, counts as outside."""
+        """Looks at a path relative to the root. A name that no file can have, or a ring of links, is outside."""
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             self._folders[folder] = stays(folder) and self._leads_inside(f"{self._root}/{folder}")
@@ -61,14 +68,14 @@ class MediaFiles:
 
 
 def stays(path: str) -> bool:
-    """True where a path is relative and never goes up; what links do is not asked."""
+    """True if a path is relative and never goes up. Links are not followed."""
     if ".." not in path and "\0" not in path:
         return not path.startswith("/")
     return not path.startswith("/") and ".." not in PurePosixPath(path).parts and "\0" not in path
 
 
 def stamp(path: str | Path) -> str | None:
-    """Size and time of change of a file, links followed; None where there is none."""
+    """The stamp of a file, links followed; None if there is no such file."""
     try:
         return _stamp(os.stat(path))  # noqa: PTH116 - of many thousand files
     except (FileNotFoundError, NotADirectoryError):
@@ -79,41 +86,62 @@ def _stamp(status: os.stat_result) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-MANY = 1_000
-"""Paths; the digests of more are read in one pass over the table."""
+def _size(stamp: str) -> int:
+    return int(stamp.partition(":")[0])
 
 
 def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
-    """The digest of each file; `missing` where there is none to read, so that its arrival moves the key.
+    """The digest of each file; `missing` if it can't be read, so that its arrival changes the key.
 
-    A file is hashed once for each (path, size, time of change); each is looked at (stat) once.
+    `memory` is the memo of digests; see `remembered`.
     """
-    found = remembered({str(path): stamp(path) for path in paths}, memory)
-    return {path: found[str(path)] for path in paths}
+    digests = remembered({str(path): stamp(path) for path in paths}, memory)
+    return {path: digests[str(path)] for path in paths}
 
 
-def remembered(stamps: Mapping[str, str | None], memory: Path) -> dict[str, str]:
-    """The digest of each file by its path; `memory` has those of files whose stamp is as it was."""
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(memory, timeout=60) as base:
-        base.execute("create table if not exists digest (path text primary key, stamp text, digest text)")
-        known = _known(base, stamps)
-        stale = [path for path, now in stamps.items() if now and known.get(path, ("", ""))[0] != now]
-        with ThreadPoolExecutor() as pool:
-            fresh = dict(zip(stale, pool.map(_digest, stale), strict=True))
-        new = [(path, stamps[path], digest) for path, digest in fresh.items() if digest != MISSING]
-        base.executemany("insert or replace into digest values (?, ?, ?)", new)
-    base.close()
-    return {path: fresh.get(path) or known[path][1] if now else MISSING for path, now in stamps.items()}
+def remembered(stamps: Mapping[str, str | None], memory: Path, *, shown: bool = False) -> dict[str, str]:
+    """The digest of each file by its path; `missing` if its stamp is None or it can't be read.
+
+    `memory` is the memo of digests: a file is hashed only if the memo has none for its stamp. New digests are saved as
+    they come. shown: shows a bar while files are hashed.
+    """
+    memo = Memo(memory)
+    known = dict(_known(memo.get(stamps.keys()), stamps))
+    stale = {path: now for path, now in stamps.items() if now and path not in known}
+    with bar("hashing", BYTES, sum(map(_size, stale.values())) if shown else 0) as advance:
+        known |= _hashed(stale, memo, advance)
+    return {path: known.get(path, MISSING) for path in stamps}
 
 
-def _known(base: sqlite3.Connection, paths: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Stamp and digest by path."""
-    whole = "select path, stamp, digest from digest"
-    if len(paths) > MANY:
-        return {path: (held, found) for path, held, found in base.execute(whole)}
-    rows = (row for path in paths for row in base.execute(f"{whole} where path = ?", (path,)))
-    return {path: (held, found) for path, held, found in rows}
+def _known(notes: Mapping[str, str], stamps: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """The path and digest of each file that has not changed since it was hashed."""
+    for path, note in notes.items():
+        noted, _, digest = note.partition(" ")
+        if noted == stamps[path]:
+            yield path, digest
+
+
+def _hashed(stamps: Mapping[str, str], memo: Memo, advance: Callable[[int], object]) -> dict[str, str]:
+    digests: dict[str, str] = {}
+    paths = list(stamps)
+    for start in range(0, len(paths), SAVE_EVERY):
+        batch = {path: stamps[path] for path in paths[start : start + SAVE_EVERY]}
+        digests |= _hashed_batch(batch, memo, advance)
+    return digests
+
+
+def _hashed_batch(stamps: Mapping[str, str], memo: Memo, advance: Callable[[int], object]) -> dict[str, str]:
+    """The digests of files that are hashed side by side; an interrupted batch saves those it has."""
+    digests: dict[str, str] = {}
+    pool = ThreadPoolExecutor()
+    try:
+        for path, digest in zip(stamps, pool.map(_digest, stamps), strict=True):
+            digests[path] = digest
+            advance(_size(stamps[path]))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        memo.put({path: f"{stamps[path]} {digest}" for path, digest in digests.items() if digest != MISSING})
+    return digests
 
 
 def _digest(path: str) -> str:
