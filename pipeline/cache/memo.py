@@ -71,9 +71,9 @@ class Memo:
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         aside = self._path.with_name(f"{self._path.name}.damaged")
-        log.warning("%s is damaged (%s): it is now %s, and an empty one takes its place", self._path, error, aside.name)
         with suppress(FileNotFoundError):  # another process did the same
             self._path.replace(aside)
+            log.warning("%s is damaged (%s): it is now %s, and an empty one takes its place", self._path, error, aside)
         for ending in ("-journal", "-wal", "-shm"):  # else SQLite would apply them to the new file
             self._path.with_name(f"{self._path.name}{ending}").unlink(missing_ok=True)
 

@@ -26,7 +26,9 @@ from typing import Any, Self
 from pipeline.reason import Reason, Unreadable
 
 WATCH_S = 0.5
-"""How often a child checks that its parent is alive, and `close` that its call has ended."""
+"""How often a child checks that its parent is alive."""
+CLOSE_S = 0.05
+"""How often `close` checks that a call in another thread has ended."""
 GRACE_S = 5.0
 """How long after a call's deadline a child that nobody killed is ended by its own alarm."""
 
@@ -71,7 +73,7 @@ class Child:
 
         A call that another thread has begun raises Unreadable there.
         """
-        while not self._turn.acquire(timeout=WATCH_S):
+        while not self._turn.acquire(timeout=CLOSE_S):
             self._kill()
         try:
             self._end()

@@ -1,17 +1,17 @@
-"""Decodes the rows of a job in a child process, ahead of the stages, within a bound of memory."""
+"""Decodes the rows of a job in a child process, ahead of the stages that read them, within a bound of memory."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.media import audio, video
 from pipeline.media.child import Child
 from pipeline.media.files import remembered, stamp
 from pipeline.reason import Reason, Unreadable
@@ -19,30 +19,33 @@ from pipeline.stage import Frames, Stage, Waveform
 from pipeline.utterance import MISSING, Audio, Utterance, Video
 
 AHEAD_BYTES = 256 * 2**20
+"""How many bytes may be decoded before the stages have read them."""
 DEADLINE_S = 60.0
+"""How long one clip may take."""
 
 Decoded = dict[str, Any] | Unreadable
 """The input of each stage by the stage's name, or why there is none."""
+
+_DECODERS: Mapping[str, Callable[..., list[Any]]] = {"audio": audio.decode, "video": video.decode}
 
 
 def decoded(
     kind: str, rows: Sequence[Utterance], root: Path, wanted: Sequence[Sequence[tuple[str, Stage]]], memory: Path
 ) -> Iterator[tuple[Utterance, Decoded]]:
-    """Each row with what its stages see of it: `kind` is "text", "audio" or "video".
+    """Yields each row with the input of its stages. `kind` is "text", "audio" or "video".
 
-    `wanted` holds, for each row, the names and stages that need it. Audio and video are decoded in a child process
-    with a deadline for each clip, while the caller works on those before; a decoder that crashes or hangs costs its
-    clip alone. A file that is not, or not any more, what the manifest says gives IO_ERROR: its values would stand
-    under the key of other bytes. `memory` remembers digests, see `pipeline.corpus.manifest.build`.
+    `wanted` holds, for each row, the names and the stages that read it. Audio and video are decoded in a child process
+    while the caller works on the rows before. Each clip has a deadline, and a decoder that crashes or hangs costs only
+    that clip. A file that differs from what the manifest says gives IO_ERROR, because its values would be cached under
+    the key of other bytes. `memory` is the memo of digests, see `pipeline.media.files.remembered`.
     """
     if kind == "text":
         for row, stages in zip(rows, wanted, strict=True):
             yield row, _text(row, stages)
         return
     ahead = _Ahead(AHEAD_BYTES)
-    thread = threading.Thread(
-        target=_feed, args=(kind, rows, Files(kind, rows, root, memory), wanted, ahead), daemon=True
-    )
+    files = ScannedFiles(kind, rows, root, memory)
+    thread = threading.Thread(target=_feed, args=(kind, rows, files, wanted, ahead), daemon=True)
     thread.start()
     try:
         yield from iter(ahead.get, None)
@@ -53,18 +56,17 @@ def decoded(
 
 def read(kind: str, source: Audio | Video, root: Path, stages: Sequence[Stage]) -> list[Any]:
     """Decodes one stretch for some stages, in this process. Raises Unreadable."""
-    found: list[Any] = import_module(f"pipeline.media.{kind}").decode(source, root / source.path, stages)
-    return found
+    return _DECODERS[kind](source, root / source.path, stages)
 
 
 def _text(row: Utterance, stages: Sequence[tuple[str, Stage]]) -> Decoded:
-    if row.text is None:  # a transcript that was left out may come back
+    if row.text is None:  # a transcript that was left out of a pulled manifest may come back
         return Unreadable(Reason.ABSENT if row.text_digest is None else Reason.IO_ERROR)
     return Unreadable(Reason.NO_TEXT) if not row.text.strip() else {name: row.text for name, _ in stages}
 
 
 class _Ahead:
-    """A queue between the feeding thread and the caller, bounded by the bytes in it."""
+    """A queue between the decoding thread and the caller, bounded by the bytes in it."""
 
     def __init__(self, limit: int) -> None:
         self.closed = threading.Event()
@@ -72,13 +74,13 @@ class _Ahead:
         self._queue: queue.Queue[tuple[Utterance, Decoded, int] | BaseException | None] = queue.Queue()
         self._room = threading.Condition()
 
-    def put(self, row: Utterance, found: Decoded) -> None:
-        size = 0 if isinstance(found, Unreadable) else sum(map(_size, found.values()))
+    def put(self, row: Utterance, inputs: Decoded) -> None:
+        size = 0 if isinstance(inputs, Unreadable) else sum(map(_size, inputs.values()))
         with self._room:
             while self._held > 0 and self._held + size > self._limit and not self.closed.is_set():
                 self._room.wait(0.2)
             self._held += size
-        self._queue.put((row, found, size))
+        self._queue.put((row, inputs, size))
 
     def finish(self, error: BaseException | None) -> None:
         self._queue.put(error)
@@ -89,11 +91,11 @@ class _Ahead:
             raise entry
         if entry is None:
             return None
-        row, found, size = entry
+        row, inputs, size = entry
         with self._room:
             self._held -= size
             self._room.notify()
-        return row, found
+        return row, inputs
 
 
 def _size(value: Waveform | Frames) -> int:
@@ -103,12 +105,12 @@ def _size(value: Waveform | Frames) -> int:
 
 @cache
 def _child() -> Child:
-    """This process's decoding child, kept from job to job; it ends with this process."""
-    return Child(prepare=import_module("pipeline.media.video").prepare)
+    """The decoding child of this process, which is kept from job to job and ends with this process."""
+    return Child(prepare=video.prepare)
 
 
-class Files:
-    """The media files of some rows: each looked at once now, and hashed only where it is not as it was remembered."""
+class ScannedFiles:
+    """The media files of some rows, to be compared with what the manifest says of them."""
 
     def __init__(self, kind: str, rows: Sequence[Utterance], root: Path, memory: Path) -> None:
         self.root = root
@@ -116,19 +118,24 @@ class Files:
         self._stamps = {path: stamp(path) for path in sorted({str(root / source.path) for source in sources})}
         self._digests = remembered(self._stamps, memory)
 
-    def sound(self, source: Audio | Video) -> bool:
-        """True where the file has the bytes that the manifest says."""
+    def as_scanned(self, source: Audio | Video) -> bool:
+        """True if the file of `source` has the bytes that the manifest says."""
         return self._digests[str(self.root / source.path)] == source.digest
 
-    def untouched(self, source: Audio | Video) -> bool:
-        """True where the file has not been changed since it was looked at; one look."""
+    def unchanged(self, source: Audio | Video) -> bool:
+        """True if the file still has the stamp it had at the beginning. Stats the file."""
         path = str(self.root / source.path)
         return stamp(path) == self._stamps[path]
 
 
 def _feed(
-    kind: str, rows: Sequence[Utterance], files: Files, wanted: Sequence[Sequence[tuple[str, Stage]]], ahead: _Ahead
+    kind: str,
+    rows: Sequence[Utterance],
+    files: ScannedFiles,
+    wanted: Sequence[Sequence[tuple[str, Stage]]],
+    ahead: _Ahead,
 ) -> None:
+    """Decodes the rows in order until the caller is done or an error ends the work; the caller then raises it."""
     error = None
     try:
         child = _child()
@@ -141,21 +148,23 @@ def _feed(
     ahead.finish(error)
 
 
-def _decode(child: Child, kind: str, row: Utterance, files: Files, stages: Sequence[tuple[str, Stage]]) -> Decoded:
+def _decode(
+    child: Child, kind: str, row: Utterance, files: ScannedFiles, stages: Sequence[tuple[str, Stage]]
+) -> Decoded:
     source: Audio | Video | None = getattr(row, kind)
     if source is None:
         return Unreadable(Reason.ABSENT)
     if source.digest == MISSING:
         return Unreadable(Reason.MISSING_FILE, source.path)
-    found = _read(child, kind, source, files.root, stages) if files.sound(source) else None
-    if found is None or not files.untouched(source):  # also where it failed: that is a fact about other bytes
+    inputs = _read(child, kind, source, files.root, stages) if files.as_scanned(source) else None
+    if inputs is None or not files.unchanged(source):  # also if decoding failed: other bytes failed
         return Unreadable(Reason.IO_ERROR, f"{source.path} is not what it was when the corpus was scanned")
-    return found
+    return inputs
 
 
 def _read(child: Child, kind: str, source: Audio | Video, root: Path, stages: Sequence[tuple[str, Stage]]) -> Decoded:
     try:
-        found = child.call(read, kind, source, root, [stage for _, stage in stages], deadline_s=DEADLINE_S)
-    except Unreadable as why:
-        return why
-    return {name: value for (name, _), value in zip(stages, found, strict=True)}
+        values = child.call(read, kind, source, root, [stage for _, stage in stages], deadline_s=DEADLINE_S)
+    except Unreadable as error:
+        return error
+    return {name: value for (name, _), value in zip(stages, values, strict=True)}

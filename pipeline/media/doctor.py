@@ -1,7 +1,8 @@
-"""`affectory doctor`: opens every media file of a corpus and says what is wrong with it, before any feature is made.
+"""`affectory doctor`: opens every media file of a corpus and names its problems, before any feature is computed.
 
-One finding for each utterance and modality: the reason for which extraction would give it no values, or what a decoder
-hides. All of them stand in `doctor/<dataset>.parquet` at home, a row for each, `code` empty where all is well.
+There is one finding for each utterance and modality: the reason for which extraction would give no values, or a problem
+that decoders conceal. All findings are written to `doctor/<dataset>.parquet` at home, a row each; `code` is empty for
+an utterance without a problem.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,26 @@ import pyarrow.parquet as pq
 from pipeline.cache.atomic import replacing
 from pipeline.cache.home import STREAMS
 from pipeline.errors import InputError, closest
-from pipeline.media.doctor_pool import Examination, Kind, examined
-from pipeline.media.doctor_rules import GRAVITY, Code, Found, Problem, Sound, fails, problems
+from pipeline.media import doctor_pool
+from pipeline.media.doctor_memory import Content, recall, remember
+from pipeline.media.doctor_rules import (
+    GRAVITY,
+    AudioFacts,
+    Code,
+    Examination,
+    Kind,
+    Problem,
+    VideoFacts,
+    fails,
+    problems,
+)
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import MISSING, Audio, Utterance, Video
 
 WORST = 10
 """How many files are shown to a person."""
+SAVE_EVERY = 50
+"""How many examinations a killed run may lose."""
 
 _KINDS: dict[str, Kind] = {"audio": "audio", "visual": "video"}
 _SCHEMA = pa.schema(
@@ -41,41 +56,41 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one utterance's sound or pictures."""
+    """The problems of one utterance's audio or video, the gravest first."""
 
     row: Utterance
     modality: str
     path: str
-    found: Found
+    examination: Examination
     problems: tuple[Problem, ...]
 
     @property
     def code(self) -> Code | None:
-        """The gravest problem; None where all is well."""
+        """The gravest problem; None if there is no problem."""
         return self.problems[0].code if self.problems else None
 
     @property
     def detail(self) -> str:
-        """Everything that is wrong, in words."""
+        """All problems in words."""
         return "; ".join(dict.fromkeys(problem.detail for problem in self.problems))
 
 
 def doctor(
     name: str, rows: Sequence[Utterance], root: Path, folder: Path, *, modality: str = "", workers: int | None = None
 ) -> dict[str, Any]:
-    """Examines the media of a corpus's rows and writes `<folder>/<name>.parquet`; returns a summary as JSON-able data.
+    """Examines the media of a corpus's rows, writes `<folder>/<name>.parquet`, and returns a summary as JSON-able data.
 
-    root: where the media lie. workers: processes that decode, None for one a core, at least one. Files that an earlier
-    call examined are not opened again. Raises InputError for a modality without media files.
+    root: the folder of the media. workers: how many processes decode, at least one; None for one per core. Files that
+    an earlier call examined are not opened again. Raises InputError for a modality without media files.
     """
     began = time.perf_counter()
     modalities = _modalities(modality)
-    known, probed = examined(_tasks(rows, root, modalities), folder / STREAMS, _processes(workers))
-    findings = [finding for modality in modalities for finding in _findings(rows, modality, known)]
+    examinations, probed = _examined(_contents(rows, root, modalities), folder / STREAMS, _processes(workers))
+    findings = [finding for modality in modalities for finding in _findings(rows, modality, examinations)]
     path = folder / f"{name}.parquet"
     _write(findings, path)
-    answer = {**_summary(findings), "probed": probed, "parquet": str(path)}
-    return answer | {"seconds": round(time.perf_counter() - began, 2)}
+    summary = {**_summary(findings), "probed": probed, "parquet": str(path)}
+    return summary | {"seconds": round(time.perf_counter() - began, 2)}
 
 
 def _modalities(asked: str) -> tuple[str, ...]:
@@ -85,20 +100,19 @@ def _modalities(asked: str) -> tuple[str, ...]:
 
 
 def _processes(workers: int | None) -> int:
-    """At least one: decoders never run in this process."""
+    """At least one, because decoders never run in this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores if workers is None else workers)
 
 
-def _tasks(rows: Sequence[Utterance], root: Path, modalities: Iterable[str]) -> list[Examination]:
-    """The sound and the pictures of each distinct content once."""
-    found: dict[tuple[Kind, str], Examination] = {}
+def _contents(rows: Sequence[Utterance], root: Path, modalities: Iterable[str]) -> dict[Content, Path]:
+    """The distinct contents of the media files, each with a file that has it."""
+    paths: dict[Content, Path] = {}
     for modality in modalities:
         for _, source in _sources(rows, modality):
             if source.digest is not None and source.digest != MISSING:
-                kind = _KINDS[modality]
-                found.setdefault((kind, source.digest), Examination(kind, source.digest, root / source.path))
-    return list(found.values())
+                paths.setdefault(Content(_KINDS[modality], source.digest), root / source.path)
+    return paths
 
 
 def _sources(rows: Sequence[Utterance], modality: str) -> Iterator[tuple[Utterance, Audio | Video]]:
@@ -108,13 +122,33 @@ def _sources(rows: Sequence[Utterance], modality: str) -> Iterator[tuple[Utteran
             yield row, source
 
 
-def _findings(rows: Sequence[Utterance], modality: str, known: dict[tuple[Kind, str], Found]) -> Iterator[Finding]:
-    """One for each utterance that has the modality, in the order of the manifest."""
+def _examined(paths: Mapping[Content, Path], memory: Path, workers: int) -> tuple[dict[Content, Examination], int]:
+    """The examination of each content, and how many of them were not remembered."""
+    known = recall(paths.keys(), memory)
+    new = {content: path for content, path in paths.items() if content not in known}
+    unsaved: dict[Content, Examination] = {}
+    try:
+        with closing(doctor_pool.examined(new, workers)) as examinations:
+            for content, examination in examinations:
+                known[content] = unsaved[content] = examination
+                if len(unsaved) >= SAVE_EVERY:
+                    remember(unsaved, memory)
+                    unsaved.clear()
+    finally:
+        remember(unsaved, memory)
+    return known, len(new)
+
+
+def _findings(
+    rows: Sequence[Utterance], modality: str, examinations: Mapping[Content, Examination]
+) -> Iterator[Finding]:
+    """One finding for each utterance that has the modality, in the order of the manifest."""
     users = Counter(source.path for _, source in _sources(rows, modality))
+    missing = Unreadable(Reason.MISSING_FILE, "no such file")
     for row, source in _sources(rows, modality):
-        found = known.get((_KINDS[modality], str(source.digest)), Unreadable(Reason.MISSING_FILE, "no such file"))
-        wrong = problems(row, source, found, alone=users[source.path] == 1)
-        yield Finding(row, modality, source.path, found, tuple(wrong))
+        examination = examinations.get(Content(_KINDS[modality], str(source.digest)), missing)
+        judged = problems(row, source, examination, alone=users[source.path] == 1)
+        yield Finding(row, modality, source.path, examination, tuple(judged))
 
 
 def _write(findings: Sequence[Finding], path: Path) -> None:
@@ -124,8 +158,8 @@ def _write(findings: Sequence[Finding], path: Path) -> None:
 
 
 def _record(finding: Finding) -> dict[str, Any]:
-    """A row of the Parquet file; `rate_hz` counts samples or frames in a second."""
-    found = finding.found
+    """A row of the Parquet file; `rate_hz` counts samples or frames per second."""
+    facts = finding.examination
     names = ("codec", "rate_hz", "channels", "width", "height", "declared_s", "start_s")
     return {
         "utterance": finding.row.id,
@@ -134,55 +168,56 @@ def _record(finding: Finding) -> dict[str, Any]:
         "code": finding.code and finding.code.value,
         "detail": finding.detail,
         "path": finding.path,
-        **{name: getattr(found, name, None) for name in names},
-        "duration_s": None if isinstance(found, Unreadable) else found.end_s - found.start_s,
+        **{name: getattr(facts, name, None) for name in names},
+        "duration_s": None if isinstance(facts, Unreadable) else facts.end_s - facts.start_s,
     }
 
 
 def _summary(findings: Sequence[Finding]) -> dict[str, Any]:
-    by_file = {(f.modality, f.path): f.found for f in findings}
-    readable = {name: found for name, found in by_file.items() if not isinstance(found, Unreadable)}
-    hours: dict[str, float] = dict.fromkeys(_KINDS.values(), 0.0)
-    codecs: dict[str, Counter[str]] = {kind: Counter() for kind in _KINDS.values()}
-    rates: dict[str, Counter[str]] = {kind: Counter() for kind in _KINDS.values()}
-    sizes = Counter[str]()
-    for (modality, _), found in readable.items():
-        kind = _KINDS[modality]
-        hours[kind] += (found.end_s - found.start_s) / 3600
-        codecs[kind][found.codec] += 1
-        rates[kind][f"{found.rate_hz:.6g}" if found.rate_hz else "unknown"] += 1
-        if not isinstance(found, Sound):
-            sizes[f"{found.width}x{found.height}"] += 1
+    by_file = {(finding.modality, finding.path): finding.examination for finding in findings}
+    readable = [facts for facts in by_file.values() if not isinstance(facts, Unreadable)]
+    audios = [facts for facts in readable if isinstance(facts, AudioFacts)]
+    videos = [facts for facts in readable if isinstance(facts, VideoFacts)]
+    kinds: dict[str, Sequence[AudioFacts | VideoFacts]] = {"audio": audios, "video": videos}
     return {
         "files": len({path for _, path in by_file}),
-        "hours": {kind: round(count, 4) for kind, count in hours.items()},
+        "hours": {kind: round(sum(f.end_s - f.start_s for f in facts) / 3600, 4) for kind, facts in kinds.items()},
         "reasons": _reasons(findings),
         "worst": _worst(findings),
-        "codecs": {kind: dict(found.most_common()) for kind, found in codecs.items()},
-        "rates_hz": {kind: dict(found.most_common()) for kind, found in rates.items()},
-        "sizes": dict(sizes.most_common()),
+        "codecs": {kind: _counted(f.codec for f in facts) for kind, facts in kinds.items()},
+        "rates_hz": {kind: _counted(_rate(f) for f in facts) for kind, facts in kinds.items()},
+        "sizes": _counted(f"{f.width}x{f.height}" for f in videos),
     }
 
 
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    """How often each name occurs, the most frequent first."""
+    return dict(Counter(names).most_common())
+
+
+def _rate(facts: AudioFacts | VideoFacts) -> str:
+    return f"{facts.rate_hz:.6g}" if facts.rate_hz else "unknown"
+
+
 def _reasons(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str, int]]]:
-    """Utterances by modality, split (`no split` without one) and code."""
-    found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    """The number of utterances by modality, split (`no split` without one) and code."""
+    codes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for finding in findings:
         if finding.code is not None:
-            found[finding.modality][finding.row.split or "no split"][finding.code.value] += 1
+            codes[finding.modality][finding.row.split or "no split"].append(finding.code.value)
     return {
-        modality: {split: dict(codes.most_common()) for split, codes in sorted(splits.items())}
-        for modality, splits in found.items()
+        modality: {split: _counted(names) for split, names in sorted(splits.items())}
+        for modality, splits in codes.items()
     }
 
 
 def _worst(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Files and codes by what they cost: first those that give no values, then those of most utterances."""
+    """The files that cost most, by code: first those that give no values, then by the number of utterances."""
     users: dict[tuple[str, Code], list[Finding]] = defaultdict(list)
     for finding in findings:
         if finding.code is not None:
             users[finding.path, finding.code].append(finding)
-    count = {place: len({finding.row.id for finding in found}) for place, found in users.items()}
+    count = {place: len({finding.row.id for finding in users[place]}) for place in users}
     ranked = sorted(users, key=lambda place: (not fails(place[1]), -count[place], GRAVITY.index(place[1]), place[0]))
     return [
         {"path": path, "code": code.value, "utterances": count[path, code], "detail": users[path, code][0].detail}

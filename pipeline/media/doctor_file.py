@@ -1,25 +1,24 @@
-"""Examines one media file for the doctor: its sound is decoded to the end, its pictures at a few places.
+"""Examines one media file for the doctor: decodes its audio to the end, or samples frames of its video.
 
-Files are read through FFmpeg. Where that fails, or a file ends before it should, the decoders of extraction are asked,
-so that a reason given here is the one that extraction would give. Runs in a child process (`pipeline.media.child`),
-since a decoder may crash; `prepare` is for that child.
+Files are read through FFmpeg. If that fails, or a file ends before it should, the decoders of extraction are asked, so
+that a reason given here is the one that extraction would give. A decoder may crash, so this code runs in a child
+process (`pipeline.media.child`), which calls `prepare` first.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import audio, video
-from pipeline.media.doctor_rules import LACK_S, Pictures, Sound
+from pipeline.media.container import HEAD_BYTES, MICROSECONDS, opened, riff_size, video_stream
+from pipeline.media.doctor_rules import CUT_S, AudioFacts, Kind, VideoFacts
 from pipeline.media.video_frames import Image, Timeline, decoded, frames, read_timeline, rgb
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio
@@ -27,21 +26,21 @@ from pipeline.utterance import Audio
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 VERSION: int = 2
-"""Bumped by hand when an examination may find something else; what was found before is then forgotten."""
+"""Bumped by hand when an examination may give another result; what is remembered of older versions is then not used."""
 DECODERS = (audio.VERSION, video.VERSION)
-"""The versions of what extraction decodes with, which is asked here for its reasons."""
-LOOKS = 16
-"""How many frames of a film are looked at; all of them where it has no more."""
+"""The versions of extraction's decoders, which an examination may ask for their reasons."""
+SAMPLED_FRAMES = 16
+"""How many frames of a video are sampled; all of them if it has no more."""
 
 _BLOCKS = 32
-_FULL = 0.999
-_MICROSECONDS = 1_000_000
-_UNKNOWN_SIZE = 0xFFFF0000
+_FULL_SCALE = 0.999
 _STATES_DURATION = {"mov", "matroska", "avi", "wav", "w64", "aiff", "flac", "ogg", "asf"}
-_SOUND_FILES = {"wav", "w64", "aiff", "flac", "ogg"}
+_AUDIO_FORMATS = {"wav", "w64", "aiff", "flac", "ogg"}
+
+Levels = NDArray[np.float64]
+"""The mean levels, 0 to 255, of the square parts of an image."""
 
 
 def prepare() -> None:
@@ -50,161 +49,134 @@ def prepare() -> None:
     import soundfile  # noqa: F401
 
 
-def hear(path: Path) -> Sound:
-    """Decodes the first audio stream to its end, keeping none of it.
+def examine(kind: Kind, path: Path) -> AudioFacts | VideoFacts:
+    """Examines the audio or the video of a file, in this process.
 
-    Raises Unreadable: missing_file, io_error, not_media, no_audio_stream, decode_error, too_short, as extraction of
-    the whole file would.
+    Raises Unreadable with the reason that extraction of the whole file would give: missing_file, io_error, not_media,
+    no_audio_stream, no_video_stream, decode_error, too_short.
     """
-    import av
-
-    with suppress(av.error.FFmpegError, OSError), _opened(path) as container:
-        if container.streams.audio and (sound := _heard(path, container)):
-            return sound
-    audio.decode(Audio(path=path.name), path, ())
-    return _with_libsndfile(path)
-
-
-def look(path: Path) -> Pictures:
-    """Reads every packet of the film and decodes LOOKS frames, evenly spaced; if none decodes, what stands in for them.
-
-    Raises Unreadable: missing_file, io_error, not_media, no_video_stream, decode_error, as extraction of the whole
-    file would.
-    """
-    timeline = read_timeline(path)
-    count = len(timeline.ticks)
-    wanted = sorted({round(place) for place in np.linspace(0, count - 1, LOOKS)})
-    looks = dict(_looks(path, timeline, wanted))
-    seen = [gray for gray in looks.values() if gray is not None]
-    seen = seen or [_gray(image) for _, image in frames(path, timeline, range(count), wanted)]
-    if not seen:
-        raise Unreadable(Reason.DECODE_ERROR, f"none of {len(wanted)} frames decodes")
-    with _opened(path) as container:
-        film = _film(container)
-        rate = film.average_rate
-        return Pictures(
-            codec=film.codec_context.name,
-            start_s=float(timeline.time_s[0]),
-            end_s=timeline.end_s,
-            declared_s=_declared(path, container),
-            damaged=sum(gray is None for gray in looks.values()) / len(wanted),
-            width=film.codec_context.width,
-            height=film.codec_context.height,
-            rate_hz=float(rate) if rate else None,
-            frames=count,
-            brightest=max(float(gray.max()) for gray in seen),
-            moved=_moved(seen),
-        )
+    return _examine_audio(path) if kind == "audio" else _examine_video(path)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
-    """The container, told by its content and never by the extension of its name."""
+    with path.open("rb", buffering=0) as file, opened(file) as container:
+        yield container
+
+
+def _declared_s(path: Path, container: InputContainer) -> float | None:
+    """The length of the file as it states it; None if FFmpeg guesses it from the bit rate.
+
+    Of a RIFF file that was cut, FFmpeg gives the length of what is left, which is scaled to the size the file states.
+    """
+    states = container.format.name.partition(",")[0] in _STATES_DURATION
+    return container.duration / MICROSECONDS * _stated_growth(path) if states and container.duration else None
+
+
+def _stated_growth(path: Path) -> float:
+    """How many times as large as it is a file states to be, at least 1."""
+    with path.open("rb") as file:
+        stated = riff_size(file.read(HEAD_BYTES))
+    return 1.0 if stated is None else max(1.0, stated / path.stat().st_size)
+
+
+# --- audio -----------------------------------------------------------------------------------------------------
+
+
+def _examine_audio(path: Path) -> AudioFacts:
+    """Decodes the first audio stream to its end, and keeps none of it."""
     import av
 
-    with path.open("rb", buffering=0) as file:
-        nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-        with av.open(nameless, metadata_errors="ignore") as container:
-            yield container
+    with suppress(av.error.FFmpegError, OSError), _opened(path) as container:
+        if container.streams.audio and (facts := _with_ffmpeg(path, container)):
+            return facts
+    audio.decode(Audio(path=path.name), path, ())
+    return _with_libsndfile(path)
 
 
-def _declared(path: Path, container: InputContainer) -> float | None:
-    """Seconds; None where the format makes FFmpeg guess from the bit rate.
-
-    Of a RIFF file that was cut FFmpeg gives the length of the rest; it is scaled to the size the file states.
-    """
-    stated = container.format.name.partition(",")[0] in _STATES_DURATION
-    return container.duration / _MICROSECONDS * _promised(path) if stated and container.duration else None
-
-
-def _promised(path: Path) -> float:
-    """How many times as large as it is a RIFF file says it is, at least 1; one written to a pipe does not know."""
-    with path.open("rb") as file:
-        head = file.read(8)
-        size = os.fstat(file.fileno()).st_size
-    promised = int.from_bytes(head[4:8], "little") + 8
-    return max(1.0, promised / size) if head[:4] == b"RIFF" and promised < _UNKNOWN_SIZE else 1.0
-
-
-def _heard(path: Path, container: InputContainer) -> Sound | None:
-    """None where no packet gives a sample."""
-    ear = _Ear((container.start_time or 0) / _MICROSECONDS, container.duration)
-    stream = container.streams.audio[0]
-    damaged = packets = 0
+def _with_ffmpeg(path: Path, container: InputContainer) -> AudioFacts | None:
+    """None if no packet gives a sample."""
+    meter = _Meter((container.start_time or 0) / MICROSECONDS, container.duration)
+    packets = damaged = 0
     for packet in _packets(container):
         packets += 1
-        damaged += not _taken(packet, ear)
-    if not ear.samples:
+        damaged += not _taken(packet, meter)
+    if not meter.samples:
         return None
-    declared_s = _declared(path, container)
-    suspect = container.format.name in _SOUND_FILES or (declared_s is not None and declared_s > ear.end_s + LACK_S)
-    cut = _refusal(path, ear.end_s) if suspect else ""
-    return ear.sound(stream.codec_context.name, declared_s, damaged / packets, cut)
+    declared_s = _declared_s(path, container)
+    suspect = container.format.name in _AUDIO_FORMATS or (declared_s is not None and declared_s > meter.end_s + CUT_S)
+    refusal = _refusal(path, meter.end_s) if suspect else ""
+    codec = container.streams.audio[0].codec_context.name
+    return meter.facts(codec, declared_s, damaged / packets, refusal)
 
 
 def _packets(container: InputContainer) -> Iterator[av.Packet]:
-    """The packets of the first audio stream up to the place where the file breaks off, and one to flush."""
+    """Yields the packets of the first audio stream up to the place where the file breaks off, and one that flushes."""
     import av
 
     with suppress(av.error.FFmpegError):
         yield from container.demux(container.streams.audio[0])
 
 
-def _taken(packet: av.Packet, ear: _Ear) -> bool:
-    """False where the packet does not decode."""
+def _taken(packet: av.Packet, meter: _Meter) -> bool:
+    """False if the packet does not decode."""
     import av
 
     try:
         for frame in packet.decode():
-            ear.take(frame)
+            meter.take(frame)
     except av.error.FFmpegError:
         return False
     return True
 
 
 def _refusal(path: Path, end_s: float) -> str:
-    """Why extraction refuses the last second of the sound, if it does."""
+    """Why extraction refuses the last second of the audio; empty if it does not refuse."""
     try:
         audio.decode(Audio(path=path.name, start_s=max(0.0, end_s - 1)), path, ())
-    except Unreadable as why:
-        return why.detail if why.reason is Reason.DECODE_ERROR else ""
+    except Unreadable as error:
+        return error.detail if error.reason is Reason.DECODE_ERROR else ""
     return ""
 
 
-def _with_libsndfile(path: Path) -> Sound:
-    """What extraction reads although FFmpeg does not."""
+def _with_libsndfile(path: Path) -> AudioFacts:
+    """Reads what extraction reads although FFmpeg does not."""
     import soundfile
 
     with path.open("rb", buffering=0) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-        ear = _Ear(0.0, None)
+        meter = _Meter(0.0, None)
         for block in sound.blocks(2**16, dtype="float32", always_2d=True):
-            ear.add(block, None, sound.samplerate, sound.channels)
-        return ear.sound(sound.subtype.lower(), None, 0.0, "")
+            meter.add(block, None, sound.samplerate, sound.channels)
+        return meter.facts(sound.subtype.lower(), None, 0.0, "")
 
 
-class _Ear:
-    """Adds up what is heard."""
+class _Meter:
+    """Measures samples as they are decoded.
 
-    def __init__(self, origin_s: float, length_us: int | None) -> None:
+    origin_s: the start of the file's earliest stream. duration_us: the length of the file, None if it is unknown.
+    """
+
+    def __init__(self, origin_s: float, duration_us: int | None) -> None:
         self.samples = self.rate_hz = self.channels = 0
         self.end_s = 0.0
         self._origin_s = origin_s
-        self._last_s = np.inf if length_us is None else length_us / _MICROSECONDS + 1
+        self._last_s = np.inf if duration_us is None else duration_us / MICROSECONDS + 1
         self._start_s: float | None = None
-        self._values = self._clipped = self._poisoned = 0
+        self._values = self._clipped = self._non_finite = 0
         self._power = 0.0
-        self._poisoned_s: tuple[float, float] | None = None
+        self._non_finite_s: tuple[float, float] | None = None
 
     def take(self, frame: av.AudioFrame) -> None:
-        """A frame at its own time, or after the one before where it has none inside the file."""
+        """Adds a frame at its own time; after the frame before if it has no time, or one past the end of the file."""
         time_s = None
         if frame.pts is not None and frame.time_base is not None:
             time_s = float(frame.pts * frame.time_base) - self._origin_s
-        known = time_s is not None and time_s < self._last_s
-        self.add(_full_scale(frame), time_s if known else None, frame.sample_rate, len(frame.layout.channels))
+        plausible = time_s is not None and time_s < self._last_s
+        values = audio.full_scale(frame.to_ndarray())
+        self.add(values, time_s if plausible else None, frame.sample_rate, len(frame.layout.channels))
 
     def add(self, values: NDArray[np.float32], time_s: float | None, rate_hz: int, channels: int) -> None:
-        """Values of all channels in any order; raises Unreadable where the rate is no longer the same."""
+        """Adds values of all channels in any order. Raises Unreadable if the sampling rate has changed."""
         if self.rate_hz not in (0, rate_hz):
             raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
         self.rate_hz, self.channels = rate_hz, max(self.channels, channels)
@@ -218,15 +190,15 @@ class _Ear:
         finite = values[np.isfinite(values)]
         self._values += values.size
         self._power += float(np.square(finite, dtype=np.float64).sum())
-        self._clipped += int(np.count_nonzero(np.abs(finite) >= _FULL))
+        self._clipped += int(np.count_nonzero(np.abs(finite) >= _FULL_SCALE))
         if finite.size < values.size:
-            self._poisoned += values.size - finite.size
-            self._poisoned_s = (self._poisoned_s or (begin_s, 0.0))[0], self.end_s
+            self._non_finite += values.size - finite.size
+            self._non_finite_s = (self._non_finite_s or (begin_s, 0.0))[0], self.end_s
 
-    def sound(self, codec: str, declared_s: float | None, damaged: float, cut: str) -> Sound:
-        """All of it."""
-        first_s, last_s = self._poisoned_s or (0.0, 0.0)
-        return Sound(
+    def facts(self, codec: str, declared_s: float | None, damaged: float, refusal: str) -> AudioFacts:
+        """What was measured, with what the caller knows of the stream."""
+        first_s, last_s = self._non_finite_s or (0.0, 0.0)
+        return AudioFacts(
             codec=codec,
             start_s=max(0.0, self._start_s or 0.0),
             end_s=self.end_s,
@@ -234,57 +206,81 @@ class _Ear:
             damaged=damaged,
             rate_hz=self.rate_hz,
             channels=self.channels,
-            rms=float(np.sqrt(self._power / max(1, self._values - self._poisoned))),
+            rms=float(np.sqrt(self._power / max(1, self._values - self._non_finite))),
             clipped=self._clipped / max(1, self._values),
-            poisoned=self._poisoned,
-            poisoned_from_s=first_s,
-            poisoned_to_s=last_s,
-            cut=cut,
+            non_finite=self._non_finite,
+            non_finite_from_s=first_s,
+            non_finite_to_s=last_s,
+            refusal=refusal,
         )
 
 
-def _full_scale(frame: av.AudioFrame) -> NDArray[np.float32]:
-    """The values of a frame with full scale at 1, whatever their type."""
-    values: NDArray[Any] = frame.to_ndarray()
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    half = float(2 ** (8 * values.dtype.itemsize - 1))
-    zero = half if values.dtype.kind == "u" else 0.0
-    return ((values - zero) / half).astype(np.float32)
+# --- video -----------------------------------------------------------------------------------------------------
 
 
-def _looks(path: Path, timeline: Timeline, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.float64] | None]]:
-    """The wanted frames as `decoded` has them; those behind one key frame together, so that none is decoded twice."""
+def _examine_video(path: Path) -> VideoFacts:
+    """Reads every packet of the video and decodes SAMPLED_FRAMES, evenly spaced.
+
+    If none of them decodes, the frames that extraction would put in their place are measured.
+    """
+    timeline = read_timeline(path)
+    count = len(timeline.ticks)
+    wanted = sorted({round(index) for index in np.linspace(0, count - 1, SAMPLED_FRAMES)})
+    sampled = dict(_sampled(path, timeline, wanted))
+    damaged = sum(levels is None for levels in sampled.values()) / len(wanted)
+    shown = [levels for levels in sampled.values() if levels is not None]
+    shown = shown or [_levels(image) for _, image in frames(path, timeline, range(count), wanted)]
+    if not shown:
+        raise Unreadable(Reason.DECODE_ERROR, f"none of {len(wanted)} frames decodes")
+    return _video_facts(path, timeline, damaged, shown)
+
+
+def _video_facts(path: Path, timeline: Timeline, damaged: float, shown: list[Levels]) -> VideoFacts:
+    with _opened(path) as container:
+        stream = video_stream(container)
+        assert stream is not None, "its timeline was read"
+        rate = stream.average_rate
+        return VideoFacts(
+            codec=stream.codec_context.name,
+            start_s=float(timeline.time_s[0]),
+            end_s=timeline.end_s,
+            declared_s=_declared_s(path, container),
+            damaged=damaged,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            rate_hz=float(rate) if rate else None,
+            frames=len(timeline.ticks),
+            brightest=max(float(levels.max()) for levels in shown),
+            change=_change(shown),
+        )
+
+
+def _sampled(path: Path, timeline: Timeline, wanted: list[int]) -> Iterator[tuple[int, Levels | None]]:
+    """Yields the wanted frames, None for one that does not decode.
+
+    Frames that depend on the same key frame are decoded together, so that no frame is decoded twice.
+    """
     for key, group in groupby(wanted, timeline.key_before):
-        behind = list(group)
-        for index, frame in decoded(path, timeline, range(key, behind[-1] + 1)):
-            if index in behind:
-                yield index, None if frame is None else _gray(rgb(frame))
+        indices = list(group)
+        for index, frame in decoded(path, timeline, range(key, indices[-1] + 1)):
+            if index in indices:
+                yield index, None if frame is None else _levels(rgb(frame))
 
 
-def _film(container: InputContainer) -> VideoStream:
-    """The stream that extraction reads."""
-    from av.stream import Disposition
-
-    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    best = container.streams.best("video")
-    return best if best in films else films[0]
-
-
-def _gray(image: Image) -> NDArray[np.float64]:
-    """[H, W, 3] to the mean levels of square parts, about 32 on the short side."""
+def _levels(image: Image) -> Levels:
+    """The mean levels of square parts of an image [H, W, 3]; the short side has about 32 parts."""
     height, width = image.shape[:2]
     side = max(1, min(height, width) // _BLOCKS)
     gray = image[: height // side * side, : width // side * side].mean(axis=2)
-    parts: NDArray[np.float64] = gray.reshape(height // side, side, width // side, side).mean(axis=(1, 3))
-    return parts
+    levels: Levels = gray.reshape(height // side, side, width // side, side).mean(axis=(1, 3))
+    return levels
 
 
-def _moved(seen: list[NDArray[np.float64]]) -> float | None:
-    """By how much the part that changes most does; a picture of another size has changed altogether."""
-    if len(seen) < 2:
+def _change(shown: list[Levels]) -> float | None:
+    """By how many levels the part changes that changes most; an image of another size has changed altogether."""
+    if len(shown) < 2:
         return None
-    if len({gray.shape for gray in seen}) > 1:
+    if len({levels.shape for levels in shown}) > 1:
         return 255.0
-    stack = np.stack(seen)
+    stack = np.stack(shown)
     return float((stack.max(axis=0) - stack.min(axis=0)).max())

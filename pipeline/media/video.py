@@ -1,8 +1,8 @@
-"""Decodes the pictures of one utterance for several visual stages at once.
+"""Decodes the video frames of one utterance, for several visual stages at once.
 
-Frames are taken by the list of their presentation times, never by a count of frames a second; see
-`pipeline.media.video_frames` for the two decoders and what they do with odd and damaged files. Runs in a child process
-(`pipeline.media.child`), since a decoder may crash; `prepare` is for that child.
+Frames are chosen by their presentation times, never by counting frames per second; `pipeline.media.video_frames` says
+which decoder reads them, and what happens to odd and damaged files. A decoder may crash, so this code runs in a child
+process (`pipeline.media.child`), which calls `prepare` first.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pipeline.stage import Frames, Modality, Stage
 from pipeline.utterance import Video
 
 VERSION: int = 2
-"""Bumped by hand when `decode` may give other pictures; enters the digest of every video row."""
+"""Bumped by hand when `decode` may give other images; enters the digest of every video row."""
 
 _SAME_S = 1e-6
 
 
 class VideoStage(Stage):
-    """A stage that eats pictures: it says which frames it wants and how small it wants them.
+    """A stage that reads video: it says which frames it wants, and how small.
 
-    decord is not among the libraries: where it decodes, its pictures are those of PyAV.
+    decord is not among the libraries, because it gives the same images as PyAV for every file that it is used for.
     """
 
     modality: ClassVar[Modality] = "visual"
@@ -39,15 +39,15 @@ class VideoStage(Stage):
 
     @abstractmethod
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
-        """Indices of the frames it wants, in order, repeats allowed, at least one.
+        """Returns the indices of the frames that the stage wants: at least one, in order, repeats allowed.
 
-        time_s: [P], P >= 1, presentation times from the start of the stretch, ascending; the first may lie before 0
-        where the stretch is shorter than a frame. duration_s: length of the stretch, up to the end of the last frame.
+        time_s: [P], P >= 1, presentation times from the start of the stretch, ascending; the first may be before 0 if
+        the stretch is shorter than a frame. duration_s: length of the stretch, at most to the end of the last frame.
         """
 
     @abstractmethod
     def shrink(self, image: Image) -> Image:
-        """RGB [H, W, 3] of any size to [h, w, 3], always the same h and w. Runs in the decoding process."""
+        """Turns RGB [H, W, 3] of any size into [h, w, 3], always of the same size. Runs in the decoding process."""
 
 
 def prepare() -> None:
@@ -59,12 +59,13 @@ def prepare() -> None:
 
 
 def decode(source: Video, path: Path, stages: Sequence[VideoStage]) -> list[Frames]:
-    """The frames each stage picks from [start_s, end_s), cropped, then shrunk as they come: one decoding for all.
+    """Returns the frames that each stage picks from [start_s, end_s), cropped and then shrunk as they come.
 
-    Times are seconds from the start of the container; without bounds the stretch is the whole file. A stretch between
-    two frames gets the one nearest to its centre, with a time inside the stretch. The crop is in fractions of the
-    picture as it is shown, after rotation. Raises Unreadable: missing_file, io_error, not_media, no_video_stream,
-    too_short for a stretch that is empty or lies outside the pictures, decode_error where nothing in it decodes.
+    The stretch is decoded once for all stages. Times are seconds from the start of the container; without bounds the
+    stretch is the whole file. A stretch between two frames gets the frame nearest to its centre, with a time inside the
+    stretch. The crop is in fractions of the image as it is shown, after rotation. Raises Unreadable: missing_file;
+    io_error; not_media; no_video_stream; too_short for a stretch that is empty or outside the video; decode_error if
+    no frame of the stretch decodes.
     """
     timeline = read_timeline(path)
     stretch = _stretch(source, timeline)
@@ -74,22 +75,25 @@ def decode(source: Video, path: Path, stages: Sequence[VideoStage]) -> list[Fram
     albums = [_Album(stage, stage.pick(time_s, duration_s)) for stage in stages]
     wanted = stretch.start + np.unique(np.concatenate([album.picked for album in albums]))
     for index, image in frames(path, timeline, stretch, wanted.tolist()):
-        seen = _cropped(image, source.crop)
+        cropped = _cropped(image, source.crop)
         for album in albums:
-            album.add(index - stretch.start, seen)
+            album.add(index - stretch.start, cropped)
     return [album.frames(time_s.clip(0.0, duration_s)) for album in albums]
 
 
 def shown_at(time_s: NDArray[np.float64], at_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each moment of `at_s` the frame then on screen: the last that began, or the first of all."""
+    """The index of the frame on screen at each time of `at_s`: the last that has begun, or else the first.
+
+    time_s: presentation times, ascending.
+    """
     begun = np.searchsorted(time_s, at_s + _SAME_S, side="right") - 1  # rounding must not decide at a boundary
     return np.maximum(begun, 0).astype(np.int64)
 
 
 def square(image: Image, size: int) -> Image:
-    """[H, W, 3] to [size, size, 3]: the short side becomes `size`, then the centre is cut out, as in torchvision.
+    """Resizes the short side of [H, W, 3] to `size` and cuts out the centre, [size, size, 3], as torchvision does.
 
-    Averages over areas when it makes smaller, linear between pixels when it makes larger.
+    Shrinks by averaging over areas, and enlarges by linear interpolation.
     """
     import cv2
 
@@ -103,7 +107,7 @@ def square(image: Image, size: int) -> Image:
 
 
 class _Album:
-    """What one stage picked, filled as frames come."""
+    """The frames that one stage picked, filled in as they are decoded."""
 
     def __init__(self, stage: VideoStage, picked: NDArray[np.int64]) -> None:
         self.picked = picked
@@ -131,21 +135,21 @@ def _bounds(source: Video) -> tuple[float, float]:
 
 
 def _stretch(source: Video, timeline: Timeline) -> range:
-    """Indices of the frames that begin in [start_s, end_s), or of the nearest one."""
+    """Indices of the frames that begin in [start_s, end_s), or of the frame nearest to its centre."""
     start_s, end_s = _bounds(source)
     first, last = np.searchsorted(timeline.time_s, [start_s - _SAME_S, end_s - _SAME_S])
     if first < last and start_s < end_s:
         return range(int(first), int(last))
     if end_s <= start_s or start_s >= timeline.end_s or end_s <= timeline.time_s[0]:
-        known = f"{timeline.time_s[0]:g} to {timeline.end_s:g} s"
-        raise Unreadable(Reason.TOO_SHORT, f"nothing from {start_s:g} to {end_s:g} s, the pictures last from {known}")
+        shown = f"{timeline.time_s[0]:g} to {timeline.end_s:g} s"
+        raise Unreadable(Reason.TOO_SHORT, f"nothing from {start_s:g} to {end_s:g} s, the video lasts from {shown}")
     centre_s = (start_s + min(end_s, timeline.end_s)) / 2
     nearest = int(np.abs(timeline.time_s - centre_s).argmin())
     return range(nearest, nearest + 1)
 
 
 def _cropped(image: Image, crop: tuple[float, float, float, float] | None) -> Image:
-    """The part of the picture, grown to whole pixels, at least one."""
+    """The cropped part of an image, grown to whole pixels, at least one."""
     if crop is None:
         return image
     height, width = image.shape[:2]

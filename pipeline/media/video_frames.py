@@ -1,15 +1,15 @@
-"""The pictures of a video file by the list of their presentation times, read with decord or with PyAV.
+"""Lists the frames of a video file by presentation time, and reads chosen ones with decord or with PyAV.
 
-The times come from the packets, through PyAV, so that both decoders are asked for the same frames. decord decodes
-where it can be trusted: its own list has the same times, the container has an index to seek by, no packet is one the
-container says not to show (behind such packets decord's count is off by as many frames), and the codec is not MPEG-4
-part 2 (XviD's inverse transform differs by up to 2 of 255 between versions of FFmpeg). Otherwise, on a platform without
-decord, or where decord meets damage, PyAV decodes; which one it is depends on the bytes of the file alone. Both give
-the same pixels where both are asked.
+The times come from the packets, through PyAV, so that both decoders are asked for the same frames. decord decodes only
+where it can be trusted: if its own list has the same times; if the container has an index to seek by; if the container
+hides no packet (behind a hidden packet decord's count of frames is off); and if the codec is not MPEG-4 part 2 (XviD's
+inverse transform differs by up to 2 of 255 between versions of FFmpeg). In all other cases, on a platform without
+decord, and if decord meets damage, PyAV decodes. The choice depends only on the bytes of the file, and both give the
+same pixels for every file that decord is used for.
 
-Pictures are turned by quarters as the display matrix says, as a player does; its mirroring, interlacing and pixels
-that are not square are ignored. Damage is hidden as in a player: a frame that does not decode is replaced by the one
-before it, or the next where there is none before.
+Images are rotated by quarter turns as the display matrix says, as in a player. Mirroring, interlacing and pixels that
+are not square are ignored. Damage is concealed as in a player: a frame that does not decode is replaced by the frame
+before it, or by the next one if there is none before.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, video_stream
 from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
@@ -36,21 +36,19 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 
-_MEDIA = (b"RIFF", b"RF64", b"OggS", b"FLV\x01", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
-_MEDIA_AT_4 = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
-_MICROSECONDS = 1_000_000
+_VIDEO_FILES = (b"RIFF", b"RF64", b"OggS", b"FLV\x01", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
 _SAME_TIME_S = 2e-3
-_UNLIKE = "mpeg4"
+_INEXACT_CODEC = "mpeg4"
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a file in the order in which they are shown.
+    """The frames of a video file in the order in which they are shown.
 
     ticks: [P], presentation times in units of the stream, unit_s seconds each. time_s: [P], the same in seconds from
-    the start of the container. end_s: when the last frame ends. keys: [K], indices of frames that decode without
-    others. indexed: the container can be sought. hidden: it has frames that are decoded but not shown. codec: as
-    FFmpeg names it.
+    the start of the container. end_s: when the last frame ends. keys: [K], indices of the key frames, which decode
+    without others. indexed: whether the container can seek. hidden: whether it has frames that are decoded but not
+    shown. codec: FFmpeg's name for it.
     """
 
     ticks: NDArray[np.int64]
@@ -63,28 +61,29 @@ class Timeline:
     codec: str
 
     def key_before(self, index: int) -> int:
-        """The last frame, up to `index`, from which decoding can start; the first of all where one cannot seek."""
+        """The last frame up to `index` from which decoding can start; the first of all if the file can't seek."""
         before = self.keys[self.keys <= index]
         return int(before[-1]) if self.indexed and len(before) else 0
 
 
 def read_timeline(path: Path) -> Timeline:
-    """Reads the packets without decoding them; a second utterance of the same file finds them remembered.
+    """Reads the packets without decoding them. The timelines of the last files are kept for their next utterances.
 
-    Raises Unreadable: missing_file, io_error, not_media, no_video_stream (an attached picture is none), decode_error.
+    Raises Unreadable: missing_file; io_error; not_media; no_video_stream, also if there is only an attached picture;
+    decode_error.
     """
     try:
-        known = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise Unreadable(Reason.MISSING_FILE, path.name) from None
-    return _timeline(path, known.st_size, known.st_mtime_ns)
+    return _timeline(path, status.st_size, status.st_mtime_ns)
 
 
 def frames(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
-    """The frames at indices `wanted` (sorted, without repeats, within `stretch`) as RGB uint8 [H, W, 3].
+    """Yields the frames at indices `wanted` (sorted, without repeats, within `stretch`) as RGB uint8 [H, W, 3].
 
-    Reads forward and keeps none. An index may come twice: the later image counts. What does not decode is replaced
-    from `stretch`; nothing comes where nothing in it decodes.
+    Reads forward and keeps no image. An index may come twice; then the later image counts. A frame that does not decode
+    is replaced by another of `stretch`; nothing is yielded if no frame of `stretch` decodes.
     """
     reader = decord_reader(path, timeline)
     if reader is None:
@@ -100,8 +99,8 @@ def frames(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]
 
 
 def decord_reader(path: Path, timeline: Timeline) -> Any:
-    """decord's reader for the file, None where it is not installed or not to be trusted with it."""
-    if timeline.hidden or not timeline.indexed or timeline.codec == _UNLIKE:
+    """decord's reader for the file; None if decord is not installed or can't be trusted with the file."""
+    if timeline.hidden or not timeline.indexed or timeline.codec == _INEXACT_CODEC:
         return None
     try:
         import decord
@@ -118,7 +117,7 @@ def decord_reader(path: Path, timeline: Timeline) -> Any:
 
 
 def by_pyav(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
-    """`frames` through PyAV, whatever the file."""
+    """Like `frames`, always through PyAV."""
     todo = deque(wanted)
     shown = None
     for index, frame in decoded(path, timeline, stretch):
@@ -137,12 +136,12 @@ def by_pyav(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int
 
 
 def decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[int, VideoFrame | None]]:
-    """The frames of the stretch with their indices, None for one whose packet does not decode.
+    """Yields the frames of the stretch with their indices, and None for a frame whose packet does not decode.
 
-    One that repeats the frame before it, as MPEG-4's packets without a picture do, does not come.
+    A frame that repeats the one before it, as MPEG-4's packets without an image do, is not yielded.
     """
     key = timeline.key_before(stretch.start)
-    with _opened(path) as container:
+    with _readable(path) as container:
         stream = _stream(container)
         stream.codec_context.thread_count = 1
         if key:
@@ -157,7 +156,7 @@ def decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[in
 
 
 def _decode(packet: Packet) -> list[tuple[int, VideoFrame | None]]:
-    """The frames that a packet gives and when each is shown; None in place of its own where it does not decode."""
+    """The presentation time and the frame of each frame in a packet; None for the frame if it does not decode."""
     import av
 
     try:
@@ -168,21 +167,21 @@ def _decode(packet: Packet) -> list[tuple[int, VideoFrame | None]]:
 
 
 def rgb(frame: VideoFrame) -> Image:
-    """[H, W, 3], turned as a player shows it."""
+    """The image of a frame as RGB uint8 [H, W, 3], rotated as in a player."""
     image: Image = frame.to_ndarray(format="rgb24")
     return np.rot90(image, round(frame.rotation / 90))
 
 
 @lru_cache(maxsize=4)
 def _timeline(path: Path, size: int, changed_ns: int) -> Timeline:
-    """`size` and `changed_ns` are there for the cache alone: another file under this name is read again."""
-    with _opened(path) as container:
+    """`size` and `changed_ns` serve the cache alone: another file under the same name is read again."""
+    with _readable(path) as container:
         stream = _stream(container)
         indexed = len(stream.index_entries) > 1
-        start_s = (container.start_time or 0) / _MICROSECONDS
+        start_s = (container.start_time or 0) / MICROSECONDS
         unit_s, codec = float(stream.time_base or 0), stream.codec_context.name
-        moments = sorted(_moments(_packets(container, stream)))
-    shown = {moment.ticks: moment for moment in moments if not moment.hidden}
+        stated = sorted(_stated(_packets(container, stream)))
+    shown = {frame.ticks: frame for frame in stated if not frame.hidden}
     if not shown:
         raise Unreadable(Reason.DECODE_ERROR, "a video stream without frames")
     ticks = np.array(list(shown), np.int64)
@@ -193,15 +192,15 @@ def _timeline(path: Path, size: int, changed_ns: int) -> Timeline:
         unit_s=unit_s,
         time_s=np.asarray(ticks * unit_s - start_s, np.float64),
         end_s=float((ticks[-1] + last) * unit_s - start_s),
-        keys=np.flatnonzero([moment.key for moment in shown.values()]),
+        keys=np.flatnonzero([frame.key for frame in shown.values()]),
         indexed=indexed,
-        hidden=any(moment.hidden for moment in moments),
+        hidden=any(frame.hidden for frame in stated),
         codec=codec,
     )
 
 
-class _Moment(NamedTuple):
-    """What a packet says of its frame."""
+class _StatedFrame(NamedTuple):
+    """What a packet states about its frame; times are in ticks."""
 
     ticks: int
     duration: int
@@ -209,21 +208,21 @@ class _Moment(NamedTuple):
     hidden: bool
 
 
-def _moments(packets: Iterable[Packet]) -> Iterator[_Moment]:
+def _stated(packets: Iterable[Packet]) -> Iterator[_StatedFrame]:
     for packet in packets:
         ticks = _ticks(packet)
         if packet.size and ticks is not None:
-            yield _Moment(ticks, packet.duration or 0, packet.is_keyframe, packet.is_discard)
+            yield _StatedFrame(ticks, packet.duration or 0, packet.is_keyframe, packet.is_discard)
 
 
 def _ticks(packet: Packet) -> int | None:
-    """When its frame is shown; AVI and the like know only when it is decoded, which for them is the same."""
+    """When a packet's frame is shown. AVI and the like know only when it is decoded, which for them is the same."""
     ticks: int | None = packet.dts if packet.pts is None else packet.pts
     return ticks
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """The packets of a stream up to the place where the file breaks off, and one to flush the decoder."""
+    """Yields the packets of a stream up to the place where the file breaks off, and one that flushes the decoder."""
     import av
 
     with suppress(av.error.FFmpegError):
@@ -231,38 +230,32 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
 
 
 def _stream(container: InputContainer) -> VideoStream:
-    """The stream a player would show."""
-    from av.stream import Disposition
-
-    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not films:
-        known = Reason.NO_VIDEO_STREAM if len(container.streams) else Reason.NOT_MEDIA
-        raise Unreadable(known, f"{container.format.name} with {len(container.streams)} other streams")
-    best = container.streams.best("video")
-    chosen = best if best in films else films[0]
-    if chosen.codec_context is None:
+    """The stream that a player would show. Raises Unreadable."""
+    stream = video_stream(container)
+    if stream is None:
+        reason = Reason.NO_VIDEO_STREAM if len(container.streams) else Reason.NOT_MEDIA
+        raise Unreadable(reason, f"{container.format.name} with {len(container.streams)} other streams")
+    if stream.codec_context is None:
         raise Unreadable(Reason.DECODE_ERROR, "no decoder knows the codec of the video stream")
-    return chosen
+    return stream
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    """The container, told by its content and never by the extension of its name."""
+def _readable(path: Path) -> Iterator[InputContainer]:
+    """The container in a file. Errors become Unreadable, also those of code that reads the container."""
     import av
 
     try:
         with path.open("rb", buffering=0) as file:
-            head = file.read(12)
+            head = file.read(HEAD_BYTES)
             if not head:
                 raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
-            file.seek(0)
-            nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-            with av.open(nameless, metadata_errors="ignore") as container:
+            with opened(file) as container:
                 yield container
     except IsADirectoryError:
         raise Unreadable(Reason.NOT_MEDIA, "a directory") from None
     except av.error.FFmpegError as error:
-        media = head[:4] in _MEDIA or head[4:8] in _MEDIA_AT_4
+        media = claims_to_be_media(head, _VIDEO_FILES)
         raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
     except OSError as error:
         raise Unreadable(Reason.IO_ERROR, str(error)) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 
 from pipeline.cache import keys
 from pipeline.cache.record import FITS, Record, Ref
@@ -15,6 +14,7 @@ from pipeline.corpus.corpus import Wanted
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.manifest import Manifest
 from pipeline.corpus.recipe import Node
+from pipeline.media import audio, video
 from pipeline.plan.jobs import Stored
 from pipeline.reader import Label
 from pipeline.stage import Target
@@ -117,10 +117,9 @@ class Catalogue:
 def _raw_digests(kind: str, rows: Iterable[Utterance]) -> Iterator[tuple[str, str | None]]:
     if kind == "text":
         return ((row.id, keys.text_digest(row)) for row in rows)
-    version = import_module(f"pipeline.media.{kind}").VERSION
     if kind == "audio":
-        return ((row.id, keys.audio_digest(row.audio, version)) for row in rows)
-    return ((row.id, keys.video_digest(row.video, version)) for row in rows)
+        return ((row.id, keys.audio_digest(row.audio, audio.VERSION)) for row in rows)
+    return ((row.id, keys.video_digest(row.video, video.VERSION)) for row in rows)
 
 
 class StageRows:

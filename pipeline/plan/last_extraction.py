@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +28,7 @@ from pipeline.cache.record import Record
 from pipeline.corpus import manifest
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, Recipe
+from pipeline.media import audio, video
 from pipeline.plan.catalogue import Catalogue
 from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
 
@@ -160,8 +160,8 @@ def write(session: Session) -> None:
 
 def _entry(node: Node, asked: Iterable[str], fits: Mapping[str, Fitted]) -> Entry:
     about = json.loads(json.dumps(node.describe()))  # lists for tuples, as it is read back
-    media = [str(source) for source in node.inputs if source in ("audio", "video")]
-    code = {"keys": keys.KEY_VERSION} | {kind: import_module(f"pipeline.media.{kind}").VERSION for kind in media}
+    decoders = {"audio": audio.VERSION, "video": video.VERSION}
+    code = {"keys": keys.KEY_VERSION} | {kind: version for kind, version in decoders.items() if kind in node.inputs}
     return Entry(name=node.name, digest=node.digest, asked=tuple(sorted(asked)), about=about, code=code, fits=fits)
 
 

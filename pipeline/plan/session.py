@@ -12,6 +12,7 @@ from pipeline.cache.store import Store
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.open_corpus import CorpusLocation, Options, open_corpus
 from pipeline.corpus.recipe_file import check_train, recipe_path
+from pipeline.media.doctor_memory import unreadable
 from pipeline.plan import estimate
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import Plan
@@ -59,8 +60,6 @@ class Session:
         memory = self.home.doctor / STREAMS
         if not self.doctored or not memory.exists():
             return {}
-        from pipeline.media.doctor_pool import unreadable
-
         return unreadable(self.corpus.manifest.rows, memory)
 
     def view_sizes(self, plan: Plan) -> dict[str, float | None]:

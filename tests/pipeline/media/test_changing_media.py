@@ -7,6 +7,7 @@ import pytest
 from pipeline.cache.home import Home
 from pipeline.media import decode
 from pipeline.reason import Reason, Unreadable
+from pipeline.run.extraction import extract
 from tests.clips import sounds
 
 STAGE = "audio_mfcc"
@@ -29,7 +30,7 @@ def test_what_is_written_over_after_the_scan_fails_for_now_and_is_computed_once_
     opened, path = heard.session(), heard.root / "00.wav"
     before = path.read_bytes()
     path.write_bytes((heard.root / "01.wav").read_bytes())
-    report = opened.extract()
+    report = extract(opened)
     assert report.total().reasons[STAGE] == {"u00": "io_error"}
     path.write_bytes(before)
     assert heard.extract() == {STAGE: 1} and heard.failed() == {"audio": {}}
@@ -40,20 +41,20 @@ def test_what_is_written_over_after_the_scan_fails_for_now_and_is_computed_once_
 def test_a_file_that_is_half_written_or_gone_when_it_is_decoded_fails_for_now_and_not_for_good(heard, late):
     opened, path = heard.session(), heard.root / "00.wav"
     path.unlink() if late is None else path.write_bytes(late)
-    assert opened.extract().total().reasons[STAGE] == {"u00": "io_error"}
+    assert extract(opened).total().reasons[STAGE] == {"u00": "io_error"}
 
 
 def test_a_file_that_was_touched_and_has_the_same_bytes_is_used(heard):
     opened, path = heard.session(), heard.root / "00.wav"
     path.write_bytes(path.read_bytes())
-    assert opened.extract().total().reasons[STAGE] == {}
+    assert extract(opened).total().reasons[STAGE] == {}
 
 
 def test_a_file_that_changes_while_it_is_decoded_fails_for_now(heard, monkeypatch):
     rows = heard.session().corpus.manifest.rows[:2]
     monkeypatch.setattr(decode, "read", Overwriting(heard.root / "00.wav"))
-    found = list(decode.decoded("audio", rows, heard.root, [[("mine", None)]] * 2, Home(heard.home).memory))
-    [failed] = [value for _, value in found if isinstance(value, Unreadable)]
+    results = list(decode.decoded("audio", rows, heard.root, [[("mine", None)]] * 2, Home(heard.home).memory))
+    [failed] = [inputs for _, inputs in results if isinstance(inputs, Unreadable)]
     assert failed.reason is Reason.IO_ERROR and "00.wav" in failed.detail
 
 

@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from rich.console import Console
 
 from pipeline.cli.tables import doctor_tables
 from pipeline.errors import InputError
-from pipeline.media import doctor_pool as examinations
-from pipeline.media.doctor_pool import examine
+from pipeline.media import doctor as doctors
+from pipeline.media import doctor_pool
+from pipeline.media.doctor_file import examine
 from tests.clinic import RATE, Clinic, film, moving, tone, wav
 from tests.poison import misbehave
 
@@ -49,7 +51,7 @@ def test_each_content_is_examined_once_and_a_second_run_examines_nothing(
     clinic.add("c", audio="copy.wav")
     first = clinic.examined()
     before = pq.read_table(first["parquet"])
-    monkeypatch.setattr(examinations, "Child", refuse)
+    monkeypatch.setattr(doctor_pool, "Child", refuse)
     second = clinic.examined()
     assert (first["probed"], second["probed"]) == (2, 0)
     assert pq.read_table(second["parquet"]).equals(before)
@@ -68,7 +70,7 @@ def test_a_memory_that_somebody_damaged_is_made_again(clinic: Clinic) -> None:
     corpus_of_two(clinic)
     before = clinic.findings()
     with sqlite3.connect(clinic.home / "doctor" / "streams.sqlite") as base:
-        base.execute("update found set value = '[1, 2]'")
+        base.execute("update memo set value = '[1, 2]'")
     base.close()
     assert clinic.findings() == before
 
@@ -83,8 +85,8 @@ def poisoned(kind: str, path: Path) -> object:
 def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examinations, "examine", poisoned)
-    monkeypatch.setattr(examinations, "DEADLINE_S", 2.0)
+    monkeypatch.setattr(doctor_pool, "examine", poisoned)
+    monkeypatch.setattr(doctor_pool, "DEADLINE_S", 2.0)
     names = ["a", "segfault", "b", "hang", "c", "memory", "d"]
     for index, name in enumerate(names):
         clinic.add(name, audio=wav(clinic.root / f"{name}.wav", tone(1 + index / 10)).name)
@@ -97,7 +99,7 @@ def test_what_may_pass_is_tried_again_and_a_crash_is_not(clinic: Clinic, monkeyp
     for index, name in enumerate(("segfault", "memory")):
         clinic.add(name, audio=wav(clinic.root / f"{name}.wav", tone(1 + index)).name)
     with monkeypatch.context() as patched:
-        patched.setattr(examinations, "examine", poisoned)
+        patched.setattr(doctor_pool, "examine", poisoned)
         assert clinic.examined()["probed"] == 2
     codes = {name: record["code"] for (name, _), record in clinic.findings().items()}
     assert codes == {"segfault": "decoder_crashed", "memory": None}
@@ -107,15 +109,15 @@ def test_a_bug_of_the_doctor_is_raised_and_loses_nothing_found_before(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus_of_two(clinic)
-    real = examinations._examined
+    real = doctor_pool._examined
 
-    def broken(child: Any, task: Any) -> Any:
-        if task.kind == "video":
+    def broken(idle: Any, kind: str, path: Path) -> Any:
+        if kind == "video":
             raise ZeroDivisionError
-        return real(child, task)
+        return real(idle, kind, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(examinations, "_examined", broken)
+        patched.setattr(doctor_pool, "_examined", broken)
         with pytest.raises(ZeroDivisionError):
             clinic.examined()
     assert clinic.examined()["probed"] == 1
@@ -181,28 +183,80 @@ def test_there_is_a_table_of_what_there_is_one_of_findings_and_one_of_the_worst_
     assert titles[0].startswith("clinic: ") and titles[1:] == ["Findings", "Worst files"]
 
 
+class Interrupted:
+    """Stands in for `as_completed`: Ctrl-C after some examinations, while others are under way."""
+
+    def __init__(self, after: int, running: threading.Event) -> None:
+        self.after, self.running = after, running
+
+    def __call__(self, futures: Iterable[Any]) -> Iterator[Any]:
+        real = as_completed(futures)
+        for _ in range(self.after):
+            yield next(real)
+        self.running.wait()
+        raise KeyboardInterrupt
+
+
 def test_an_interrupted_run_keeps_what_it_found_and_begins_no_other_file(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(6):
         clinic.add(f"u{index}", audio=wav(clinic.root / f"{index}.wav", tone(1 + index)).name)
-    real, begun = examinations._examined, []
+    real, begun, running = doctor_pool._examined, [], threading.Event()
 
-    def slowly(child: Any, task: Any) -> Any:
-        begun.append(task)
-        time.sleep(0.3)
-        return real(child, task)
-
-    def interrupted(done: Any) -> Iterator[Any]:
-        yield done.get()
-        yield done.get()
-        raise KeyboardInterrupt
+    def counted(idle: Any, kind: Any, path: Path) -> Any:
+        begun.append(path)
+        if len(begun) == 3:
+            running.set()
+            time.sleep(0.3)
+        return real(idle, kind, path)
 
     threads = threading.active_count()
     with monkeypatch.context() as patched:
-        patched.setattr(examinations, "_examined", slowly)
-        patched.setattr(examinations, "_until_ended", interrupted)
+        patched.setattr(doctor_pool, "_examined", counted)
+        patched.setattr(doctor_pool, "as_completed", Interrupted(2, running))
         with pytest.raises(KeyboardInterrupt):
             clinic.examined()
     assert len(begun) <= 3 and threading.active_count() == threads
     assert clinic.examined()["probed"] == 4
+
+
+def test_an_interrupted_run_does_not_wait_for_a_file_that_hangs_the_decoder(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "hang"):
+        clinic.add(name, audio=wav(clinic.root / f"{name}.wav", tone(1 + len(name))).name)
+    running, real = threading.Event(), doctor_pool._examined
+
+    def noticed(idle: Any, kind: Any, path: Path) -> Any:
+        if path.stem == "hang":
+            running.set()
+        return real(idle, kind, path)
+
+    threads = threading.active_count()
+    with monkeypatch.context() as patched:
+        patched.setattr(doctor_pool, "examine", poisoned)
+        patched.setattr(doctor_pool, "DEADLINE_S", 3600.0)
+        patched.setattr(doctor_pool, "_examined", noticed)
+        patched.setattr(doctor_pool, "as_completed", Interrupted(1, running))
+        with pytest.raises(KeyboardInterrupt):
+            clinic.examined(workers=2)
+    assert threading.active_count() == threads, "the hung call goes on"
+
+
+def test_a_killed_run_loses_few_examinations(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        clinic.add(f"u{index}", audio=wav(clinic.root / f"{index}.wav", tone(1 + index)).name)
+    saved: list[int] = []
+    monkeypatch.setattr(doctors, "SAVE_EVERY", 2)
+    monkeypatch.setattr(doctors, "remember", lambda unsaved, memory: saved.append(len(unsaved)))
+    clinic.examined()
+    assert saved == [2, 2, 1]
+
+
+def test_a_memory_of_garbage_is_begun_anew(clinic: Clinic) -> None:
+    corpus_of_two(clinic)
+    before = clinic.findings()
+    (clinic.home / "doctor" / "streams.sqlite").write_bytes(b"no database" * 1000)
+    assert clinic.findings() == before
+    assert clinic.examined()["probed"] == 0

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from pipeline.media.decode import read
-from pipeline.media.doctor_pool import Kind, examine
-from pipeline.media.doctor_rules import Found, Sound, fails, problems
+from pipeline.media.doctor_file import examine
+from pipeline.media.doctor_rules import AudioFacts, Examination, Kind, fails, problems
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio, Utterance, Video
 from stages.visual_resnet50 import VisualResnet50
@@ -172,8 +172,8 @@ def test_a_stretch_outside_the_file_is_too_short(clinic: Clinic, modality: str) 
 
 @pytest.mark.parametrize("encoding", ["PCM_U8", "PCM_24", "FLOAT", "DOUBLE"])
 def test_the_level_does_not_depend_on_the_encoding(clinic: Clinic, encoding: str) -> None:
-    found = examine("audio", wav(clinic.root / "a.wav", tone(1), encoding))
-    assert isinstance(found, Sound) and found.rms == pytest.approx(0.3 / 2**0.5, rel=0.02)
+    facts = examine("audio", wav(clinic.root / "a.wav", tone(1), encoding))
+    assert isinstance(facts, AudioFacts) and facts.rms == pytest.approx(0.3 / 2**0.5, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mkv", "a.mp4", "a.avi"])
@@ -193,10 +193,11 @@ def test_a_file_cut_anywhere_has_the_reason_that_extraction_gives(tmp_path: Path
 def reason_of_doctor(path: Path, kind: Kind) -> Reason | None:
     source = Audio(path=path.name) if kind == "audio" else Video(path=path.name)
     try:
-        found: Found = examine(kind, path)
-    except Unreadable as why:
-        found = why
-    reasons = [p.code for p in problems(Utterance(id="a", dialogue="a", turn=0), source, found, True) if fails(p.code)]
+        examination: Examination = examine(kind, path)
+    except Unreadable as error:
+        examination = error
+    row = Utterance(id="a", dialogue="a", turn=0)
+    reasons = [problem.code for problem in problems(row, source, examination, True) if fails(problem.code)]
     return Reason(reasons[0]) if reasons else None
 
 
