@@ -1,4 +1,4 @@
-"""The Stage contract: what turns raw text, audio and video, or another stage's tracks, into features."""
+"""The Stage contract: a stage turns text, audio, video, or the tracks of other stages into features."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Modality = Literal["text", "audio", "visual"]
 RAW = {"text": "text", "audio": "audio", "video": "visual"}
 
 SOURCE: Mapping[str, bool] = {"source": True}
-"""Metadata of a field that names weights: where it is a local path, the digest of the bytes enters the key instead."""
+"""Metadata of a field that names weights. If it names a local path, the key holds the digest of the bytes instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Mono samples, float32 [N], at the file's own rate; sample 0 stands at the start of the utterance's stretch."""
+    """Mono samples, float32 [N], at the file's own rate. Sample 0 is the start of the utterance's stretch."""
 
     samples: NDArray[np.float32]
     rate_hz: int
@@ -30,7 +30,7 @@ class Waveform:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """RGB images, uint8 [T, h, w, 3], and their times in seconds from the start of the utterance's stretch, [T]."""
+    """RGB images, uint8 [T, h, w, 3], and their times [T] in seconds from the start of the utterance's stretch."""
 
     images: NDArray[np.uint8]
     time_s: NDArray[np.float64]
@@ -38,10 +38,10 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What a stage returns for one utterance.
+    """The features of one utterance, or the reason why it has none; never both.
 
-    values: [T, D]. time_s: [T], the centre of each step in seconds, None for text. valid: [T], False where a step has
-    nothing to say (no face, no voice) and its values are to be ignored. Either values or a reason, never both.
+    values: [T, D]. time_s: [T], the centre of each step in seconds, None for text. valid: [T], False for a step without
+    information (no face, no voice), whose values are to be ignored.
     """
 
     values: NDArray[np.float32] | None = None
@@ -51,7 +51,7 @@ class Track:
 
     @classmethod
     def of(cls, values: NDArray[Any], time_s: NDArray[Any] | None = None, valid: NDArray[Any] | None = None) -> Track:
-        """A track of [T, D] values, all steps valid unless told otherwise."""
+        """A track of [T, D] values; all steps are valid if `valid` is None."""
         mask = np.ones(len(values), bool) if valid is None else np.asarray(valid, bool)
         times = None if time_s is None else np.asarray(time_s, np.float32)
         return cls(np.ascontiguousarray(values), times, mask)
@@ -64,9 +64,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a stage promises of its output; checked after every call.
+    """The promised form of a stage's output, which is checked after every call.
 
-    tolerance: the largest difference, relative to the larger of 1 and the value, between two runs of the same key.
+    dim: D. names: of the D dimensions, or none. tolerance: the largest difference between two runs of the same key,
+    relative to the larger of 1 and the value.
     """
 
     dim: int
@@ -77,9 +78,9 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One utterance as a stage sees it: `inputs` by the names in the stage's `inputs`.
+    """One utterance as a stage sees it: its inputs, by the names in the stage's `inputs`.
 
-    "text" gives str, "audio" Waveform, "video" Frames (already picked and shrunk for this stage), a stage's name Track.
+    "text" is a str, "audio" a Waveform, "video" the Frames that this stage picked and shrunk, a stage's name a Track.
     """
 
     id: str
@@ -91,26 +92,26 @@ class Item:
 
 @dataclass(frozen=True)
 class Target:
-    """What a fit learns to predict: see `pipeline.reader.Labels`."""
+    """The labels that a fit learns to predict, see `pipeline.reader.Labels`."""
 
     task: Task
     classes: tuple[str, ...]
 
     @property
     def outputs(self) -> int:
-        """Width of the logits: C for multiclass, two for each head of multilabel (G13), one for each number else."""
+        """Width of the logits: C for multiclass, two per head for multilabel (G13), one per number for regression."""
         count = len(self.classes)
         return {"regression": max(1, count), "multiclass": count, "multilabel": 2 * count}[self.task]
 
     @property
     def several(self) -> bool:
-        """True for a regression of more than one number, whose labels are tuples."""
+        """True for a regression of several numbers at once, whose labels are tuples."""
         return self.task == "regression" and len(self.classes) > 1
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows a fit may see, and nothing else: items and labels in the same order. Items may be read lazily."""
+    """The only rows that a fit may see: items and labels in the same order. Items may be read lazily."""
 
     items: Sequence[Item]
     labels: Sequence[Label]
@@ -118,7 +119,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class State:
-    """What a fit learned: arrays and text (a tokenizer's JSON), stored as one safetensors file; `log` stays outside."""
+    """What a fit learned: arrays, and text such as a tokenizer's JSON. All but `log` goes into one safetensors file."""
 
     tensors: Mapping[str, NDArray[Any]]
     text: Mapping[str, str] = field(default_factory=dict)
@@ -127,12 +128,13 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(ABC):
-    """A frozen dataclass whose fields are its parameters: all of them enter the key, and nothing else is a field.
+    """A frozen dataclass whose fields are its parameters. All fields enter the key, so nothing else may be a field.
 
-    version is bumped by hand when the output may change. inputs are "text", "audio", "video" or names of stages.
-    libraries are the distributions whose version decides the output; their exact versions enter the key.
-    batch is how many utterances `transform` gets at once unless the run says otherwise; it must not change values.
-    Modules of stages import nothing heavy at their top: a plan reads them without torch.
+    version: bumped by hand when the output may change. inputs: "text", "audio", "video", or names of other stages.
+    libraries: the distributions whose versions decide the output; their exact versions enter the key. batch: how many
+    utterances `transform` gets at once, unless the run sets another number; values must not depend on it. gpu: whether
+    the stage runs on a GPU if there is one. The module of a stage imports nothing heavy at its top, because a plan
+    reads it without torch.
     """
 
     version: ClassVar[int]
@@ -144,42 +146,42 @@ class Stage(ABC):
 
     @property
     def fitted(self) -> bool:
-        """True where `fit` has to run before `transform`; may depend on the parameters."""
+        """True if `fit` has to run before `transform`; may depend on the parameters."""
         return False
 
     @property
     def steps(self) -> int | None:
-        """The most steps of a track, where the parameters alone decide it; no view may ask for more."""
+        """The largest number of steps of a track, which no view may exceed; None if the parameters don't decide it."""
         return None
 
     def check(self) -> None:  # noqa: B027 - optional
-        """Raises ValueError where parameters contradict each other; called when the recipe is read."""
+        """Raises ValueError if parameters contradict each other. Called when the recipe is read."""
 
     def refuse(self, names: Sequence[str], why: str) -> None:
-        """For `check`: raises ValueError for those of the parameters that are set although nothing reads them.
+        """Raises ValueError if some of these parameters are set although nothing reads them; for use in `check`.
 
-        A value beside its default would move the key, and nothing else.
+        Another value than the default would change the key, and nothing else.
         """
         changed = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
         if changed:
             raise ValueError(f"{' and '.join(changed)}: {why}")
 
     def load(self, device: str) -> Any:
-        """Whatever is heavy, once per worker process."""
+        """Loads what is heavy, once per worker process; the result is passed to `spec` and `transform`."""
         return None
 
     def restore(self, state: State, device: str) -> Any:
-        """What is loaded where a fit has run: the same, unless the state tells what else the weights would."""
+        """Loads for use with a fitted state: like `load`, unless the state makes weights needless that `load` reads."""
         return self.load(device)
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
-        """Learns from the rows of one fold's train and validation parts. Only for stages that are `fitted`."""
+        """Learns from the train and validation rows of one fold. Only called if the stage is `fitted`."""
         raise TypeError(f"{type(self).__name__} has nothing to fit")
 
     @abstractmethod
     def spec(self, loaded: Any) -> Spec:
-        """What `transform` returns."""
+        """The form of the tracks that `transform` returns."""
 
     @abstractmethod
     def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """One track for each item, in order; the same whatever else stands in the batch."""
+        """Returns one track for each item, in order, which does not depend on the other items of the batch."""
