@@ -42,7 +42,7 @@ demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a
 .PHONY: extract
 extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1]
 	$(AFFECTORY) extract $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)") \
-	  $(if $(LOCKED),--locked) $(if $(RETRY),--retry-failed)
+	  $(if $(LOCKED),--locked) $(if $(RETRY),--retry-failed) $(if $(PART),--part $(PART))
 
 .PHONY: plan
 plan: $(READY) ## what extract would compute, with time and disk: DATASET=iemocap

@@ -20,6 +20,7 @@ from pipeline.cli.options import (
     Json,
     Locked,
     Modality,
+    Part,
     Protocol,
     Relock,
     RemoteUrl,
@@ -65,6 +66,7 @@ def extract(
     locked: Locked = False,
     relock: Relock = False,
     retry_failed: RetryFailed = False,
+    part: Part = "",
     as_json: Json = False,
 ) -> None:
     """Computes what is missing of a corpus's features, and nothing else.
@@ -83,6 +85,7 @@ def extract(
         change=change,
         remote=remote,
         locked=locked,
+        part=part,
     )
     home = Home()
     log = home.log_to_file("extract", home_name(recipe_path(dataset)))
@@ -105,7 +108,7 @@ def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any]
 
 
 def _answer(session: Session, counts: RunCounts, coverage: Coverage) -> dict[str, Any]:
-    total, given = counts.total(), session.options
+    total = counts.total()
     return {
         "dataset": session.corpus.recipe.name,
         "jobs": counts.jobs,
@@ -117,11 +120,18 @@ def _answer(session: Session, counts: RunCounts, coverage: Coverage) -> dict[str
         "left_out": coverage.left_out,
         "waiting": sorted(counts.waiting.values()),
         "differing": coverage.differing,
-        "view": {} if given.modality or counts.waiting else extraction.repaired(session, lambda: _views(session)),
+        "view": {} if counts.waiting else _views(session),
     }
 
 
 def _views(session: Session) -> dict[str, Any]:
+    """The directories of all views, built if they are missing; none if a modality or a part alone was asked for."""
+    if session.options.modality or session.options.part:
+        return {}
+    return extraction.repaired(session, lambda: _built(session))
+
+
+def _built(session: Session) -> dict[str, Any]:
     return build_view.every(session.corpus, session.catalogue, session.options.features, session.home.root)
 
 
@@ -198,7 +208,9 @@ def extract_shown(session: Session) -> tuple[RunCounts, Coverage]:
     counts = extraction.extract(session)
     console.print(tables.extraction_table(counts))
     if not counts.jobs and not counts.waiting:
-        console.print("Nothing to do: everything this recipe asks for is in the cache.")
+        part = session.options.part
+        whole = "everything this recipe asks for is in the cache"
+        console.print(f"Nothing to do: {f'the shards of part {part} are in the cache' if part else whole}.")
     for message in sorted(counts.waiting.values()):
         console.print(f"[red]{escape(message)}; the same command tries again[/red]", soft_wrap=True)
     return counts, covered(session)

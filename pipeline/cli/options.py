@@ -28,6 +28,9 @@ Models = Annotated[list[str], typer.Option(help="A model in models/; may be repe
 Seed = Annotated[int, typer.Option(help="Of weights and of shuffling.")]
 RemoteUrl = Annotated[str, typer.Option("--remote", help="A remote cache, s3://bucket/prefix; else AFFECTORY_REMOTE.")]
 Locked = Annotated[bool, typer.Option("--locked", help="Use exactly what <dataset>.lock.json names, or refuse.")]
+Part = Annotated[
+    str, typer.Option("--part", help="3/40 does the third fortieth of the shards; fits wait for a call without it.")
+]
 Relock = Annotated[bool, typer.Option("--relock", help="Replace <dataset>.lock.json by what is here.")]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try the rows that failed again, whatever the reason.")
@@ -48,6 +51,7 @@ def options(
     change: Sequence[str] | None = None,
     remote: str = "",
     locked: bool = False,
+    part: str = "",
 ) -> Options:
     """The options of a session, from those of a command."""
     return Options(
@@ -62,6 +66,7 @@ def options(
         changes=tuple(change or ()),
         remote=remote,
         locked=locked,
+        part=part,
     )
 
 

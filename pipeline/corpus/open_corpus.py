@@ -41,6 +41,7 @@ class Options:
     changes: tuple[str, ...] = ()
     remote: str = ""
     locked: bool = False
+    part: str = ""
 
     @property
     def url(self) -> str:

@@ -16,6 +16,7 @@ from pipeline.media.doctor_memory import unreadable
 from pipeline.plan import estimate
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import Plan
+from pipeline.plan.part import Part
 from pipeline.plan.planner import plan
 from pipeline.reason import Reason
 
@@ -53,8 +54,12 @@ class Session:
         return replace(self, corpus=corpus, catalogue=_catalogue(self.options, corpus, self.catalogue.store))
 
     def plan(self) -> Plan:
-        """What is to be done now; see `pipeline.plan.planner`."""
-        return plan(self.catalogue, self._unreadable)
+        """The jobs that can run now, see `pipeline.plan.planner`; those of a part, if the options name one."""
+        whole = plan(self.catalogue, self._unreadable)
+        if not self.options.part:
+            return whole
+        place = {row.id: number for number, row in enumerate(self.corpus.manifest.rows)}
+        return Part.parse(self.options.part).of(whole, place)
 
     def _unreadable(self) -> Mapping[tuple[str, str], Reason]:
         memory = self.home.doctor / STREAMS

@@ -46,6 +46,8 @@ def extract(session: Session) -> RunCounts:
         with Bars() as bars:
             counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
     session.home.sweep()
+    if session.options.part:
+        return counts  # the call that finishes what is left notes the extraction
     if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.home_name) is None:
         last_extraction.write(session)
     remember(session.home, session.options)
