@@ -1,4 +1,7 @@
-"""What a person sees while work is under way. It goes to standard error; results alone go to standard output."""
+"""What people see while a command runs: lines, tables and progress bars, on standard error.
+
+Standard output is for results only.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 console = Console(stderr=True)
 
 LINE_S = 30.0
-"""How often a line tells of progress if there is no terminal for live bars."""
+"""Seconds between lines of progress if there is no terminal for live bars."""
 BYTES = "bytes"
 """The unit of bars that are shown in MB."""
+
+
+def print_line(text: str, style: str = "") -> None:
+    """Prints text as it is: markup in it is not read, and its lines are not broken, so that paths can be copied."""
+    console.print(text, style=style or None, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def table(title: str, name: str, *numbers: str, caption: str = "") -> Table:
+    """An empty table that fits 80 columns: a first column of names, which may fold, then numbers on the right."""
+    made = Table(
+        Column(name, overflow="fold"), box=SIMPLE, padding=(0, 0, 0, 1), title=escape(title), caption=caption or None
+    )
+    for number in numbers:
+        made.add_column(number, justify="right", no_wrap=True)
+    return made
 
 
 class Bars:
@@ -29,7 +49,7 @@ class Bars:
     """
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description:>7}"), BarColumn(), _Amount(), _Rate())
+        columns = (TextColumn("{task.description:>7}", markup=False), BarColumn(), _Amount(), _Rate())
         self._progress = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console)
         self._bars: dict[str, TaskID] = {}
         self._lines = _Lines()
@@ -43,30 +63,30 @@ class Bars:
         self._progress.stop()
 
     def grow(self, name: str, unit: str, size: int) -> None:
-        """Adds to the total of a bar, which appears with the first."""
+        """Adds to the total of a bar. The first call makes the bar appear."""
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(escape(name), total=0, unit=unit)
+            self._bars[name] = self._progress.add_task(name, total=0, unit=unit)
         task = self._progress.tasks[self._bars[name]]
         self._progress.update(task.id, total=(task.total or 0) + size)
 
     def advance(self, name: str, size: int = 1) -> None:
-        """So much more is done."""
+        """Adds to what is done."""
         self._progress.advance(self._bars[name], size)
-        self._tell(name)
+        self._show_line(name)
 
     def reach(self, name: str, done: int) -> None:
-        """So much is done in all."""
+        """Sets what is done in all."""
         self._progress.update(self._bars[name], completed=done)
-        self._tell(name)
+        self._show_line(name)
 
-    def _tell(self, name: str) -> None:
+    def _show_line(self, name: str) -> None:
         if not console.is_terminal:
-            self._lines.tell(self._progress.tasks[self._bars[name]])
+            self._lines.show(self._progress.tasks[self._bars[name]])
 
 
 @contextmanager
 def bar(name: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
-    """One bar; gives the function that advances it. Nothing is shown if there is nothing to do."""
+    """A single bar, as a context that gives the function to advance it. Shows nothing if the total is 0."""
     if not total:
         yield lambda size: None
         return
@@ -77,30 +97,30 @@ def bar(name: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @dataclass
 class _Lines:
-    """Plain lines in place of live bars: one at most every `LINE_S` seconds, and one at the end of each bar."""
+    """Plain lines instead of live bars: at most one every `LINE_S` seconds, and one when a bar is full."""
 
     last_s: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def tell(self, task: Task) -> None:
+    def show(self, task: Task) -> None:
         with self.lock:
             now_s = time.monotonic()
             if now_s - self.last_s < LINE_S and not task.finished:
                 return
             self.last_s = now_s
         left = f", about {task.time_remaining:.0f} s left" if task.time_remaining else ""
-        console.print(f"{task.description}: {_amount(task)}, {_rate(task)}{left}", highlight=False, soft_wrap=True)
+        print_line(f"{task.description}: {_amount(task)}, {_rate(task)}{left}")
 
 
 class _Amount(ProgressColumn):
-    """How much is done of how much."""
+    """The amount done and the total, such as `20/60 rows`."""
 
     def render(self, task: Task) -> Text:
         return Text(_amount(task))
 
 
 class _Rate(ProgressColumn):
-    """How fast it goes."""
+    """The amount per second."""
 
     def render(self, task: Task) -> Text:
         return Text(_rate(task))

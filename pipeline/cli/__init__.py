@@ -1,1 +1,1 @@
-"""The `affectory` command: what it is told, and what it shows."""
+"""The `affectory` command line: its options, its commands, and the tables that they show."""

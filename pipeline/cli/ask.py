@@ -1,4 +1,4 @@
-"""Commands that answer questions: why a row has its key, what a shard holds, how far a corpus is, how models scored."""
+"""The commands that answer questions: `why`, `explain`, `status` and `report`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pipeline.cli.options import (
     Set,
     options,
     or_last,
-    tell,
+    show_answer,
 )
-from pipeline.console import console
+from pipeline.console import console, print_line
 
 commands = typer.Typer()
 
-Fold = Annotated[str, typer.Option(help="One fold alone, of a stage that is fitted.")]
+Fold = Annotated[str, typer.Option(help="Only this fold, of a stage that is fitted.")]
 
 
 @commands.command()
 def why(
     utterance: Annotated[str, typer.Argument(help="The id of an utterance.")],
-    stage: Annotated[str, typer.Argument(help="A stage of the recipe, such as audio_mfcc.")],
+    stage: Annotated[str, typer.Argument(help="The name of a stage of the recipe, such as audio_mfcc.")],
     dataset: OrLast = "",
     root: Root = "",
     protocol: Protocol = "",
@@ -39,7 +39,7 @@ def why(
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Says what the key of a row is made of, where the row stands, and what differs from the last extraction.
+    """Explains a row: the parts of its key, its status, and what has changed since the last extraction.
 
     Example: `affectory why Ses01F_impro01_F000 audio_opensmile --dataset iemocap`
     """
@@ -51,25 +51,27 @@ def why(
     session = Session.open(home, options(dataset, root, protocol=protocol, change=change))
     answer = explain_row.why(session, utterance, stage, fold)
     if not as_json:
-        console.print(explain_row.as_text(answer), markup=False, highlight=False, soft_wrap=True)
-    tell(answer, as_json, "")
+        print_line(explain_row.as_text(answer))
+    show_answer(answer, as_json, "")
 
 
 @commands.command()
 def explain(
-    shard: Annotated[str, typer.Argument(help="A file, or the first six digits or more of an object or a shard key.")],
+    shard: Annotated[
+        str, typer.Argument(help="A file, or at least six digits of an object's digest or a shard's key.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Says which stage made a shard, with which parameters and libraries, when and where, and which rows failed.
+    """Explains a shard: its stage, parameters and libraries, when and where it was made, and which rows failed.
 
     Example: `affectory explain data/cache/objects/3f/09d1c2.parquet`
     """
-    from pipeline.report import explain_shard as explaining
+    from pipeline.report import explain_shard
 
-    answer = explaining.explain(Home(), shard)
+    answer = explain_shard.explain(Home(), shard)
     if not as_json:
-        console.print(explaining.told(answer), markup=False, highlight=False, soft_wrap=True)
-    tell(answer, as_json, "")
+        print_line(explain_shard.as_text(answer))
+    show_answer(answer, as_json, "")
 
 
 @commands.command()
@@ -83,21 +85,20 @@ def status(
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Counts, for each stage, rows that are cached, to do, waiting for a fit, provisional or failed; fits, and bytes.
+    """Counts the rows of each stage: cached, to do, waiting for a fit, provisional, failed; its fits and bytes.
 
     Example: `affectory status --dataset iemocap --json`
     """
     from pipeline.plan.session import Session
-    from pipeline.report.status import status as counted
-    from pipeline.report.status import status_table
+    from pipeline.report import status as stages
 
     given = options(
         dataset, root, modality=modality, features=features, protocol=protocol, change=change, remote=remote
     )
-    answer = counted(Session.open(Home(), given))
+    answer = stages.status(Session.open(Home(), given))
     if not as_json:
-        console.print(status_table(answer))
-    tell(answer, as_json, "")
+        console.print(stages.status_table(answer))
+    show_answer(answer, as_json, "")
 
 
 @commands.command()
@@ -108,14 +109,14 @@ def report(
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Writes `reports/<dataset>.html`: the corpus, its features, a linear probe of each, and every trained model.
+    """Writes a report to `reports/<dataset>.html`: corpus, features, linear probes and trained models.
 
     Example: `affectory report --dataset demo`
     """
     from pipeline.plan.session import Session
-    from pipeline.report import page as reports
+    from pipeline.report import page
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    answer = reports.write(Session.open(home, options(dataset, root, protocol=protocol, change=change)))
-    tell(answer, as_json, f"Report: {answer['report']}")
+    answer = page.write(Session.open(home, options(dataset, root, protocol=protocol, change=change)))
+    show_answer(answer, as_json, f"Report: {answer['report']}")

@@ -1,4 +1,4 @@
-"""The commands `extract` and `plan`, and what a person has to know of a corpus whose features are there."""
+"""The commands `extract` and `plan`, and the coverage of a corpus by its features, which `train` shows too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import typer
-from rich.markup import escape
 
 from pipeline.cache.home import Home
 from pipeline.cli import tables
@@ -20,6 +19,7 @@ from pipeline.cli.options import (
     Json,
     Locked,
     Modality,
+    OrLast,
     Part,
     Protocol,
     Relock,
@@ -30,9 +30,10 @@ from pipeline.cli.options import (
     Set,
     Workers,
     options,
-    tell,
+    or_last,
+    show_answer,
 )
-from pipeline.console import console
+from pipeline.console import console, print_line
 from pipeline.corpus import published, remarks
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
@@ -69,7 +70,7 @@ def extract(
     part: Part = "",
     as_json: Json = False,
 ) -> None:
-    """Computes what is missing of a corpus's features, and nothing else.
+    """Extracts the features of a corpus: computes those that the cache lacks, and nothing else.
 
     Example: `affectory extract --dataset iemocap --root /corpora/IEMOCAP_full_release --modality audio`
     """
@@ -91,14 +92,17 @@ def extract(
     log = home.log_to_file("extract", home_name(recipe_path(dataset)))
     session = Session.open(home, given)
     answer, failed = extracted(extraction.retry_failed(session) if retry_failed else session, relock=relock)
-    tell(answer, as_json, f"Log: {log}")
+    show_answer(answer, as_json, f"Log: {log}")
     if failed:
         raise typer.Exit(TOO_MANY_FAILED)
 
 
 def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any], bool]:
-    """Extracts, shows, and builds the views: the answer as JSON-able data, and whether too many clips failed or a job
-    still waits. relock: replace the recipe's lock by what is here in the end."""
+    """Extracts features, shows what was done, and builds the views.
+
+    relock: replaces the recipe's lock by what is cached in the end. Returns the answer as JSON-able data, and whether
+    too many clips failed or a job still waits.
+    """
     began = time.perf_counter()
     counts, coverage = extract_shown(session)
     if relock:
@@ -137,7 +141,7 @@ def _built(session: Session) -> dict[str, Any]:
 
 @commands.command()
 def plan(
-    dataset: Dataset,
+    dataset: OrLast = "",
     root: Root = "",
     modality: Modality = "",
     features: Features = None,
@@ -145,24 +149,27 @@ def plan(
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Says what `extract` would compute, with time and disk, and computes nothing.
+    """Shows what `extract` would compute and why, with time and disk. Computes nothing.
 
     Example: `affectory plan --dataset demo --set features.hjcag.audio.feature_set=ComParE_2016`
     """
+    home = Home()
+    dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
-    answer = planned(Session.open(Home(), given))
+    answer = planned(Session.open(home, given))
     if not as_json:
-        console.print(tables.plan_table(answer))
-    tell(answer, as_json, "")
+        for shown in tables.plan_tables(answer):
+            console.print(shown, highlight=False)
+    show_answer(answer, as_json, "")
 
 
 def planned(session: Session) -> dict[str, Any]:
-    """What `extract` would compute, by stage, why, and what a row has cost here before.
+    """What `extract` would compute by stage, why, and how much time and disk it needs, as JSON-able data.
 
     Stages of one name are told apart by their digests.
     """
     plan = session.plan()
-    todo, copied = estimate.rows(plan)
+    computed, copied = estimate.rows(plan)
     names = distinct_names(node for node, _ in session.catalogue.wanted)
 
     def by_name(counts: Mapping[Node, T]) -> dict[str, T]:
@@ -170,13 +177,13 @@ def planned(session: Session) -> dict[str, Any]:
 
     return {
         "dataset": session.corpus.recipe.name,
-        "compute": by_name(todo),
+        "compute": by_name(computed),
         "copy": by_name(copied),
         "fits": _fits(plan),
         "waiting": by_name(plan.waiting),
         "cached": by_name(plan.cached),
         "because": because(session, plan),
-        "estimate": by_name(estimate.cost(session.catalogue.store, todo + plan.waiting)),
+        "estimate": by_name(estimate.cost(session.catalogue.store, computed + plan.waiting)),
         "views": session.view_sizes(plan),
     }
 
@@ -185,16 +192,16 @@ def _fits(plan: Plan) -> list[str]:
     return [f"{job.node.name} on {job.scope}" for job in plan.jobs if isinstance(job, FitJob)]
 
 
-# --- what `train` shows too ------------------------------------------------------------------------------------
+# --- coverage --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a corpus has no features of.
+    """The gaps in a corpus's features.
 
-    failed: utterances by modality and reason. too_many: more than `max_failed` of a modality failed. differing: by how
-    much counts differ from the published ones. left_out: by fit, the utterances that it had to leave out, with the
-    reason.
+    failed: utterances without features, by modality and reason. too_many: whether more than `max_failed` of a modality
+    failed. differing: by how much counts differ from the published ones. left_out: for each fit, the utterances that it
+    left out, with the reason.
     """
 
     failed: Mapping[str, Counter[str]]
@@ -204,40 +211,34 @@ class Coverage:
 
 
 def extract_shown(session: Session) -> tuple[RunCounts, Coverage]:
-    """Extracts what is missing, and shows what was done and what `covered` shows."""
+    """Extracts missing features, and shows what was done and the coverage."""
     counts = extraction.extract(session)
     console.print(tables.extraction_table(counts))
     if not counts.jobs and not counts.waiting:
         part = session.options.part
         whole = "everything this recipe asks for is in the cache"
-        console.print(f"Nothing to do: {f'the shards of part {part} are in the cache' if part else whole}.")
+        print_line(f"Nothing to do: {f'the shards of part {part} are in the cache' if part else whole}.")
     for message in sorted(counts.waiting.values()):
-        console.print(f"[red]{escape(message)}; the same command tries again[/red]", soft_wrap=True)
+        print_line(f"{message}; the same command tries again", "red")
     return counts, covered(session)
 
 
 def covered(session: Session) -> Coverage:
-    """Finds and shows the utterances without features, whether this call or an earlier one met them, and whatever else
-    a person has to know of this copy of the corpus."""
+    """Finds and shows the gaps in a corpus's features, those of earlier extractions too, and the reader's remarks."""
     by_utterance = shortfall.reasons(session.catalogue)
     failed = shortfall.counts(by_utterance)
     differing = published.differing(session.corpus)
-    shown = (tables.reason_table(failed), tables.count_table(differing) if differing else None)
-    for table in filter(None, shown):
-        console.print(table)
+    for shown in (tables.reason_table(failed), tables.count_table(differing) if differing else None):
+        if shown:
+            console.print(shown)
     over = shortfall.over_limit(session.corpus, by_utterance)
     for modality, share in over.items():
         limit = session.corpus.recipe.max_failed
-        console.print(f"[red]{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}[/red]")
+        print_line(f"{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}", "red")
     if remarked := remarks.said(session.corpus.manifest.rows):
-        console.print(remarked)
+        print_line(remarked)
     left_out = shortfall.by_fit(session.catalogue)
-    _tell_left_out(left_out)
+    for fit, reasons in left_out.items():
+        rows = ", ".join(f"{utterance}: {reason}" for utterance, reason in reasons.items())
+        print_line(f"the fit of {fit} left out {rows}; it is made again once they are there", "yellow")
     return Coverage(failed, bool(over), {count.name: count.difference for count in differing}, left_out)
-
-
-def _tell_left_out(left_out: Mapping[str, Mapping[str, str]]) -> None:
-    for name, missing in left_out.items():
-        rows = escape(", ".join(f"{utterance}: {reason}" for utterance, reason in missing.items()))
-        message = f"the fit of {escape(name)} left out {rows}; it is made again once they are there"
-        console.print(f"[yellow]{message}[/yellow]", soft_wrap=True)

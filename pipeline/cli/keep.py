@@ -1,4 +1,4 @@
-"""Commands that keep caches sound and small."""
+"""The commands that keep caches sound and small: `verify` and `gc`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand
 
 from pipeline.cache.home import Home
-from pipeline.cli.options import Json, tell
-from pipeline.console import console
+from pipeline.cli.options import Json, show_answer
+from pipeline.console import console, print_line, table
 from pipeline.errors import InputError
 
 commands = typer.Typer()
@@ -20,17 +19,30 @@ DAMAGED = 2
 """The exit code of a `verify` that found damage."""
 
 Remote = Annotated[
-    str | None, typer.Option("--remote", help="The remote too: s3://bucket/prefix, or AFFECTORY_REMOTE without one.")
+    str | None,
+    typer.Option("--remote", help="The remote as well: s3://bucket/prefix, or without a URL that of AFFECTORY_REMOTE."),
 ]
-OlderThan = Annotated[float, typer.Option("--older-than", min=1, help="Days without use.")]
-Delete = Annotated[bool, typer.Option("--delete", help="Delete what is listed; without it nothing is.")]
+Delete = Annotated[bool, typer.Option("--delete", help="Delete what is listed. Without it nothing is deleted.")]
+
+
+def _at_least_a_day(days: float) -> float:
+    if not days >= 1:
+        raise typer.BadParameter(
+            f"{days:g} is less than a day. What is younger than a day is never deleted: a run may be about to use it."
+        )
+    return days
+
+
+OlderThan = Annotated[
+    float, typer.Option("--older-than", callback=_at_least_a_day, help="Days without use, at least 1.")
+]
 
 
 class WithRemote(TyperCommand):
-    """A command whose `--remote` may stand without a URL: then AFFECTORY_REMOTE is meant."""
+    """A command whose `--remote` takes the URL of AFFECTORY_REMOTE if none follows it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts the environment's URL after a bare `--remote`."""
+        """Inserts the environment's URL after a `--remote` without one."""
         at = args.index("--remote") + 1 if "--remote" in args else 0
         if at and (at == len(args) or args[at].startswith("--")):
             args = [*args[:at], os.environ.get("AFFECTORY_REMOTE", ""), *args[at:]]
@@ -39,7 +51,7 @@ class WithRemote(TyperCommand):
 
 @commands.command(cls=WithRemote)
 def verify(remote: Remote = None, as_json: Json = False) -> None:
-    """Reads the whole cache, and with --remote the remote too, and sets aside what is damaged; ends with 2 if any is.
+    """Reads the whole cache and sets damaged files aside; exits with 2 if there are any. With --remote, reads it too.
 
     Example: `affectory verify --remote s3://team/affectory`
     """
@@ -53,16 +65,18 @@ def verify(remote: Remote = None, as_json: Json = False) -> None:
     both = [(str(cache), answer), *([(url, answer["remote"])] if url else [])]
     for place, found in both:
         _show_damage(place, found)
-    tell(answer, as_json, "")
+    show_answer(answer, as_json, "")
     if any(found["damaged"] for _, found in both):
         raise typer.Exit(DAMAGED)
 
 
 @commands.command(cls=WithRemote)
 def gc(older_than: OlderThan = 30, remote: Remote = None, delete: Delete = False, as_json: Json = False) -> None:
-    """Lists what nobody used for a while, and deletes it with --delete; on the remote too with --remote.
+    """Lists what nobody has used for some days, here and with --remote on the remote. With --delete, deletes it.
 
-    Never what is younger than a day, nor what a live run uses. Example: `affectory gc --older-than 60 --delete`
+    What is younger than a day, or in use by a live run, is never deleted.
+
+    Example: `affectory gc --older-than 60 --delete`
     """
     from pipeline.cache import gc as collect
 
@@ -72,8 +86,8 @@ def gc(older_than: OlderThan = 30, remote: Remote = None, delete: Delete = False
     _show_waste(answer)
     if url:
         answer["remote"] = _gc_remote(url, home, older_than, delete)
-    done = "" if delete else " Nothing was deleted: --delete does it."
-    tell(answer, as_json, f"{'Deleted' if delete else 'To delete'}: {answer['bytes']:,} bytes here.{done}")
+    done = "" if delete else " Nothing was deleted; --delete deletes it."
+    show_answer(answer, as_json, f"{'Deleted' if delete else 'To delete'}: {answer['bytes']:,} bytes here.{done}")
 
 
 def _gc_remote(url: str, home: Home, older_than: float, delete: bool) -> dict[str, Any]:
@@ -85,36 +99,34 @@ def _gc_remote(url: str, home: Home, older_than: float, delete: bool) -> dict[st
     there.check()
     found = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than, locked_indexes(home)).answer()
     for kind in ("indexes", "objects"):
-        console.print(f"{url}: {found[kind]['files']} {kind}, {found[kind]['bytes']:,} bytes", soft_wrap=True)
+        print_line(f"{url}: {found[kind]['files']} {kind}, {found[kind]['bytes']:,} bytes")
     return found
 
 
 def _url(remote: str | None) -> str:
-    """Of the remote where one was asked for. Raises InputError where nobody says which."""
+    """The URL of the remote, "" if none was asked for. Raises InputError if one was, and nothing says which."""
     if remote == "":
         raise InputError("which remote? Give --remote s3://bucket/prefix, or set AFFECTORY_REMOTE")
     return remote or ""
 
 
-def _show_damage(place: str, found: dict[str, Any]) -> None:
-    for each in found["damaged"]:
-        console.print(f"[red]{escape(place)}/{each['place']}: {escape(each['why'])}[/red]", soft_wrap=True)
-    checked = f"{found['records']} records, {found['objects']} objects, {found['bytes']:,} bytes"
-    loose = f", {found['unreferenced']} objects that nothing names" if found["unreferenced"] else ""
-    console.print(f"{escape(place)}: {len(found['damaged'])} damaged of {checked}{loose}", soft_wrap=True)
+def _show_damage(place: str, answer: dict[str, Any]) -> None:
+    for damage in answer["damaged"]:
+        print_line(f"{place}/{damage['place']}: {damage['why']}", "red")
+    checked = f"{answer['records']} records, {answer['objects']} objects, {answer['bytes']:,} bytes"
+    loose = f", {answer['unreferenced']} objects that nothing names" if answer["unreferenced"] else ""
+    print_line(f"{place}: {len(answer['damaged'])} damaged of {checked}{loose}")
 
 
 def _show_waste(answer: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from pipeline.cache.gc import KINDS
 
-    table = Table("stage", "actions", "objects", "bytes", title=f"Not used for {answer['older_than']:g} days")
-    for each in answer["stages"]:
-        name = f"{each['name']} {each['stage'][:12]}"
-        table.add_row(name, str(each["actions"]), str(each["objects"]), f"{each['bytes']:,}")
+    shown = table(f"Not used for {answer['older_than']:g} days", "stage", "actions", "objects", "bytes")
+    for stage in answer["stages"]:
+        name = f"{stage['name']} {stage['stage'][:6]}"
+        shown.add_row(name, f"{stage['actions']:,}", f"{stage['objects']:,}", f"{stage['bytes']:,}")
     for kind in KINDS:
-        table.add_row(f"({kind})", "", str(answer[kind]["files"]), f"{answer[kind]['bytes']:,}")
-    console.print(table)
+        shown.add_row(f"({kind})", "", f"{answer[kind]['files']:,}", f"{answer[kind]['bytes']:,}")
+    console.print(shown)
     if answer["pinned"]:
-        console.print(f"{answer['pinned']} stages of live runs stay, and so do objects that nothing names.")
+        print_line(f"{answer['pinned']} stages of live runs are kept, and so are objects that nothing names.")

@@ -1,4 +1,4 @@
-"""The `affectory` command. Results go to standard output, everything else to standard error."""
+"""The `affectory` command: its subcommands, and the exit code and message of every error."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import gc
 import logging
 import signal
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from pipeline.cache.atomic import is_full
 from pipeline.cli import ask, extract, keep, prepare, share, train
-from pipeline.console import console
+from pipeline.console import print_line
 from pipeline.errors import INTERRUPTED, AffectoryError, SpaceError
 
 app = typer.Typer(
@@ -23,9 +24,17 @@ for _group in (extract, train, prepare, share, keep, ask):
     app.add_typer(_group.commands)
 
 
-@app.callback()
-def about() -> None:
-    """Raw video, audio and transcripts to feature shards to trained models."""
+@app.callback(invoke_without_command=True)
+def about(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Turns raw video, audio and transcripts into feature shards, and trains emotion models on them.
+
+    `affectory COMMAND --help` explains a command and gives an example. Example: `affectory extract --dataset demo`
+    """
+    if show_version:
+        sys.stdout.write(f"affectory {version('affectory')}\n")
+        raise typer.Exit
 
 
 def _stop(number: int, frame: object) -> None:
@@ -33,24 +42,24 @@ def _stop(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Runs the command and ends with the exit code of its error: see pipeline/errors.py."""
-    gc.set_threshold(100_000, 20, 100)  # a manifest is a million objects without a cycle
+    """Runs the command, and exits with the code of its error; see pipeline/errors.py."""
+    gc.set_threshold(100_000, 20, 100)  # a manifest is a million objects without a reference cycle
     signal.signal(signal.SIGTERM, _stop)
-    logging.raiseExceptions = False  # a full disk is said once, not at every line of the log
+    logging.raiseExceptions = False  # a full disk is reported once, not at every line of the log
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:
         app()
     except AffectoryError as error:
-        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        print_line(str(error), "red")
         sys.exit(error.exit_code)
-    except SystemExit as end:  # Typer makes one of KeyboardInterrupt
+    except SystemExit as end:  # Typer turns KeyboardInterrupt into one
         if end.code == INTERRUPTED:
-            console.print("Interrupted. What was finished is kept: the same command goes on from there.")
+            print_line("Interrupted. Finished work is kept: the same command goes on from there.")
         raise
     except Exception as error:
         if not is_full(error):
             raise
-        console.print(f"[red]no space left: {escape(str(error))}[/red]")
+        print_line(f"no space left: {error}", "red")
         sys.exit(SpaceError.exit_code)
 
 

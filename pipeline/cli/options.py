@@ -1,4 +1,4 @@
-"""The options that several commands share, and what is made of them."""
+"""The options that several commands share, and the session options made from them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,44 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cache.home import Home
-from pipeline.console import console
+from pipeline.console import print_line
 from pipeline.corpus.open_corpus import Options
 
-Dataset = Annotated[str, typer.Option(help="A recipe in manifests/ (demo, iemocap, ...) or the path of a TOML file.")]
-OrLast = Annotated[str, typer.Option("--dataset", help="A recipe; else the one extracted last.")]
-Root = Annotated[str, typer.Option(help="Where the corpus lies; else IEMOCAP_ROOT or alike, else as the recipe says.")]
-Modality = Annotated[str, typer.Option(help="One modality alone: text, audio or visual.")]
-Features = Annotated[list[str] | None, typer.Option(help="These feature sets alone; may be repeated.")]
-Protocol = Annotated[str, typer.Option(help="official, cv, holdout or own; else what the recipe says.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Worker processes; else one a core; 0 runs in this one.")]
-Scheduler = Annotated[str, typer.Option(help="A running Dask scheduler, tcp://host:8786.")]
-Gpus = Annotated[int, typer.Option(min=0, help="GPU workers beside the CPU ones; needs dask-cuda.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides the recipe: table.key=value; may be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Models = Annotated[list[str], typer.Option(help="A model in models/; may be repeated.")]
-Seed = Annotated[int, typer.Option(help="Of weights and of shuffling.")]
-RemoteUrl = Annotated[str, typer.Option("--remote", help="A remote cache, s3://bucket/prefix; else AFFECTORY_REMOTE.")]
-Locked = Annotated[bool, typer.Option("--locked", help="Use exactly what <dataset>.lock.json names, or refuse.")]
+Dataset = Annotated[
+    str, typer.Option(help="The name of a recipe in manifests/ (demo, iemocap, ...), or the path of a TOML file.")
+]
+OrLast = Annotated[
+    str, typer.Option("--dataset", help="A recipe, by name or path. Default: the dataset that was extracted last.")
+]
+Root = Annotated[
+    str, typer.Option(help="The folder of the corpus. Default: the variable IEMOCAP_ROOT or alike, then the recipe's.")
+]
+Modality = Annotated[str, typer.Option(help="Only this modality: text, audio or visual.")]
+Features = Annotated[list[str] | None, typer.Option(help="Only this feature set. May be repeated.")]
+Protocol = Annotated[str, typer.Option(help="official, cv, holdout or own. Default: the recipe's.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Worker processes; 0 runs in this process. Default: one per core.")
+]
+Scheduler = Annotated[str, typer.Option(help="The address of a running Dask scheduler, tcp://host:8786.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPU workers in addition to the CPU workers; needs dask-cuda.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Overrides one value of the recipe: table.key=value. May be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result on standard output, as one JSON object.")]
+Models = Annotated[list[str], typer.Option(help="The name of a model in models/. May be repeated.")]
+Seed = Annotated[int, typer.Option(help="The seed of initial weights and of shuffling.")]
+RemoteUrl = Annotated[
+    str, typer.Option("--remote", help="A remote cache, s3://bucket/prefix. Default: the variable AFFECTORY_REMOTE.")
+]
+Locked = Annotated[bool, typer.Option("--locked", help="Use exactly what `<dataset>.lock.json` names, or fail.")]
 Part = Annotated[
-    str, typer.Option("--part", help="3/40 does the third fortieth of the shards; fits wait for a call without it.")
+    str, typer.Option("--part", help="3/40 extracts the third of 40 parts of the shards. Fits wait for a call without.")
 ]
-Relock = Annotated[bool, typer.Option("--relock", help="Replace <dataset>.lock.json by what is here.")]
+Relock = Annotated[bool, typer.Option("--relock", help="Write `<dataset>.lock.json` anew, from what this cache holds.")]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Try the rows that failed again, whatever the reason.")
+    bool, typer.Option("--retry-failed", help="Compute failed rows again, whatever their reason is.")
 ]
-NoExtract = Annotated[bool, typer.Option("--no-extract", help="Refuse instead of extracting what is missing.")]
+NoExtract = Annotated[bool, typer.Option("--no-extract", help="Fail if features are missing, instead of extracting.")]
 
 
 def options(
@@ -71,17 +83,24 @@ def options(
 
 
 def or_last(home: Home, dataset: str, root: str, change: list[str] | None) -> tuple[str, str, list[str]]:
-    """What was asked for, or what was extracted last, with its root and changes."""
+    """Dataset, root and changes as they were given; without a dataset, those of the last extraction.
+
+    Prints each setting that is carried over. Raises InputError if nothing has been extracted yet.
+    """
     if dataset:
         return dataset, root, change or []
     dataset, last_root, last_changes = home.last()
-    console.print(f"Dataset: {dataset}, the one extracted last.")
+    print_line(f"Dataset: {dataset}, the one extracted last.")
+    if last_root and not root:
+        print_line(f"Root: {last_root}, as in that extraction.")
+    for setting in last_changes:
+        print_line(f"Set: {setting}, as in that extraction.")
     return dataset, root or last_root, [*last_changes, *(change or [])]
 
 
-def tell(answer: Any, as_json: bool, line: str) -> None:
-    """The answer as one JSON object on standard output, or a line on standard error."""
+def show_answer(answer: Any, as_json: bool, line: str) -> None:
+    """Prints the answer as one JSON object on standard output, or the line on standard error."""
     if as_json:
         sys.stdout.write(json.dumps(answer) + "\n")
     elif line:
-        console.print(line)
+        print_line(line)

@@ -1,4 +1,4 @@
-"""Commands that prepare an extraction: get a corpus, examine its media, start a table of one's own, get weights."""
+"""The commands that prepare an extraction: `doctor`, `fetch`, `init-table` and `weights`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cache.home import Home
-from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, tell
+from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, show_answer
 from pipeline.console import console
 
 commands = typer.Typer()
@@ -23,7 +23,7 @@ def doctor(
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Opens every media file of a corpus and says what is wrong with it, before a long run.
+    """Opens every media file of a corpus and lists what is wrong with it, before a long run.
 
     Example: `affectory doctor --dataset meld --root /corpora/MELD.Raw`
     """
@@ -38,50 +38,50 @@ def doctor(
     if not as_json:
         for table in doctor_tables(answer):
             console.print(table)
-    tell(answer, as_json, f"All findings: {answer['parquet']}")
+    show_answer(answer, as_json, f"All findings: {answer['parquet']}")
 
 
 @commands.command()
 def fetch(dataset: Dataset, root: Root = "", as_json: Json = False) -> None:
-    """Downloads a corpus that may be downloaded, going on where it stopped; of others it says where to ask.
+    """Downloads a corpus, and resumes a download that broke off. Of a corpus on request, prints whom to ask.
 
     Example: `affectory fetch --dataset meld --root /corpora/MELD.Raw`
     """
-    from pipeline.transfer import fetch_corpus as fetching
+    from pipeline.transfer import fetch_corpus
 
-    tell(fetching.fetch(Home(), dataset, root), as_json, "")
+    show_answer(fetch_corpus.fetch(Home(), dataset, root), as_json, "")
 
 
 @commands.command("init-table")
-def init_table(
-    folder: Annotated[Path, typer.Argument(help="A folder of clips, with transcripts beside them as .txt.")],
+def start_table(
+    folder: Annotated[Path, typer.Argument(help="A folder of clips, each with its transcript beside it as .txt.")],
     as_json: Json = False,
 ) -> None:
-    """Writes a table of a folder of clips, to be filled in; the reader `table` then reads the folder as a corpus.
+    """Writes a table of the clips in a folder, for you to fill in; the reader `table` then reads it as a corpus.
 
     Example: `affectory init-table /my/clips`
     """
-    from pipeline.corpus import init_table as tables
+    from pipeline.corpus import init_table
 
-    answer = tables.write(folder)
-    tell(answer, as_json, f"Fill in {answer['table']}, then: make extract DATASET=my.toml ROOT={folder}")
+    answer = init_table.write(folder)
+    show_answer(answer, as_json, f"Fill in {answer['table']}, then: make extract DATASET=my.toml ROOT={folder}")
 
 
 @commands.command()
 def weights(
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="A recipe in manifests/ or a TOML file; may be repeated; else all of manifests/."),
+        typer.Option(help="A recipe, by name or path. May be repeated. Default: every recipe in manifests/."),
     ] = None,
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Fetches the published weights that a recipe names, and pins them, so that later runs need no network.
+    """Downloads the published weights that a recipe names, and pins them, so that later runs need no network.
 
     Example: `affectory weights --dataset iemocap --dataset meld`
     """
     from pipeline.transfer import fetch_weights
 
     answer = fetch_weights.fetch_weights(Home(), dataset or (), change or ())
-    said = f"{len(answer['fetched'])} fetched, {len(answer['there'])} there already. {' '.join(answer['locks'])}"
-    tell(answer, as_json, said.rstrip())
+    line = f"{len(answer['fetched'])} fetched, {len(answer['there'])} there already. {' '.join(answer['locks'])}"
+    show_answer(answer, as_json, line.rstrip())

@@ -1,4 +1,4 @@
-"""Commands about the cache that teams share."""
+"""The commands about the cache that teams share: `push` and `pull`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from pipeline.cli.options import (
     Root,
     Set,
     options,
-    tell,
+    show_answer,
 )
 
 commands = typer.Typer()
 
-Split = Annotated[str, typer.Option(help="Shards with rows of one part alone: train, valid or test.")]
-NoText = Annotated[bool, typer.Option("--no-text", help="Leave transcripts out of the manifest; their digests stay.")]
-
-Repair = Annotated[bool, typer.Option("--repair", help="Look whether what is named there is there, send it if not.")]
+Split = Annotated[str, typer.Option(help="Only shards that have rows of this part: train, valid or test.")]
+NoText = Annotated[
+    bool, typer.Option("--no-text", help="Leave transcripts out of the manifest. Their digests stay in it.")
+]
+Repair = Annotated[
+    bool,
+    typer.Option("--repair", help="Check that every object the remote names is there, and send those that are not."),
+]
 
 
 @commands.command()
@@ -44,7 +48,7 @@ def push(
     repair: Repair = False,
     as_json: Json = False,
 ) -> None:
-    """Sends what is cached of a corpus's features, and not there yet, to a remote cache.
+    """Sends the cached features of a corpus to a remote cache, except those that are there already.
 
     Example: `affectory push --dataset iemocap --remote s3://team/affectory`
     """
@@ -54,7 +58,7 @@ def push(
         dataset, root, modality=modality, features=features, protocol=protocol, change=change, remote=remote
     )
     answer = push_pull.push(Home(), given, text=not no_text, relock=relock, repair=repair)
-    tell(answer, as_json, f"Sent {answer['objects']} objects, {answer['bytes']:,} bytes, to {answer['remote']}")
+    show_answer(answer, as_json, f"Sent {answer['objects']} objects, {answer['bytes']:,} bytes, to {answer['remote']}")
 
 
 @commands.command()
@@ -70,7 +74,7 @@ def pull(
     locked: Locked = False,
     as_json: Json = False,
 ) -> None:
-    """Brings the manifest and the features of a corpus from a remote cache; neither media nor weights are needed.
+    """Fetches the manifest and the features of a corpus from a remote cache. Needs neither media nor weights.
 
     Example: `affectory pull --dataset iemocap --remote s3://team/affectory --modality audio`
     """
@@ -87,4 +91,6 @@ def pull(
         locked=locked,
     )
     answer = push_pull.pull(Home(), given, split=split)
-    tell(answer, as_json, f"Brought {answer['objects']} objects, {answer['bytes']:,} bytes, from {answer['remote']}")
+    show_answer(
+        answer, as_json, f"Fetched {answer['objects']} objects, {answer['bytes']:,} bytes, from {answer['remote']}"
+    )

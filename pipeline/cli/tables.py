@@ -1,109 +1,155 @@
-"""The tables that commands show: what was extracted, what failed, what a plan would do, what the doctor found."""
+"""The tables that commands show: extracted rows, failures, a plan, the doctor's findings, test scores."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.console import table
 from pipeline.corpus.published import Count
 from pipeline.reason import Reason
+from pipeline.report.table import size
 from pipeline.run.outcome import RunCounts
-
-NOT_MEASURED = "not measured here"
 
 
 def extraction_table(counts: RunCounts) -> Table:
     """Rows by stage: computed, copied from other shards, cached; seconds."""
-    table = Table("stage", "computed", "copied", "cached", "seconds", title="Extraction")
+    shown = table("Extraction", "stage", "computed", "copied", "cached", "seconds")
     total = counts.total()
     for name in sorted({*total.seconds, *counts.cached}):
         rows = (total.computed[name], total.copied[name], counts.cached.get(name, 0))
-        table.add_row(name, *map(str, rows), f"{total.seconds.get(name, 0):.1f}")
-    return table
+        shown.add_row(name, *(f"{count:,}" for count in rows), f"{total.seconds.get(name, 0):,.1f}")
+    return shown
 
 
 def reason_table(failed: Mapping[str, Counter[str]]) -> Table | None:
-    """Utterances without features, by modality and reason; None if every one has them."""
+    """Utterances without features, by modality and reason; None if every utterance has them."""
     if not any(failed.values()):
         return None
-    table = Table("modality", "reason", "utterances", "", title="Without features")
+    shown = Table("modality", "reason", "utterances", "", title="Without features")
     for modality, reasons in sorted(failed.items()):
         for reason, count in reasons.most_common():
             note = "will be tried again" if Reason(reason).transient else ""
-            table.add_row(modality, reason, str(count), note)
-    return table
+            shown.add_row(modality, reason, f"{count:,}", note)
+    return shown
 
 
 def count_table(differing: Sequence[Count]) -> Table:
-    """Counts that are not as published."""
-    table = Table("", "published", "here", "difference", title="This copy differs from the published corpus")
+    """The counts of this copy that are not as published."""
+    shown = table("This copy differs from the published corpus", "", "published", "here", "difference")
     for count in differing:
-        table.add_row(count.name, f"{count.expected:,}", f"{count.found:,}", f"{count.difference:+,}")
-    return table
+        shown.add_row(escape(count.name), f"{count.expected:,}", f"{count.found:,}", f"{count.difference:+,}")
+    return shown
 
 
-def plan_table(answer: Mapping[str, Any]) -> Table:
-    """What a plan would compute, by stage, and why."""
-    table = Table("stage", "compute", "copy", "waiting", "cached", "core time", "disk", "because", title="Plan")
-    kinds = ("compute", "copy", "waiting", "cached")
-    for name in sorted({name for kind in kinds for name in answer[kind]}):
+# --- plan ------------------------------------------------------------------------------------------------------
+
+PLANNED = ("compute", "copy", "waiting", "cached")
+
+
+def plan_tables(answer: Mapping[str, Any]) -> Iterator[Table | Text]:
+    """The answer of `plan` in tables that fit 80 columns, and lines for what has no number.
+
+    The stages with rows, core time and disk; why they have something to compute; the fits that can run now; the views.
+    """
+    yield _stages(answer)
+    if unmeasured := [name for name, cost in answer["estimate"].items() if None in cost.values()]:
+        yield Text(f"Not measured here, so not estimated: {', '.join(sorted(unmeasured))}.")
+    if answer["because"]:
+        yield _reasons(answer["because"])
+    if answer["fits"]:
+        yield Text(f"Fits that can run now: {', '.join(answer['fits'])}.")
+    yield from _views(answer["views"])
+
+
+def _stages(answer: Mapping[str, Any]) -> Table:
+    shown = table("Plan, in rows", "stage", *PLANNED, "core time", "disk")
+    for name in sorted({name for kind in PLANNED for name in answer[kind]}):
         cost = answer["estimate"].get(name, {})
-        seconds, size = cost.get("core_seconds"), cost.get("megabytes")
-        figures = [NOT_MEASURED if v is None else f"{v} {unit}" for v, unit in ((seconds, "s"), (size, "MB"))]
-        why = escape("\n".join(answer["because"].get(name, [])))
-        table.add_row(name, *(str(answer[kind].get(name, 0)) for kind in kinds), *(figures if cost else ["", ""]), why)
-    for fit in answer["fits"]:
-        table.add_row(fit, "fit", "", "", "", "", "", "")
-    for name, size in answer["views"].items():
-        table.add_row(f"view {name}", "", "", "", "", "", NOT_MEASURED if size is None else f"{size:.2f} MB", "")
-    return table
+        seconds, megabytes = cost.get("core_seconds"), cost.get("megabytes")
+        rows = (f"{answer[kind].get(name, 0):,}" for kind in PLANNED)
+        disk = "" if megabytes is None else size(megabytes * 1e6).text
+        shown.add_row(escape(name), *rows, "" if seconds is None else duration(seconds), disk)
+    return shown
+
+
+def _reasons(because: Mapping[str, Sequence[str]]) -> Table:
+    shown = table("Why", "stage")
+    shown.add_column("because", overflow="fold")
+    for name, lines in sorted(because.items()):
+        shown.add_row(escape(name), escape("\n".join(lines)))
+    return shown
+
+
+def _views(sizes: Mapping[str, float | None]) -> Iterator[Table | Text]:
+    known = {name: megabytes for name, megabytes in sizes.items() if megabytes is not None}
+    shown = table("Views to build", "view", "disk")
+    for name, megabytes in known.items():
+        shown.add_row(escape(name), size(megabytes * 1e6).text)
+    if known:
+        yield shown
+    if unknown := [name for name in sizes if name not in known]:
+        yield Text(f"Views whose size is not known before extraction: {', '.join(unknown)}.")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them, in the largest unit of which there is at least one."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------
 
 
 def doctor_tables(answer: Mapping[str, Any]) -> list[Table]:
-    """What the doctor found: what there is, what is wrong, and the worst files if anything is."""
-    shown = [_holdings(answer)]
+    """The doctor's summary: the media there are, and if anything is wrong, the findings and the worst files."""
     codes = Table("modality", "split", "code", "utterances", title="Findings")
     for modality, splits in answer["reasons"].items():
-        for split, found in splits.items():
-            for code, count in found.items():
+        for split, counts in splits.items():
+            for code, count in counts.items():
                 codes.add_row(modality, escape(split), code, f"{count:,}")
     worst = Table("file", "code", "utterances", "detail", title="Worst files")
     for entry in answer["worst"]:
         worst.add_row(escape(entry["path"]), entry["code"], f"{entry['utterances']:,}", escape(entry["detail"]))
-    return [*shown, *(table for table in (codes, worst) if table.row_count)]
+    return [_media(answer), *(shown for shown in (codes, worst) if shown.row_count)]
 
 
-def _holdings(answer: Mapping[str, Any]) -> Table:
+def _media(answer: Mapping[str, Any]) -> Table:
     title = f"{escape(answer['dataset'])}: {answer['files']:,} files, {answer['probed']:,} streams examined now"
-    table = Table("", "hours", "codecs", "rates (Hz)", "sizes", title=title)
+    shown = Table("", "hours", "codecs", "rates (Hz)", "sizes", title=title)
     for kind, hours in answer["hours"].items():
         sizes = answer["sizes"] if kind == "video" else {}
-        counts = [_listed(found) for found in (answer["codecs"][kind], answer["rates_hz"][kind], sizes)]
-        table.add_row(kind, f"{hours:.2f}", *counts)
-    return table
+        counts = (answer["codecs"][kind], answer["rates_hz"][kind], sizes)
+        shown.add_row(kind, f"{hours:.2f}", *map(_lines, counts))
+    return shown
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _lines(counts: Mapping[str, int]) -> str:
     return "\n".join(f"{name}: {count:,}" for name, count in counts.items())
 
 
-SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc2_non0", "acc7")
+# --- train -----------------------------------------------------------------------------------------------------
+
+SCORES = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc2_non0", "acc7")
 
 
 def score_table(answers: Sequence[Mapping[str, Any]]) -> Table:
-    """The test scores of trained models over all folds, with the majority's below."""
+    """The test scores of trained models over all folds, with those of the majority in the last row."""
     pooled = [answer["metrics"]["pooled"] for answer in answers]
-    names = [name for name in SHOWN if isinstance(pooled[0].get(name), float)]
-    table = Table("model", *names, title="Test")
+    names = [name for name in SCORES if isinstance(pooled[0].get(name), float)]
+    shown = table("Test", "model", *names)
     for answer, scores in zip(answers, pooled, strict=True):
-        table.add_row(answer["model"], *(_figure(scores.get(name)) for name in names))
-    table.add_row("majority", *(_figure(pooled[0].get(f"majority_{name}")) for name in names))
-    return table
+        shown.add_row(escape(answer["model"]), *(_score(scores.get(name)) for name in names))
+    shown.add_row("majority", *(_score(pooled[0].get(f"majority_{name}")) for name in names))
+    return shown
 
 
-def _figure(value: Any) -> str:
+def _score(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "-"

@@ -22,7 +22,7 @@ from pipeline.cli.options import (
     Workers,
     options,
     or_last,
-    tell,
+    show_answer,
 )
 from pipeline.cli.tables import score_table
 from pipeline.console import console
@@ -48,7 +48,7 @@ def train(
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
-    """Trains models on the shards, one job for each model and fold, and extracts first what is missing.
+    """Trains models on the features of a corpus, one job per model and fold, and first extracts missing features.
 
     Example: `affectory train --dataset iemocap --model hjcag --protocol cv`
     """
@@ -69,16 +69,16 @@ def train(
         change=change,
     )
     answers, coverage = trained(Session.open(home, given), model, seed, extract=not no_extract)
-    tell({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
+    show_answer({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
     if coverage.too_many:
         raise typer.Exit(TOO_MANY_FAILED)
 
 
 def trained(session: Session, models: list[str], seed: int, *, extract: bool) -> tuple[list[dict[str, Any]], Coverage]:
-    """Trains each model on each fold; one answer for each model, and what `covered` found.
+    """Trains each model on each fold, and gives one answer per model, and the coverage.
 
-    Extracts first what is missing, unless `extract` is False: then it raises InputError. Too many failures hinder no
-    training, as they hinder no extraction. Raises InputError too for a corpus without labels.
+    First extracts missing features, or raises InputError for them if `extract` is False. As in an extraction, rows that
+    failed do not stop the run, however many they are. Raises InputError for a corpus without labels.
     """
     from pipeline.train import train_models
 

@@ -143,7 +143,7 @@ _RECIPE = {"stage": str, "params": dict, "libraries": dict, "inputs": list, "dig
 # --- to be read ------------------------------------------------------------------------------------------------
 
 
-def told(answer: Mapping[str, Any]) -> str:
+def as_text(answer: Mapping[str, Any]) -> str:
     """The answer of `explain` in lines."""
     lines = [f"{answer['kind']} of {answer.get('stage') or answer.get('dataset')}"]
     plain = ("path", "object", "bytes", "scope", "train_rows", "valid_rows", "manifest", "state")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cache.atomic import publish
-from pipeline.console import console
+from pipeline.console import console, table
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
@@ -41,7 +41,7 @@ def write(session: Session) -> dict[str, Any]:
     _publish(path, _render(session, extracted, found, runs))
     lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
     if lines:
-        console.print(_table(lines, session.corpus.target))
+        console.print(_score_table(lines, session.corpus.target))
     return {
         "dataset": session.corpus.recipe.name,
         "report": str(path),
@@ -177,10 +177,10 @@ def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
     return standings(f"{told(first)} on test, probes first, then models", marks, told(first)) if marks else None
 
 
-def _table(lines: Sequence[Line], target: Target) -> Table:
+def _score_table(lines: Sequence[Line], target: Target) -> Table:
     columns = _columns(lines, target)
-    table = Table("modality or model", *columns, title="Test, means over folds")
+    shown = table("Test, means over folds", "modality or model", *columns)
     for line in lines:
         values = [get(line) for get in columns.values()]
-        table.add_row(escape(line.name), *("-" if value is None else f"{value:.4f}" for value in values))
-    return table
+        shown.add_row(escape(line.name), *("-" if value is None else f"{value:.4f}" for value in values))
+    return shown

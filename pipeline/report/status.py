@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from rich.box import SIMPLE
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from pipeline.cache.record import Record
 from pipeline.cache.store import Store
+from pipeline.console import table
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.plan import last_extraction
@@ -191,15 +191,12 @@ def _bytes(scopes: Sequence[StageStatus], store: Store) -> dict[str, int]:
 def status_table(answer: Mapping[str, Any]) -> Table:
     """The answer of `status` as a table that fits 80 columns; sizes in MB."""
     heads = ("rows", "cached", "copy", "to do", "waiting", "retry", "failed", "fits", "MB")
-    note = "waiting: for a fit. retry: provisional, failed for a transient reason."
-    stage = Column("stage", overflow="fold")
-    table = Table(stage, box=SIMPLE, padding=(0, 0, 0, 1), title=escape(answer["dataset"]), caption=note)
-    for head in (*heads, *(["remote MB"] if answer["remote"] else [])):
-        table.add_column(head, justify="right", no_wrap=True)
+    note = "waiting: for a fit; retry: provisional, failed for a transient reason"
+    shown = table(answer["dataset"], "stage", *heads, *(["remote MB"] if answer["remote"] else []), caption=note)
     for name, counts in sorted(answer["stages"].items()):
         rows = (counts[kind] for kind in ("rows", *_KEYS, "failed"))
         total = counts["fits"] + counts["fits_missing"]
         fits = f"{counts['fits']}/{total}" if total else ""
         sizes = [f"{counts[kind] / 1e6:.1f}" for kind in ("bytes", "remote_bytes")]
-        table.add_row(escape(name), *(f"{count:,}" for count in rows), fits, *sizes[: 2 if answer["remote"] else 1])
-    return table
+        shown.add_row(escape(name), *(f"{count:,}" for count in rows), fits, *sizes[: 2 if answer["remote"] else 1])
+    return shown

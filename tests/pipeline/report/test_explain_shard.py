@@ -97,7 +97,7 @@ def test_a_copy_elsewhere_explains_itself_without_the_cache_that_made_it(extract
     outside = ask(extracted, copy)
     assert inside["actions"] and outside["actions"] == []
     assert {**inside, "actions": []} == outside
-    assert "No action record" in explain_shard.told(outside) and "GeMAPS" in explain_shard.told(outside)
+    assert "No action record" in explain_shard.as_text(outside) and "GeMAPS" in explain_shard.as_text(outside)
     assert not extracted.home.exists()
 
 
@@ -148,7 +148,7 @@ def test_an_object_that_is_gone_is_told_from_its_record_alone(extracted):
     path_of(extracted, record).unlink()
     found = ask(extracted, record.object)
     assert (found["path"], found["stage"], found["bytes"]) == (None, "audio_mfcc", record.size)
-    assert "not in this cache" in explain_shard.told(found)
+    assert "not in this cache" in explain_shard.as_text(found)
 
 
 def test_the_command_prints_lines_or_one_json_object(affectory, extracted):  # noqa: F811
