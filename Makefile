@@ -1,5 +1,5 @@
-# Every target sets up the virtual environment first, where it is missing or out of date.
-# `make` prints this list.
+# Every target first sets up the virtual environment, if it is missing or out of date.
+# `make` prints the list of targets.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -12,11 +12,36 @@ CPU_PINS := "torch>=2.14,<2.15" "torchvision>=0.29,<0.30"
 AFFECTORY := $(BIN)/affectory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# The call's own settings: make train MODEL=hjcag DATASET=iemocap. CORPUS is for commands that compute nothing.
-CORPUS := $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
-          $(if $(SET),--set "$(SET)")
-OPTIONS := $(CORPUS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(GPUS),--gpus $(GPUS))
-SHARED := $(CORPUS) $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)")
+# A variable becomes an option: make train MODEL=hjcag DATASET=iemocap. A value is quoted if the shell would read more
+# in it than a word. $(call option,DATASET) is ` --dataset iemocap`, or nothing; $(call flag,LOCKED) is ` --locked`.
+empty :=
+space := $(empty) $(empty)
+special := ' " ` $$ & | ; < > ( ) [ ] { } * ? ! \ ~ \#
+unsafe = $(word 2,$1)$(strip $(foreach character,$(special),$(findstring $(character),$1)))
+quote = $(if $(call unsafe,$1),'$(subst ','\'',$1)',$1)
+option = $(if $($1),$(space)--$2 $(call quote,$($1)))
+flag = $(if $($1),$(space)--$2)
+need = $(if $($1),,$(error $1 is missing: make $@ $2))
+
+# SET holds one setting, or several with semicolons between them: SET="a.b=1; c.d=2". (A value that holds a semicolon
+# itself can be given to `affectory --set` only.)
+settings = $(if $(SET),$(space)--set $(subst ;,' --set ',$(call quote,$(subst ;$(space),;,$(SET)))))
+
+DATA = $(call option,DATASET,dataset)$(call option,ROOT,root)
+CORPUS = $(DATA)$(call option,PROTOCOL,protocol)$(settings)
+MODALITIES = $(call option,MODALITY,modality)
+WORK = $(call option,WORKERS,workers)$(call option,SCHEDULER,scheduler)$(call option,GPUS,gpus)
+REMOTES = $(call option,REMOTE,remote)
+
+# A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
+KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED \
+         UTTERANCE STAGE FOLD SHARD DAYS DELETE DIR TESTS TORCH PYTHON VENV CPU_INDEX CPU_PINS
+given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+unknown := $(filter-out $(KNOWN),$(given))
+closest = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' $1 $(KNOWN) 2>/dev/null)
+ifneq ($(unknown),)
+$(error $(foreach name,$(unknown),no variable $(name): did you mean $(or $(call closest,$(name)),one of $(KNOWN))?))
+endif
 
 .PHONY: help
 help: ## print this list
@@ -40,54 +65,68 @@ demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a
 	$(AFFECTORY) extract --dataset demo
 
 .PHONY: extract
-extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1]
-	$(AFFECTORY) extract $(OPTIONS) $(if $(MODALITY),--modality $(MODALITY)) $(if $(REMOTE),--remote "$(REMOTE)") \
-	  $(if $(LOCKED),--locked) $(if $(RETRY),--retry-failed) $(if $(PART),--part $(PART))
+extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1] [PART=3/40]
+	$(AFFECTORY) extract$(CORPUS)$(WORK)$(MODALITIES)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(call option,PART,part)
 
 .PHONY: plan
-plan: $(READY) ## what extract would compute, with time and disk: DATASET=iemocap
-	$(AFFECTORY) plan $(CORPUS) $(if $(MODALITY),--modality $(MODALITY))
+plan: $(READY) ## what extract would compute and why, with time and disk: [DATASET=iemocap] [SET="table.key=value; ..."]
+	$(AFFECTORY) plan$(CORPUS)$(MODALITIES)
 
 .PHONY: doctor
 doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]
-	$(AFFECTORY) doctor $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)") $(if $(MODALITY),--modality $(MODALITY)) \
-	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(SET),--set "$(SET)")
+	$(AFFECTORY) doctor$(DATA)$(settings)$(MODALITIES)$(call option,WORKERS,workers)
 
 .PHONY: fetch
 fetch: $(READY) ## download a corpus, or say where to ask for it: DATASET=meld [ROOT=]
-	$(AFFECTORY) fetch $(if $(DATASET),--dataset $(DATASET)) $(if $(ROOT),--root "$(ROOT)")
+	$(AFFECTORY) fetch$(DATA)
 
 .PHONY: weights
 weights: $(READY) ## fetch and pin the published weights of a recipe, or of all: [DATASET=iemocap]
-	$(AFFECTORY) weights $(if $(DATASET),--dataset $(DATASET)) $(if $(SET),--set "$(SET)")
+	$(AFFECTORY) weights$(call option,DATASET,dataset)$(settings)
 
 .PHONY: push
 push: $(READY) ## send features to a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [NO_TEXT=1] [RELOCK=1]
-	$(AFFECTORY) push $(SHARED) $(if $(NO_TEXT),--no-text) $(if $(RELOCK),--relock)
+	$(AFFECTORY) push$(CORPUS)$(MODALITIES)$(REMOTES)$(call flag,NO_TEXT,no-text)$(call flag,RELOCK,relock)
 
 .PHONY: pull
 pull: $(READY) ## bring features from a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
-	$(AFFECTORY) pull $(SHARED) $(if $(SPLIT),--split $(SPLIT)) $(if $(LOCKED),--locked)
+	$(AFFECTORY) pull$(CORPUS)$(MODALITIES)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
 
 .PHONY: status
-status: $(READY) ## what is cached, to do, failed, of each stage: DATASET=iemocap
-	$(AFFECTORY) status $(SHARED)
+status: $(READY) ## how many rows of each stage are cached, to do, failed: DATASET=iemocap
+	$(AFFECTORY) status$(CORPUS)$(MODALITIES)$(REMOTES)
+
+.PHONY: why
+why: $(READY) ## the parts of a row's key, and what has changed: UTTERANCE=Ses01F_impro01_F000 STAGE=audio_mfcc [DATASET=] [FOLD=]
+	$(call need,UTTERANCE,UTTERANCE=Ses01F_impro01_F000 STAGE=audio_mfcc)
+	$(call need,STAGE,UTTERANCE=$(UTTERANCE) STAGE=audio_mfcc)
+	$(AFFECTORY) why $(call quote,$(UTTERANCE)) $(call quote,$(STAGE))$(CORPUS)$(call option,FOLD,fold)
+
+.PHONY: explain
+explain: $(READY) ## what a shard holds, and how and where it was made: SHARD=<file, or six digits of its digest>
+	$(call need,SHARD,SHARD=data/cache/objects/ab/cdef.parquet)
+	$(AFFECTORY) explain $(call quote,$(SHARD))
 
 .PHONY: verify
 verify: $(READY) ## read the whole cache and set aside what is damaged: [REMOTE=s3://team/affectory]
-	$(AFFECTORY) verify $(if $(REMOTE),--remote "$(REMOTE)")
+	$(AFFECTORY) verify$(REMOTES)
+
+.PHONY: gc
+gc: $(READY) ## what nobody has used for 30 days: [DAYS=30] [DELETE=1] [REMOTE=s3://team/affectory]
+	$(AFFECTORY) gc$(call option,DAYS,older-than)$(REMOTES)$(call flag,DELETE,delete)
 
 .PHONY: init-table
 init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clips
-	$(AFFECTORY) init-table "$(DIR)"
+	$(call need,DIR,DIR=/my/clips)
+	$(AFFECTORY) init-table $(call quote,$(DIR))
 
 .PHONY: train
 train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=] [PROTOCOL=] [SEED=]
-	$(AFFECTORY) train $(OPTIONS) $(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED))
+	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)
 
 .PHONY: report
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
-	$(AFFECTORY) report $(CORPUS)
+	$(AFFECTORY) report$(CORPUS)
 
 .PHONY: test
 test: $(READY) ## the default suite, about 10 minutes on 2 cores

@@ -1,4 +1,4 @@
-"""The Makefile: whatever variables a team exports, each target gives a command that the command line understands."""
+"""The Makefile: each target prints and runs a clean command that the command line understands, or refuses to run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import typer
 
 from pipeline.cli import main
 
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make")
+
 ROOT = Path(__file__).parents[3]
 COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
-TARGETS = ("extract", "plan", "doctor", "fetch", "weights", "push", "pull", "status", "verify", "train", "report")
 VARIABLES = {
     "DATASET": "demo",
     "ROOT": "/a place",
@@ -26,31 +27,89 @@ VARIABLES = {
     "MODEL": "hjcag",
     "SEED": "1",
     "SPLIT": "train",
-    **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK"), "1"),
+    "PART": "3/40",
+    "UTTERANCE": "Ses01F_impro01_F000",
+    "STAGE": "audio_mfcc",
+    "FOLD": "official",
+    "SHARD": "abcdef",
+    "DIR": "/my clips",
+    "DAYS": "3",
+    **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE"), "1"),
     "SCHEDULER": "tcp://host:1",
 }
+NEEDED = {"init-table": ("DIR",), "explain": ("SHARD",), "why": ("UTTERANCE", "STAGE")}
+"""The variables without which a target refuses to run."""
 
 
-def made(target: str, **variables: str) -> list[str]:
-    """The command of a target, with its arguments."""
+def make(target: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What `make` would print and run."""
     given = [f"{name}={value}" for name, value in variables.items()]
     line = ["make", "--dry-run", "--assume-old", ".venv/.ready", target, *given]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
-    [found] = re.findall(r"bin/affectory (.*)", done.stdout.replace("\\\n", ""))
-    return shlex.split(found)
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="no make")
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_target_is_understood_with_every_variable_set(target):
-    name, *arguments = made(target, **VARIABLES)
+def command(target: str, **variables: str) -> list[str]:
+    """The command of a target, with its arguments."""
+    done = make(target, **variables)
+    assert done.returncode == 0, done.stderr
+    [line] = re.findall(r"bin/affectory (.*)", done.stdout)
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("target", sorted(COMMANDS))
+def test_every_command_has_a_target_which_is_understood_with_every_variable_set(target):
+    name, *arguments = command(target, **VARIABLES)
     assert name == target
     COMMANDS[name].make_context(name, arguments)
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="no make")
-@pytest.mark.parametrize("target", ["extract", "plan", "push", "pull", "status", "train", "report"])
+@pytest.mark.parametrize("target", ["extract", "plan", "push", "pull", "status", "train", "report", "why"])
 def test_a_variable_that_names_folds_or_parameters_is_never_left_out(target):
-    given = COMMANDS[target].make_context(target, made(target, **VARIABLES)[1:]).params
-    found = {name: given[name] for name in ("dataset", "root", "protocol", "change")}
-    assert found == {"dataset": "demo", "root": "/a place", "protocol": "cv", "change": ["a.b=1"]}
+    given = COMMANDS[target].make_context(target, command(target, **VARIABLES)[1:]).params
+    options = {name: given[name] for name in ("dataset", "root", "protocol", "change")}
+    assert options == {"dataset": "demo", "root": "/a place", "protocol": "cv", "change": ["a.b=1"]}
+
+
+@pytest.mark.parametrize("target", sorted(COMMANDS))
+def test_the_command_that_is_printed_is_one_line_with_single_blanks_and_quotes_only_where_they_are_needed(target):
+    for variables in (VARIABLES, {name: VARIABLES[name] for name in NEEDED.get(target, ())}):
+        printed = make(target, **variables).stdout
+        assert printed.count("\n") == 1 and "  " not in printed and "\\" not in printed and " \n" not in printed
+        assert set(re.findall(r"'.*?'", printed)) <= {"'/a place'", "'/my clips'"}
+
+
+@pytest.mark.parametrize("value", ["my data.toml", "it's.toml", 'a"b.toml', "a;b", "a&b", "#a", "*", "a (copy)"])
+def test_a_value_reaches_the_command_as_it_is_whatever_the_shell_would_make_of_it(value):
+    assert command("fetch", DATASET=value, ROOT=value) == ["fetch", "--dataset", value, "--root", value]
+
+
+def test_two_blanks_in_a_path_stay_two():
+    assert command("fetch", DATASET="demo", ROOT="/a  b")[-1] == "/a  b"
+
+
+@pytest.mark.parametrize("text", ["a.b=1;c.d=x y", "a.b=1; c.d=x y"])
+def test_several_settings_are_separated_by_semicolons(text):
+    given = COMMANDS["plan"].make_context("plan", command("plan", DATASET="demo", SET=text)[1:]).params
+    assert given["change"] == ["a.b=1", "c.d=x y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"), [("MODALTY", "MODALITY"), ("DATASETS", "DATASET"), ("modality", "one of")]
+)
+def test_an_unknown_variable_is_refused_with_the_closest_and_nothing_runs(name, closest):
+    done = make("extract", DATASET="demo", PYTHON="python3", **{name: "audio"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"no variable {name}: did you mean {closest}" in done.stderr
+
+
+@pytest.mark.parametrize(("target", "name"), [(target, name) for target, names in NEEDED.items() for name in names])
+def test_a_target_without_a_variable_that_it_needs_is_refused_with_an_example(target, name):
+    done = make(target, **{needed: "x" for needed in NEEDED[target] if needed != name})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name} is missing: make {target} " in done.stderr
+
+
+def test_every_target_is_listed_by_help():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [line.split()[1] for line in listed.splitlines()] == targets
