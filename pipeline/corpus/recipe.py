@@ -182,3 +182,8 @@ def nodes(recipe: Recipe, modality: str | None = None, only: Sequence[str] = ())
                 if node.digest not in seen:
                     seen.add(node.digest)
                     yield node
+
+
+def every_node(recipe: Recipe) -> list[Node]:
+    """Each stage of a recipe, once: those that it asks for by name, and those that they read."""
+    return list(dict.fromkeys(node for asked in nodes(recipe) for node in asked.walk()))

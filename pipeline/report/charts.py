@@ -1,4 +1,4 @@
-"""Charts of the report: SVG that takes its colours from the page, so that it follows light, dark and print."""
+"""The charts of the report: SVG that takes its colours from the page, so that it follows light, dark and print."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 SERIES = ("#0a0101", "#0a0102", "#0a0103", "#0a0104", "#0a0105")
 COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {c: f"--series-{i}" for i, c in enumerate(SERIES, 1)}
-"""What matplotlib draws in, and the variable of the page that replaces it."""
+"""The colours that matplotlib draws with, and the variables of the page that replace them."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -47,14 +47,14 @@ STYLE: Any = {
 }
 
 PANELS = 12
-"""The most panels of one chart."""
+"""The largest number of panels in one chart."""
 
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, what it shows for those who don't see it, and its caption."""
+    """A drawing, its description for readers who do not see it, and its caption."""
 
     svg: Markup
     alt: str
@@ -62,7 +62,7 @@ class Chart:
 
 
 def grouped(caption: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str) -> Chart:
-    """Bars for each of `names`, one for each part, side by side."""
+    """Draws bars for each of `names`, those of the parts side by side."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(7.2, 2.7)
         width = 0.8 / max(len(parts), 1)
@@ -75,12 +75,12 @@ def grouped(caption: str, names: Sequence[str], parts: Mapping[str, Sequence[flo
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         _legend(axes, len(parts))
-        told = [f"{part}: " + ", ".join(map("{} {:g}".format, names, values)) for part, values in parts.items()]
-        return Chart(_svg(figure), f"Bar chart. {'; '.join(told)}.", caption)
+        texts = [f"{part}: " + ", ".join(map("{} {:g}".format, names, values)) for part, values in parts.items()]
+        return Chart(_svg(figure), f"Bar chart. {'; '.join(texts)}.", caption)
 
 
 def histogram(caption: str, values: Sequence[float], unit: str) -> Chart:
-    """How often each value occurs; the highest hundredth of the values stands in the last bin."""
+    """Draws how often values occur. The highest 1 % of the values are counted in the last bin."""
     data = np.asarray(values, float)
     top = float(np.percentile(data, 99))
     with mpl.rc_context(STYLE):
@@ -100,7 +100,7 @@ Curves = Mapping[str, Sequence[float]]
 
 
 def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | None]) -> Chart:
-    """A small panel of lines by epoch for each of `panels`, the epoch that was kept (from 0) marked."""
+    """Draws a small panel of lines by epoch for each of `panels`, and marks the epoch that is kept (from 0)."""
     shown = dict(itertools.islice(panels.items(), PANELS))
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
@@ -114,30 +114,30 @@ def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | 
         names = list(dict.fromkeys(line for lines in shown.values() for line in lines))
         handles, labels = _handles(figure, names)
         figure.legend(handles, labels, loc="outside upper right", ncols=len(names))
-        alt = " ".join(_told(name, lines, best.get(name)) for name, lines in shown.items())
+        alt = " ".join(_described(name, lines, best.get(name)) for name, lines in shown.items())
         left = f" The first {PANELS} of {len(panels)}." if len(panels) > PANELS else ""
         return Chart(_svg(figure), f"Line charts. {alt}", caption + left)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A score beside the trivial one and the known bound, any of them unknown."""
+    """A score, that of the majority and the known bound; None if one is not known."""
 
     name: str
     score: float
-    trivial: float | None
+    majority: float | None
     bound: float | None
 
 
-def standings(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
-    """A bar for each score, a tick at what the majority gets and another at the known bound."""
+def ranking(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
+    """Draws a bar for each score, with ticks at the score of the majority and at the known bound."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(7.2, 0.75 + 0.3 * len(marks))
         places = list(range(len(marks)))[::-1]
         axes.barh(places, [mark.score for mark in marks], 0.52, color=SERIES[0])
-        for kind, colour in (("trivial", MUTED), ("bound", SERIES[1])):
+        for kind, colour in (("majority", MUTED), ("bound", SERIES[1])):
             known = [(getattr(m, kind), y) for m, y in zip(marks, places, strict=True) if getattr(m, kind) is not None]
-            label = {"trivial": "majority", "bound": "known bound"}[kind]
+            label = {"majority": "majority", "bound": "known bound"}[kind]
             for value, y in known:
                 axes.plot([value, value], [y - 0.4, y + 0.4], color=colour, linewidth=2.2, label=label)
                 label = "_"
@@ -147,8 +147,8 @@ def standings(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
         axes.grid(axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
         _legend(axes, 2)
-        told = "; ".join(f"{m.name} {m.score:.3f}" for m in marks)
-        return Chart(_svg(figure), f"Bar chart of {unit}. {told}.", caption)
+        texts = "; ".join(f"{m.name} {m.score:.3f}" for m in marks)
+        return Chart(_svg(figure), f"Bar chart of {unit}. {texts}.", caption)
 
 
 def _panel(axes: Axes, name: str, lines: Curves, best: int | None) -> None:
@@ -163,18 +163,19 @@ def _panel(axes: Axes, name: str, lines: Curves, best: int | None) -> None:
     axes.grid(axis="y")
 
 
-def _told(name: str, lines: Curves, best: int | None) -> str:
+def _described(name: str, lines: Curves, best: int | None) -> str:
     ends = ", ".join(f"{line} from {v[0]:.3g} to {v[-1]:.3g}" for line, v in lines.items() if len(v))
     kept = "" if best is None else f", kept epoch {best + 1}"
     return f"{name}: {ends}{kept}."
 
 
 def _handles(figure: Figure, names: Sequence[str]) -> tuple[list[Any], list[str]]:
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return [found[name] for name in names if name in found], [name for name in names if name in found]
+            handles.setdefault(label, handle)
+    drawn = [name for name in names if name in handles]
+    return [handles[name] for name in drawn], drawn
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -196,7 +197,7 @@ def _short(name: str, longest: int = 18) -> str:
 
 
 def _svg(figure: Figure) -> Markup:
-    """The drawing as an element of the page: names of parts made unique, colours taken from the page."""
+    """The drawing as an element of the page, with ids that no other chart has and the colours of the page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)

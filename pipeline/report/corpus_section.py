@@ -1,10 +1,9 @@
-"""What the report says of the corpus and the recipe: counts, folds, labels, lengths, stages, versions."""
+"""The sections of the report on corpus and recipe: counts, folds, labels, lengths, stages, versions."""
 
 from __future__ import annotations
 
 import platform
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.published import Count, compared
-from pipeline.corpus.recipe import Alignment, Node, Recipe
+from pipeline.corpus.recipe import Alignment, Node, Recipe, every_node
 from pipeline.corpus.remarks import remarks
 from pipeline.reader import Label
 from pipeline.report.charts import Chart, grouped, histogram
@@ -22,28 +21,28 @@ from pipeline.stage import Target
 from pipeline.utterance import Utterance
 
 RANDOM = "random"
-"""The value by which a parameter of a stage says that its network starts from drawn weights."""
+"""The value of a stage's parameter if its network starts from random weights."""
 
 LIBRARIES = ("affectory", "numpy", "pyarrow", "scikit-learn", "torch", "lightning")
-"""What decides figures beside the libraries that the stages name."""
+"""The libraries that decide scores, in addition to those that the stages name."""
 
 
 def parts(corpus: Corpus) -> dict[str, list[Utterance]]:
-    """The rows of each part of the only fold, or the test rows of each of several, then those without a label."""
+    """The rows of each part of the only fold, or the test rows of each of several folds; last, the rows in none."""
     by_id = {row.id: row for row in corpus.manifest.rows}
     if len(corpus.folds) == 1:
         [only] = corpus.folds
         named = {"train": only.train, "valid": only.valid, "test": only.test}
     else:
         named = {fold.name: fold.test for fold in corpus.folds}
-    found = {name: [by_id[i] for i in ids] for name, ids in named.items()}
+    by_part = {name: [by_id[i] for i in ids] for name, ids in named.items()}
     used = {i for ids in named.values() for i in ids}
     rest = [row for row in corpus.manifest.rows if row.id not in used]
-    return found | ({"in no part" if found else "all": rest} if rest else {})
+    return by_part | ({"in no part" if by_part else "all": rest} if rest else {})
 
 
 def facts(corpus: Corpus, protocol: str) -> dict[str, str]:
-    """The head of the report."""
+    """The facts at the head of the report, by name."""
     rows, recipe = corpus.manifest.rows, corpus.recipe
     classes = f": {', '.join(recipe.labels.classes)}" if recipe.labels.classes else ""
     return {
@@ -58,16 +57,16 @@ def facts(corpus: Corpus, protocol: str) -> dict[str, str]:
 
 
 def _crossfit(recipe: Recipe) -> str:
-    if not any(node.stage.fitted for node in chosen(recipe)):
-        return "nothing is fitted"
+    if not any(node.stage.fitted for node in every_node(recipe)):
+        return "not needed: no stage is fitted"
     if recipe.crossfit:
-        return f"{recipe.crossfit} parts: train rows get features of fits that did not see them"
-    return "off: train rows get features of fits that saw them"
+        return f"{recipe.crossfit} parts: the features of train rows come from fits that did not see them"
+    return "off: the features of train rows come from fits that saw them"
 
 
 def _distinct(names: Iterable[str | None]) -> str:
-    found = {name for name in names if name}
-    return f"{len(found):,}" if found else "not known"
+    known = {name for name in names if name}
+    return f"{len(known):,}" if known else "not known"
 
 
 def folds(corpus: Corpus) -> Sheet:
@@ -85,49 +84,47 @@ def folds(corpus: Corpus) -> Sheet:
 
 
 def labels(corpus: Corpus) -> tuple[Sheet, Chart | None]:
-    """How often each class occurs in each part, or for a number to regress its spread."""
-    counted = {
-        name: [corpus.labels[r.id] for r in rows if r.id in corpus.labels] for name, rows in parts(corpus).items()
-    }
-    counted = {name: found for name, found in counted.items() if found}
+    """How often each class occurs in each part; for regression, the quantiles of the labels."""
+    every = {name: [corpus.labels[r.id] for r in rows if r.id in corpus.labels] for name, rows in parts(corpus).items()}
+    by_part = {name: labels for name, labels in every.items() if labels}
     if corpus.target.task == "regression":
-        return _spread(counted, corpus.target), None
+        return _spread(by_part, corpus.target), None
     classes = corpus.target.classes
-    counts = {name: _counts(found, len(classes)) for name, found in counted.items()}
-    total = [sum(each) for each in zip(*counts.values(), strict=True)] if counts else [0] * len(classes)
-    table = [(name, *(each[i] for each in counts.values()), total[i]) for i, name in enumerate(classes)]
+    counts = {name: _counts(labels, len(classes)) for name, labels in by_part.items()}
+    total = [sum(column) for column in zip(*counts.values(), strict=True)] if counts else [0] * len(classes)
+    table = [(name, *(column[i] for column in counts.values()), total[i]) for i, name in enumerate(classes)]
     sheet = Sheet.of("Utterances of each class", ("class", *counts, "all"), [*table, ("all", *_sums(counts, total))])
     return sheet, grouped("Utterances of each class, by part", classes, counts, "utterances") if counts else None
 
 
-def _counts(found: Sequence[Label], classes: int) -> list[int]:
-    if isinstance(found[0], tuple):
-        return [int(count) for count in np.asarray(found).sum(axis=0)]
-    return [int(count) for count in np.bincount(np.asarray(found, int), minlength=classes)]
+def _counts(labels: Sequence[Label], classes: int) -> list[int]:
+    if isinstance(labels[0], tuple):
+        return [int(count) for count in np.asarray(labels).sum(axis=0)]
+    return [int(count) for count in np.bincount(np.asarray(labels, int), minlength=classes)]
 
 
 def _sums(counts: Mapping[str, Sequence[int]], total: Sequence[int]) -> list[int]:
-    return [sum(each) for each in (*counts.values(), total)]
+    return [sum(column) for column in (*counts.values(), total)]
 
 
-def _spread(counted: Mapping[str, Sequence[Any]], target: Target) -> Sheet:
-    """The quantiles of each number to regress in each part; the number is named where there are several."""
+def _spread(by_part: Mapping[str, Sequence[Any]], target: Target) -> Sheet:
+    """The quantiles of each target of a regression in each part; the target is named if there are several."""
     numbers = [f"{name}, " for name in target.classes] if target.several else [""]
     rows = [
-        (f"{number}{part}", len(found), *_quantiles(np.reshape(found, (len(found), -1))[:, i].astype(float)))
+        (f"{number}{part}", len(labels), *_quantiles(np.reshape(labels, (len(labels), -1))[:, i].astype(float)))
         for i, number in enumerate(numbers)
-        for part, found in counted.items()
+        for part, labels in by_part.items()
     ]
     return Sheet.of("Labels", ("part", "rows", *QUANTILES), rows)
 
 
 def expected(corpus: Corpus) -> Sheet | None:
-    """Counts that the reader knows of the published corpus beside what was found; None where it knows none."""
-    found = compared(corpus)
-    if not found:
+    """The published counts beside those of this copy; None if the reader does not know the published ones."""
+    counts = compared(corpus)
+    if not counts:
         return None
-    rows = [(each.name, each.expected, each.found, _difference(each)) for each in found]
-    note = "The published corpus has the expected numbers; another count says that this copy is not all of it."
+    rows = [(count.name, count.expected, count.found, _difference(count)) for count in counts]
+    note = "Expected: the counts of the published corpus. If they differ, this copy is incomplete or another release."
     return Sheet.of("Against the published counts", ("", "expected", "found", "difference"), rows, note)
 
 
@@ -141,7 +138,7 @@ QUANTILES = ("least", "5 %", "median", "mean", "95 %", "most")
 
 
 def lengths(corpus: Corpus) -> tuple[Sheet, list[Chart]]:
-    """How long utterances last and how many words they have."""
+    """The durations of the utterances and the numbers of their words, as quantiles and as histograms."""
     measures: dict[str, tuple[str, int, Callable[[Utterance], float | None]]] = {
         "Duration": ("seconds", 2, duration),
         "Transcript": ("words", 1, lambda row: None if row.text is None else float(len(row.text.split()))),
@@ -152,15 +149,15 @@ def lengths(corpus: Corpus) -> tuple[Sheet, list[Chart]]:
         if len(values):
             figures = [amount(v, "", decimals) for v in _quantiles(values)]
             rows.append((f"{name}, {unit}", len(values), *figures, amount(values.sum(), "", 0)))
-            charts.append(histogram(f"{name}; the longest hundredth is in the last bar", values.tolist(), unit))
+            charts.append(histogram(f"{name}; the last bar holds the longest 1 %", values.tolist(), unit))
     return Sheet.of("Lengths of utterances", ("", "known for", *QUANTILES, "sum"), rows), charts
 
 
 def duration(row: Utterance) -> float | None:
-    """Seconds by the annotation, else by the stretch of a media file; None where neither says."""
-    for stretch in (row, row.audio, row.video):
-        if stretch is not None and stretch.start_s is not None and stretch.end_s is not None:
-            return stretch.end_s - stretch.start_s
+    """Seconds by the annotation, else by the segment of a media file; None if neither gives them."""
+    for segment in (row, row.audio, row.video):
+        if segment is not None and segment.start_s is not None and segment.end_s is not None:
+            return segment.end_s - segment.start_s
     return None
 
 
@@ -172,39 +169,19 @@ def _quantiles(values: np.ndarray[Any, Any]) -> list[float]:
 # --- recipe ----------------------------------------------------------------------------------------------------
 
 
-def walk(node: Node) -> Iterator[Node]:
-    """A stage, then those it stands on."""
-    yield node
-    for upstream in node.upstream:
-        yield from walk(upstream)
-
-
-def chosen(recipe: Recipe) -> list[Node]:
-    """Every stage of the recipe, once."""
-    selections = [s for table in recipe.features.values() for s in table.values()]
-    return list(dict.fromkeys(node for s in selections for part in s.parts for node in walk(part)))
-
-
-def names(nodes: Iterable[Node]) -> dict[Node, str]:
-    """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
-    each = list(dict.fromkeys(nodes))
-    often = Counter(node.name for node in each)
-    return {node: node.name if often[node.name] == 1 else f"{node.name} ({node.digest[:6]})" for node in each}
-
-
 def random_weights(recipe: Recipe) -> list[str]:
     """The stages whose networks start from random weights."""
-    return sorted({node.name for node in chosen(recipe) if RANDOM in node.params.values()})
+    return sorted({node.name for node in every_node(recipe) if RANDOM in node.params.values()})
 
 
 def stages(recipe: Recipe) -> Sheet:
-    """Which stages each feature set has, with the parameters that differ from their defaults."""
+    """The stages of each feature set, with the parameters that differ from their defaults."""
     rows = [
         (name if first else "", modality if first else "", *_stage(node, selection.align if node is part else None))
         for name, table in recipe.features.items()
         for modality, selection in table.items()
         for part in selection.parts
-        for node in walk(part)
+        for node in part.walk()
         for first in [node is selection.parts[0]]
     ]
     header = ("feature set", "modality", "stage", "weights", "parameters that differ from the default", "aligned")
@@ -212,22 +189,22 @@ def stages(recipe: Recipe) -> Sheet:
 
 
 def every_parameter(recipe: Recipe) -> Sheet:
-    """All parameters of all stages: what their keys hold."""
+    """All parameters of all stages, as they enter the keys."""
     rows = [
-        (node.name, node.stage.version, node.digest[:12], parameters(node.params), _stands_on(node))
-        for node in chosen(recipe)
+        (node.name, node.stage.version, node.digest[:12], parameters(node.params), _inputs(node))
+        for node in every_node(recipe)
     ]
-    return Sheet.of("Every parameter", ("stage", "version", "digest", "parameters", "stands on"), rows)
+    return Sheet.of("Every parameter", ("stage", "version", "digest", "parameters", "reads"), rows)
 
 
-def _stands_on(node: Node) -> str:
+def _inputs(node: Node) -> str:
     return ", ".join(source.name if isinstance(source, Node) else source for source in node.inputs)
 
 
 def _weights(node: Node) -> Cell:
     if RANDOM in node.params.values():
         return Cell("random weights", loud=True)
-    return cell("learned per fold" if node.stage.fitted else "as named" if _named(node) else "none")
+    return cell("fitted per fold" if node.stage.fitted else "as named" if _named(node) else "none")
 
 
 def _named(node: Node) -> bool:
@@ -240,16 +217,16 @@ def _changed(node: Node) -> dict[str, Any]:
 
 
 def _stage(node: Node, align: Alignment | None) -> Sequence[Any]:
-    """A stage that is aligned, or without `align` one that another stands on."""
+    """The cells of a stage that is aligned, or, without `align`, of one that another stage reads."""
     name = node.name if align else f"↳ {node.name}"
     aligned = f"{align.mode}, {align.length}" if align else ""
     return name, _weights(node), parameters(_changed(node)) or "defaults", aligned
 
 
 def versions(recipe: Recipe) -> Sheet:
-    """The installed versions of what decides values and figures."""
+    """The installed versions of the libraries that decide features and scores."""
     decides: dict[str, list[str]] = {}
-    for node in chosen(recipe):
+    for node in every_node(recipe):
         for name in node.stage.libraries:
             decides.setdefault(name, []).append(node.name)
     names = sorted({*LIBRARIES, *decides})
@@ -271,9 +248,9 @@ REMARKS_SHOWN = 100
 
 
 def remarks_sheet(rows: Iterable[Utterance]) -> Sheet | None:
-    """The first remarks as a table; None where there are none."""
-    found = list(remarks(rows))
-    if not found:
+    """The first remarks of the reader; None if it made none."""
+    every = list(remarks(rows))
+    if not every:
         return None
-    more = f"{len(found) - REMARKS_SHOWN:,} more are not shown." if len(found) > REMARKS_SHOWN else ""
-    return Sheet.of("Remarks on single clips", ("utterance", "remark"), found[:REMARKS_SHOWN], more)
+    more = f"{len(every) - REMARKS_SHOWN:,} more are not shown." if len(every) > REMARKS_SHOWN else ""
+    return Sheet.of("Remarks on single clips", ("utterance", "remark"), every[:REMARKS_SHOWN], more)

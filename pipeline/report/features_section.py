@@ -1,4 +1,4 @@
-"""What the report says of the features in the store: what is there, what it cost, what failed, what the fits did."""
+"""The sections of the report on features: coverage, failures, costs and fits."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 from pipeline.cache.record import Record
 from pipeline.corpus.fit_scope import Scope
-from pipeline.corpus.recipe import Node
+from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.plan import shortfall
 from pipeline.plan.catalogue import Shard, StageRows
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
 from pipeline.report.charts import Chart, Curves, curves
-from pipeline.report.corpus_section import names, parts
+from pipeline.report.corpus_section import parts
 from pipeline.report.table import Cell, Sheet, amount, cell, size
 from pipeline.stage import RAW
 from pipeline.utterance import Utterance
 
 SHOWN = 10
-"""How many failed utterances of one reason are named."""
+"""The number of failed utterances that are listed for each reason."""
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """What the store has of a stage in one scope: each shard with its record or None.
+    """The shards of a stage in one scope, each with its record, or None if it is not in the store.
 
-    There are no shards while a fit is missing.
+    While a fit is missing there are no shards.
     """
 
     node: Node
@@ -50,12 +50,12 @@ class StoredRows:
 
 
 class Extracted:
-    """Everything the store holds for a session's recipe, each record read once."""
+    """Everything the store holds for a session's recipe. Each record is read once."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.held = [_held(rows) for rows in session.catalogue]
-        self.names = names(held.node for held in self.held)
+        self.stored = [_stored(rows) for rows in session.catalogue]
+        self.names = distinct_names(stored.node for stored in self.stored)
         self.reasons = shortfall.reasons(session.catalogue)
         fitted = [rows for rows in session.catalogue if rows.node.stage.fitted]
         self.fits = [(rows.node, rows.scope, rows.state) for rows in fitted if rows.scope is not None]
@@ -64,9 +64,9 @@ class Extracted:
         """A line for each stage that lacks rows or a fit."""
         missing: Counter[Node] = Counter()
         wanted: Counter[Node] = Counter()
-        for each in self.held:
-            missing[each.node] += len(each.missing)
-            wanted[each.node] += len(each.wanted)
+        for stored in self.stored:
+            missing[stored.node] += len(stored.missing)
+            wanted[stored.node] += len(stored.wanted)
         fits = Counter(node for node, _, record in self.fits if record is None)
         return [
             f"{self.names[node]}: {count:,} of {wanted[node]:,} rows" + (f", {fits[node]} fits" if fits[node] else "")
@@ -75,7 +75,7 @@ class Extracted:
         ]
 
 
-def _held(rows: StageRows) -> StoredRows:
+def _stored(rows: StageRows) -> StoredRows:
     records = tuple((shard, rows.record(shard)) for shard in rows.shards)
     return StoredRows(rows.node, rows.scope, rows.ids, records)
 
@@ -84,11 +84,11 @@ def _held(rows: StageRows) -> StoredRows:
 
 
 def covered(extracted: Extracted) -> Sheet:
-    """For each modality, utterances with features, without the modality, and failed by reason, by part."""
+    """The coverage by modality and part: utterances that have features, are absent, or failed, by reason."""
     groups = parts(extracted.session.corpus)
-    modalities = dict.fromkeys(held.node.stage.modality for held in extracted.held)
+    modalities = dict.fromkeys(stored.node.stage.modality for stored in extracted.stored)
     rows = [row for modality in modalities for row in _covered(extracted, modality, groups)]
-    return Sheet.of("Coverage, in utterances", ("modality", "", *groups, "all", "share"), rows)
+    return Sheet.of("Coverage, in utterances", ("modality", "status", *groups, "all", "share"), rows)
 
 
 def _covered(extracted: Extracted, modality: str, groups: Mapping[str, Sequence[Utterance]]) -> Iterator[Sequence[Any]]:
@@ -97,19 +97,19 @@ def _covered(extracted: Extracted, modality: str, groups: Mapping[str, Sequence[
     everyone = Counter(status.values())
     for kind in sorted({"ok", *everyone}, key=lambda kind: (kind != "ok", kind != "absent", -everyone[kind])):
         share = amount(100 * everyone[kind] / len(status), "%")
-        yield modality if kind == "ok" else "", _named(kind), *(c[kind] for c in by_part), everyone[kind], share
+        yield modality if kind == "ok" else "", _label(kind), *(c[kind] for c in by_part), everyone[kind], share
 
 
 def _statuses(extracted: Extracted, modality: str) -> dict[str, str]:
-    """Of each utterance, `ok`, `not extracted` or a reason."""
+    """The status of each utterance: `ok`, `not extracted` or a reason."""
     reasons = extracted.reasons.get(modality, {})
-    mine = [held for held in extracted.held if held.node.stage.modality == modality]
-    pending = frozenset[str]().union(*(held.missing for held in mine))
+    stages = [stored for stored in extracted.stored if stored.node.stage.modality == modality]
+    missing = frozenset[str]().union(*(stored.missing for stored in stages))
     ids = [row.id for row in extracted.session.corpus.manifest.rows]
-    return {i: reasons.get(i) or ("not extracted" if i in pending else "ok") for i in ids}
+    return {i: reasons.get(i) or ("not extracted" if i in missing else "ok") for i in ids}
 
 
-def _named(status: str) -> Cell:
+def _label(status: str) -> Cell:
     if status in ("ok", "not extracted"):
         return Cell(status, loud=status != "ok")
     reason = Reason(status)
@@ -123,15 +123,15 @@ def _named(status: str) -> Cell:
 def failures(extracted: Extracted) -> list[Sheet]:
     """The first utterances of each modality and reason, with their files."""
     rows = {row.id: row for row in extracted.session.corpus.manifest.rows}
-    found = []
+    sheets = []
     for modality, reasons in sorted(extracted.reasons.items()):
         kind = next((kind for kind, name in RAW.items() if name == modality), "")
         by_reason: dict[str, list[str]] = {}
         for utterance, reason in sorted(reasons.items()):
             if Reason(reason).failed:
                 by_reason.setdefault(reason, []).append(utterance)
-        found += [_failures(modality, kind, reason, [rows[i] for i in ids]) for reason, ids in by_reason.items()]
-    return found
+        sheets += [_failures(modality, kind, reason, [rows[i] for i in ids]) for reason, ids in by_reason.items()]
+    return sheets
 
 
 def _failures(modality: str, kind: str, reason: str, rows: Sequence[Utterance]) -> Sheet:
@@ -145,13 +145,13 @@ def _failures(modality: str, kind: str, reason: str, rows: Sequence[Utterance]) 
 
 
 def costs(extracted: Extracted) -> Sheet:
-    """What each stage's shards took to compute and take on disk."""
+    """The time that each stage's shards took, and their size on disk."""
     records: dict[Node, dict[str, Record]] = {}
-    for held in extracted.held:
-        mine = records.setdefault(held.node, {})
-        mine.update({record.key: record for _, record in held.shards if record})
+    for stored in extracted.stored:
+        of_stage = records.setdefault(stored.node, {})
+        of_stage.update({record.key: record for _, record in stored.shards if record})
     store = extracted.session.catalogue.store
-    rows = [(extracted.names[node], *_cost(list(found.values()), store)) for node, found in records.items()]
+    rows = [(extracted.names[node], *_cost(list(by_key.values()), store)) for node, by_key in records.items()]
     header = (
         "stage",
         "shards",
@@ -165,8 +165,8 @@ def costs(extracted: Extracted) -> Sheet:
         "host",
         "stored",
     )
-    note = "Seconds inside the stage; reading and decoding media is not in them. Copied rows cost nothing."
-    return Sheet.of("What the features cost", header, rows, note)
+    note = "Seconds are spent inside the stage, without reading and decoding media. Copied rows cost no time."
+    return Sheet.of("Cost of the features", header, rows, note)
 
 
 def _cost(records: Sequence[Record], store: Any) -> Iterator[Any]:
@@ -181,9 +181,9 @@ def _cost(records: Sequence[Record], store: Any) -> Iterator[Any]:
 
 
 def _names(records: Sequence[Record], kind: str) -> Cell:
-    """Loud where shards of one stage were made by different ones of a kind that should agree."""
-    found = sorted({str(record.about[kind]) for record in records if record.about.get(kind)})
-    return Cell(", ".join(found), loud=kind == "backend" and len(found) > 1) if found else cell(None)
+    """The hosts or backends that made the shards. Several backends stand out, since their values may differ."""
+    names = sorted({str(record.about[kind]) for record in records if record.about.get(kind)})
+    return Cell(", ".join(names), loud=kind == "backend" and len(names) > 1) if names else cell(None)
 
 
 def _span(times: Sequence[float]) -> str:
@@ -195,10 +195,10 @@ def _span(times: Sequence[float]) -> str:
 
 
 def fits(extracted: Extracted) -> Sheet | None:
-    """Each fit: whom it learned from and where it stopped; None where nothing is fitted."""
+    """The rows that each fit learned from, and its epochs and losses; None if no stage is fitted."""
     rows = [(extracted.names[node], scope.name, *_fit(record)) for node, scope, record in extracted.fits]
-    header = ("stage", "fitted on", "train rows", "valid rows", "epochs", "kept", "valid loss", "seconds")
-    note = "A part of a fold (cross-fitting) leaves out the train rows that then get its features."
+    header = ("stage", "fitted on", "train rows", "valid rows", "epochs", "epoch kept", "valid loss", "seconds")
+    note = "With cross-fitting, the fit of a part does not see the train rows that get its features."
     return Sheet.of("Fits", header, rows, note) if rows else None
 
 
@@ -215,7 +215,7 @@ def _fit(record: Record | None) -> Sequence[Any]:
 
 
 def fit_curves(extracted: Extracted) -> list[Chart]:
-    """The losses of every fit that logged them, a chart for each stage."""
+    """The losses of every fit that logged them, one chart per stage."""
     panels: dict[str, dict[str, Curves]] = {}
     best: dict[str, dict[str, int | None]] = {}
     for node, scope, record in extracted.fits:
@@ -224,9 +224,9 @@ def fit_curves(extracted: Extracted) -> list[Chart]:
             name = extracted.names[node]
             panels.setdefault(name, {})[scope.name] = lines
             best.setdefault(name, {})[scope.name] = log.get("best_epoch")
-    return [curves(f"Loss of {name} by epoch", found, best[name]) for name, found in panels.items()]
+    return [curves(f"Loss of {name} by epoch", scopes, best[name]) for name, scopes in panels.items()]
 
 
 def _curves(log: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The entries of a log that have a number for each epoch."""
+    """The entries of a log that have one number per epoch."""
     return {name.removesuffix("_loss"): values for name, values in log.items() if isinstance(values, list) and values}

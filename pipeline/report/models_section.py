@@ -1,4 +1,4 @@
-"""What the report says of the trained models: the newest run of each model and protocol, beside what is trivial."""
+"""The section of the report on trained models: the newest run of each model and protocol, beside baselines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe_training import model_class
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
-from pipeline.report.probes_section import Line, Probe, bounds, headline, told
+from pipeline.report.probes_section import Line, Probe, bounds, headline, score_name
 from pipeline.report.table import Cell, Sheet, amount, cell
 from pipeline.stage import Target
 from pipeline.train import metrics
@@ -27,19 +27,22 @@ from pipeline.views.build_view import names
 log = logging.getLogger(__name__)
 
 FOLDS, FEATURES = "folds or labels", "features"
-"""What a run may have had otherwise than the recipe now gives."""
+"""What may have changed in the recipe since a run was trained."""
 
 Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run as `training` left it: its answer, its folder, when it ended, the feature set it ate, the accuracy known
-    to be possible on its test rows, and in what the recipe now gives something else than it had."""
+    """A finished run.
+
+    ended_s: the Unix time of its end. features: the feature set of its model. bound: the accuracy that is known to be
+    possible on its test rows. stale: what the recipe gives otherwise than when the run was trained.
+    """
 
     answer: Answer
     folder: Path
-    when: float
+    ended_s: float
     features: str
     bound: float | None
     stale: Sequence[str]
@@ -51,31 +54,31 @@ class Trained:
 
     @property
     def folds(self) -> Sequence[Answer]:
-        """What each fold gave, a FoldResult as JSON."""
-        found: Sequence[Answer] = self.answer["folds"]
-        return found
+        """The result of each fold, a FoldResult as JSON."""
+        folds: Sequence[Answer] = self.answer["folds"]
+        return folds
 
     @property
     def pooled(self) -> Answer:
         """The scores of the test rows of all folds as one set."""
-        found: Answer = self.answer["metrics"]["pooled"]
-        return found
+        scores: Answer = self.answer["metrics"]["pooled"]
+        return scores
 
     @property
     def target(self) -> Target:
-        """What every fold of it predicts."""
-        found = self.folds[0]["target"]
-        return Target(found["task"], tuple(found["classes"]))
+        """The target that every fold predicts."""
+        target = self.folds[0]["target"]
+        return Target(target["task"], tuple(target["classes"]))
 
     @property
     def line(self) -> Line:
-        """The model among the scores: as of a probe, means over folds."""
+        """The model's line in the table of scores: means over folds, as for a probe."""
         scores = self.answer["metrics"]["mean"]
         return Line(self.name, scores, scores, self.bound)
 
     @property
     def missed(self) -> float | None:
-        """The distance of the accuracy on all test rows from the bound; negative above it."""
+        """The bound minus the accuracy on all test rows; negative if the model is above the bound."""
         return Line(self.name, metrics.scalars(self.pooled), {}, self.bound).missed
 
     def seen(self, count: str) -> int:
@@ -84,10 +87,10 @@ class Trained:
 
 
 def trained(session: Session) -> list[Trained]:
-    """The newest run of each model and protocol on this dataset; damaged files are left out with a line in the log."""
-    place = session.home.runs / session.corpus.recipe.home_name
-    found = [_trained(session, path) for path in sorted(place.glob("*.json"))]
-    return [run for run in found if run is not None]
+    """The newest run of each model and protocol on this dataset. Damaged files are left out, with a line in the log."""
+    folder = session.home.runs / session.corpus.recipe.home_name
+    runs = [_trained(session, path) for path in sorted(folder.glob("*.json"))]
+    return [run for run in runs if run is not None]
 
 
 def _trained(session: Session, path: Path) -> Trained | None:
@@ -102,7 +105,7 @@ def _trained(session: Session, path: Path) -> Trained | None:
             stale = [] if _same_features(answer, then, features) else [FEATURES]
         return Trained(answer, folder, path.stat().st_mtime, features, bound, stale)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        log.warning("%s is no run of a model, so it is not in the report: %r", path, error)
+        log.warning("%s does not hold a run of a model, so the report leaves it out: %r", path, error)
         return None
 
 
@@ -110,11 +113,11 @@ def _features(model: str) -> str:
     try:
         return str(model_class(model).features)
     except InputError:
-        return ""  # the model's file is gone, its scores are not
+        return ""  # the model's file is gone, but its scores are not
 
 
 def _under(session: Session, protocol: str) -> Session | None:
-    """The session under a run's own protocol, which need not be that of the report; None where it has none any more."""
+    """The session under a run's own protocol, which may differ from the report's; None if there are no such folds."""
     try:
         then = session.under(protocol)
         return then if then.corpus.folds else None
@@ -123,7 +126,7 @@ def _under(session: Session, protocol: str) -> Session | None:
 
 
 def _same_folds(answer: Answer, corpus: Corpus) -> bool:
-    """True where the run predicted what the recipe now asks for, and had the rows of each part that it now gives."""
+    """True if the run has the target and the folds, row by row, that the recipe gives now."""
     target = {"task": corpus.target.task, "classes": list(corpus.target.classes)}
     parts = {fold["fold"]: fold["digests"] for fold in answer["folds"]}
     same = all(fold["target"] == target for fold in answer["folds"])
@@ -131,7 +134,7 @@ def _same_folds(answer: Answer, corpus: Corpus) -> bool:
 
 
 def _same_features(answer: Answer, session: Session, features: str) -> bool:
-    """False where the recipe now gives other features; what is not extracted, or of an unknown model, is not judged."""
+    """False if the recipe gives other features now. True if they are not extracted, or the model is not known."""
     corpus = session.corpus
     if features not in corpus.recipe.features:
         return not features
@@ -145,15 +148,15 @@ def _same_features(answer: Answer, session: Session, features: str) -> bool:
 
 
 def best_probe(run: Trained, probes: Sequence[Probe]) -> Probe | None:
-    """The probe of the run's own feature set that is best on test; of any set where its own is not known."""
+    """The best probe on test of the run's feature set, or of all sets if there is none of its own."""
     name, _ = headline(run.target, [run.line])
-    able = [each for each in probes if each.line.scores.get(name) is not None]
-    mine = [each for each in able if each.features == run.features] or able
-    return max(mine, key=lambda each: each.line.scores[name] or 0.0, default=None)
+    scored = [probe for probe in probes if probe.line.scores.get(name) is not None]
+    own = [probe for probe in scored if probe.features == run.features] or scored
+    return max(own, key=lambda probe: probe.line.scores[name] or 0.0, default=None)
 
 
 def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
-    """Every metric of a run, beside the majority, the best probe, the rows with all modalities, and over folds."""
+    """Every metric of a run, beside the majority, the best probe, the complete rows, and the spread over folds."""
     best = best_probe(run, probes)
     beside = best.line.scores if best else {}
     complete = mean([fold["complete"] for fold in run.folds if fold["complete"]])
@@ -161,7 +164,7 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
     shown = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
     rows = [
         (
-            told(n),
+            score_name(n),
             run.pooled[n],
             run.pooled.get(f"majority_{n}"),
             beside.get(n),
@@ -192,7 +195,7 @@ def _about_rows(run: Trained, best: Probe | None) -> str:
     )
     unseen = run.seen("test_left_out")
     empty = f" {unseen:,} test rows have no modality at all and are scored as the train majority." if unseen else ""
-    probe = " The best probe: on the test rows that have its modality" if best else ""
+    probe = " Best probe: on the test rows that have its modality" if best else ""
     probe += f"{', means over folds' if folds > 1 else ''}." if best else ""
     return f"{pooled}Complete rows: the {run.seen('test_complete'):,} test rows that have every modality.{empty}{probe}"
 
@@ -207,18 +210,18 @@ def mean(rows: Sequence[Answer]) -> dict[str, float]:
 
 
 def facts(run: Trained) -> dict[str, str]:
-    """How a run was made."""
+    """The facts about a run's training, by name."""
     epochs = ", ".join(f"{fold['best_epoch'] + 1} of {fold['epochs']}" for fold in run.folds)
     first = run.folds[0]
     return {
-        "Trained": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when)),
+        "Trained": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.ended_s)),
         "Folds": f"{len(run.folds)}, seed {run.answer['seed']}",
         "Test rows": ", ".join(f"{fold['fold']} {fold['digests']['test'][:12]}" for fold in run.folds),
         "Parameters": f"{first['parameters']:,}",
         "Training": f"{amount(sum(fold['seconds'] for fold in run.folds), 's').text} on {_devices(run)}",
         "Kept epoch": epochs,
-        "Standardised by": "each speaker's own rows, test too" if first["transductive"] else _normalize(first),
-        "Left out of training": f"{run.seen('train_left_out'):,} rows without any modality",
+        "Standardised by": "each speaker's own rows, also of test" if first["transductive"] else _normalize(first),
+        "Left out of training": f"{run.seen('train_left_out'):,} rows that have no modality",
         "Run": str(run.folder),
     }
 
@@ -231,24 +234,24 @@ def _normalize(fold: Answer) -> str:
     return {"train": "the train rows", "none": "nothing"}.get(fold["normalize"], str(fold["normalize"]))
 
 
-# --- what to look at -------------------------------------------------------------------------------------------
+# --- warnings --------------------------------------------------------------------------------------------------
 
 
 def notices(run: Trained, probes: Sequence[Probe]) -> list[str]:
-    """Sentences on what can't be right or wants a look."""
+    """A sentence for everything about a run that is wrong or suspicious."""
     line, best = run.line, best_probe(run, probes)
     name, _ = headline(run.target, [line])
     score, trivial = line.scores.get(name), line.majority.get(f"majority_{name}")
     single = best.line.scores.get(name) if best else None
-    found = {
+    checks = {
         f"was trained on other {' and '.join(run.stale)} than the recipe now gives: train it again": bool(run.stale),
-        "was standardised with test rows (transductive)": any(fold["transductive"] for fold in run.folds),
+        "was standardised with statistics of test rows (transductive)": any(f["transductive"] for f in run.folds),
         "does not beat the majority": _at_most(score, trivial),
-        f"does not beat the best probe of a single modality, {best.name if best else ''}, by the means over folds, "
-        "the probe's on the rows that have its modality": _at_most(score, single),
+        f"does not beat the best probe of a single modality, {best.name if best else ''} (means over folds; the probe "
+        "is scored on the rows that have its modality)": _at_most(score, single),
         "exceeds the known bound by more than chance allows: look for a leak": _beyond(run),
     }
-    return [f"{run.name} {sentence}." for sentence, true in found.items() if true]
+    return [f"{run.name} {sentence}." for sentence, holds in checks.items() if holds]
 
 
 def _at_most(score: float | None, other: float | None) -> bool:
@@ -256,7 +259,7 @@ def _at_most(score: float | None, other: float | None) -> bool:
 
 
 def _beyond(run: Trained) -> bool:
-    """True above the bound by more than two standard errors."""
+    """True if the accuracy is above the bound by more than two standard errors."""
     if run.missed is None or run.bound is None:
         return False
     return -run.missed > 2 * math.sqrt(run.bound * (1 - run.bound) / run.seen("test"))

@@ -1,4 +1,4 @@
-"""`affectory report`: one HTML file on a corpus, its features and its models, and a short table on standard error."""
+"""`affectory report`: one HTML file about a corpus, its features and its models, and a short table of scores."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.console import console, table
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
-from pipeline.report.charts import Chart, Mark, standings
+from pipeline.report.charts import Chart, Mark, ranking
 from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits
 from pipeline.report.models_section import Trained
-from pipeline.report.probes_section import Line, Probe, headline, told
+from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.table import Cell, Sheet
 from pipeline.stage import Target
 from pipeline.train import metrics
@@ -28,34 +28,33 @@ TEMPLATE = "report.html"
 
 
 def write(session: Session) -> dict[str, Any]:
-    """Writes `reports/<dataset>.html` from what the store and the runs hold, extracting and training nothing.
+    """Writes `reports/<dataset>.html` from the stored features and the finished runs. Extracts and trains nothing.
 
-    Prints the scores on standard error; returns the answer as JSON-able data. Raises InputError where the recipe or
-    the corpus can't be read.
+    Prints the scores on standard error, and returns the answer as JSON-able data.
     """
     with console.status("Reading the store"):
         extracted = Extracted(session)
-    found = list(_watched(probes_section.probes(session)))
+    probes = list(_watched(probes_section.probes(session)))
     runs = models_section.trained(session)
     path = session.home.reports / f"{session.corpus.recipe.home_name}.html"
-    _publish(path, _render(session, extracted, found, runs))
-    lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
+    _publish(path, _render(session, extracted, probes, runs))
+    lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs)]
     if lines:
         console.print(_score_table(lines, session.corpus.target))
     return {
         "dataset": session.corpus.recipe.name,
         "report": str(path),
         "incomplete": extracted.incomplete(),
-        "warnings": _notices(session, extracted, found, runs),
-        "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in found if probe.folds},
+        "warnings": _notices(session, extracted, probes, runs),
+        "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in probes if probe.folds},
         "models": {f"{run.answer['model']}-{run.answer['protocol']}": _model(run) for run in runs},
         "bounds": dict(probes_section.bounds(session.corpus, [i for fold in session.corpus.folds for i in fold.test])),
     }
 
 
-def _watched(found: Iterator[Probe]) -> Iterator[Probe]:
+def _watched(probes: Iterator[Probe]) -> Iterator[Probe]:
     with console.status("Probing each modality") as status:
-        for probe in found:
+        for probe in probes:
             status.update(f"Probed {escape(probe.name)}")
             yield probe
 
@@ -68,15 +67,15 @@ def _model(run: Trained) -> dict[str, Any]:
 # --- the page --------------------------------------------------------------------------------------------------
 
 
-def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs: Sequence[Trained]) -> str:
+def _render(session: Session, extracted: Extracted, probes: Sequence[Probe], runs: Sequence[Trained]) -> str:
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     corpus = session.corpus
     labels, label_chart = corpus_section.labels(corpus)
     lengths, length_charts = corpus_section.lengths(corpus)
-    noted = corpus_section.remarks_sheet(corpus.manifest.rows)
-    lines = [*(probe.line for probe in found if probe.folds), *(run.line for run in runs)]
+    remarks = corpus_section.remarks_sheet(corpus.manifest.rows)
+    lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs)]
     return environment.get_template(TEMPLATE).render(
         dataset=corpus.recipe.name,
         when=time.strftime("%Y-%m-%d %H:%M"),
@@ -84,12 +83,12 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         logs=str(session.home.runs / "logs"),
         random=corpus_section.random_weights(corpus.recipe),
         incomplete=extracted.incomplete(),
-        notices=_notices(session, extracted, found, runs),
+        notices=_notices(session, extracted, probes, runs),
         facts=corpus_section.facts(corpus, corpus.protocol),
         summary=_summary(lines, corpus.target) if lines else None,
-        standings=_standings(lines, corpus.target),
+        ranking=_ranking(lines, corpus.target),
         corpus=_present(
-            corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, noted
+            corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, remarks
         ),
         length_charts=length_charts,
         stages=corpus_section.stages(corpus.recipe),
@@ -98,22 +97,21 @@ def _render(session: Session, extracted: Extracted, found: Sequence[Probe], runs
         failures=failures(extracted),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
-        probes=probes_section.sheet(found, corpus.target),
-        models=[_section(run, _comparable(session, run, found)) for run in runs],
+        probes=probes_section.sheet(probes, corpus.target),
+        models=[_section(run, _comparable(session, run, probes)) for run in runs],
     )
 
 
-def _present(*found: Sheet | Chart | None) -> list[Sheet | Chart]:
-    return [each for each in found if each is not None]
+def _present(*parts: Sheet | Chart | None) -> list[Sheet | Chart]:
+    return [part for part in parts if part is not None]
 
 
-def _comparable(session: Session, run: Trained, found: Sequence[Probe]) -> Sequence[Probe]:
-    """The probes, where they and the run have one protocol, for figures of two are never held against each other (H2),
-    and the run is of the folds and features that they are of."""
-    return found if run.answer["protocol"] == session.corpus.protocol and not run.stale else ()
+def _comparable(session: Session, run: Trained, probes: Sequence[Probe]) -> Sequence[Probe]:
+    """The probes if the run has their protocol, folds and features, else none: protocols are never compared (H2)."""
+    return probes if run.answer["protocol"] == session.corpus.protocol and not run.stale else ()
 
 
-def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
+def _section(run: Trained, probes: Sequence[Probe]) -> dict[str, Any]:
     return {
         "name": run.name,
         "pooled": len(run.folds) > 1,
@@ -121,36 +119,36 @@ def _section(run: Trained, found: Sequence[Probe]) -> dict[str, Any]:
         "bound": run.bound,
         "missed": run.missed,
         "facts": models_section.facts(run),
-        "scores": models_section.scores(run, found),
+        "scores": models_section.scores(run, probes),
         "details": model_details.details(run),
         "curves": model_details.loss_curves(run),
     }
 
 
-def _notices(session: Session, extracted: Extracted, found: Sequence[Probe], runs: Sequence[Trained]) -> list[str]:
+def _notices(session: Session, extracted: Extracted, probes: Sequence[Probe], runs: Sequence[Trained]) -> list[str]:
     recipe = session.corpus.recipe
     shares = over_limit(session.corpus, extracted.reasons)
     failed = [
         f"{share:.1%} of {name} failed, more than max_failed = {recipe.max_failed:.0%}."
         for name, share in shares.items()
     ]
-    of_models = [sentence for run in runs for sentence in models_section.notices(run, _comparable(session, run, found))]
-    return [*failed, *probes_section.warnings(found, recipe.crossfit), *of_models]
+    models = [notice for run in runs for notice in models_section.notices(run, _comparable(session, run, probes))]
+    return [*failed, *probes_section.warnings(probes, recipe.crossfit), *models]
 
 
 def _publish(path: Path, page: str) -> None:
-    """Names of files may hold what is no text; they are shown with backslashes."""
+    """Writes the page. Bytes of file names that are not text are shown with backslashes."""
     publish(path, page, errors="backslashreplace")
 
 
-# --- the scores in short ---------------------------------------------------------------------------------------
+# --- the summary of scores -------------------------------------------------------------------------------------
 
 
 def _columns(lines: Sequence[Line], target: Target) -> dict[str, Callable[[Line], float | None]]:
     first, second = headline(target, lines)
     return {
-        told(first): lambda line: line.scores.get(first),
-        told(second): lambda line: line.scores.get(second),
+        score_name(first): lambda line: line.scores.get(first),
+        score_name(second): lambda line: line.scores.get(second),
         "Majority": lambda line: line.majority.get(f"majority_{first}"),
         "Known bound": lambda line: line.bound,
         "Missed by": lambda line: line.missed,
@@ -161,20 +159,21 @@ def _summary(lines: Sequence[Line], target: Target) -> Sheet:
     columns = _columns(lines, target)
     rows = [(Cell(line.name), *(get(line) for get in columns.values())) for line in lines]
     note = (
-        "On the test rows, means over folds. A probe is a linear model on one modality and the rows that have it; "
-        "the majority knows the train labels alone."
+        "On the test rows, means over folds. A probe is a linear model on one modality, scored on the rows that have "
+        "it. The majority always gives the most frequent train label, or the train median."
     )
-    return Sheet.of("Scores in short", ("", *columns), rows, note)
+    return Sheet.of("Summary of scores", ("", *columns), rows, note)
 
 
-def _standings(lines: Sequence[Line], target: Target) -> Chart | None:
+def _ranking(lines: Sequence[Line], target: Target) -> Chart | None:
     first, _ = headline(target, lines)
     marks = [
         Mark(line.name, score, line.majority.get(f"majority_{first}"), line.bound)
         for line in lines
         if (score := line.scores.get(first)) is not None
     ]
-    return standings(f"{told(first)} on test, probes first, then models", marks, told(first)) if marks else None
+    name = score_name(first)
+    return ranking(f"{name} on test: first the probes, then the models", marks, name) if marks else None
 
 
 def _score_table(lines: Sequence[Line], target: Target) -> Table:

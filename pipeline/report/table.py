@@ -1,4 +1,4 @@
-"""Tables of the report before they are HTML: rows of cells that know how they are shown."""
+"""The tables of the report: cells with their text and style, from which the template makes HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """The text of a cell. `share`, from 0 to 1, shades it; a loud one stands out; numbers stand on the right."""
+    """The text of a cell and its style. share: from 0 to 1, shades it. loud: highlights it. number: aligns it right."""
 
     text: str
     share: float | None = None
@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table; the first cell of a row is its heading. `heat` shows it as a map of shaded cells."""
+    """A table. The first cell of a row is its heading. heat: shows the cells as shaded fields of a map."""
 
     caption: str
     header: Sequence[str]
@@ -33,12 +33,12 @@ class Sheet:
     def of(
         cls, caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "", *, heat: bool = False
     ) -> Sheet:
-        """A table of plain values and cells."""
+        """Makes a table of plain values and cells."""
         return cls(caption, list(header), [[cell(value) for value in row] for row in rows], note, heat)
 
 
 def cell(value: Any) -> Cell:
-    """A value as it is shown: scores with four decimals, counts with separators, a dash for what is not known."""
+    """A value as a cell: scores with four decimals, counts with separators, None as a dash."""
     if isinstance(value, Cell):
         return value
     if value is None:
@@ -51,12 +51,12 @@ def cell(value: Any) -> Cell:
 
 
 def amount(value: float | None, unit: str = "", decimals: int = 1) -> Cell:
-    """A measured number with its unit; loud never, a dash where there is none."""
+    """A measured number with its unit; None as a dash."""
     return cell(None) if value is None else Cell(f"{value:,.{decimals}f} {unit}".strip(), number=True)
 
 
 def size(count: float) -> Cell:
-    """Bytes, in the largest unit that leaves a whole number before the point."""
+    """A number of bytes, in the largest unit of which there is at least one."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return amount(count, unit, 0 if unit == "B" else 1)
@@ -65,7 +65,7 @@ def size(count: float) -> Cell:
 
 
 def parameters(values: Mapping[str, Any]) -> str:
-    """`name = value` of each, long digests cut short."""
+    """Parameters as `name = value`, digests cut to twelve digits."""
     return ", ".join(f"{name} = {_value(value)}" for name, value in values.items())
 
 

@@ -12,7 +12,7 @@ from pipeline.cache.remote import Remote
 from pipeline.cache.weights import pinned_digest
 from pipeline.console import console
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
-from pipeline.corpus.recipe import Node, Recipe, nodes
+from pipeline.corpus.recipe import Recipe, every_node
 from pipeline.corpus.recipe_file import recipe_path
 from pipeline.errors import InputError, closest
 from pipeline.plan.catalogue import StageRows
@@ -83,12 +83,6 @@ def local_weights(recipe: Recipe) -> dict[str, str]:
             if f.metadata.get("source") and node.params[f.name] != name and not pinned_digest(name):
                 found[name] = node.params[f.name]
     return found
-
-
-def every_node(recipe: Recipe) -> Iterator[Node]:
-    """Each stage of a recipe, those that others stand on too."""
-    for node in nodes(recipe):
-        yield from node.walk()
 
 
 def relock(session: Session) -> dict[str, Any]:

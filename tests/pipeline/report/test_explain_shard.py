@@ -25,7 +25,8 @@ def records(small, stage):
     """The records of a stage's shards."""
     catalogue = small.session().catalogue
     places = [(node, scope) for node, scope in catalogue.wanted if node.name == stage]
-    return [catalogue.of(node).final(shard) for node, scope in places for shard in catalogue.of(node, scope).shards]
+    every = [catalogue.of(node, scope) for node, scope in places]
+    return [rows.final(shard) for rows in every for shard in rows.shards]
 
 
 def ask(small, shard):

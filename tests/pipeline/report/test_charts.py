@@ -1,0 +1,36 @@
+"""Charts and cells of the report: colours, descriptions, and how numbers are written."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline.report.charts import curves, grouped, histogram
+from pipeline.report.table import cell, size
+
+
+def test_charts_take_their_colours_from_the_page() -> None:
+    made = grouped("Counts", ["a", "b"], {"train": [1, 2], "test": [3, 4]}, "utterances")
+    assert "var(--series-2)" in made.svg
+    assert set(re.findall(r"#[0-9a-f]{6}", made.svg)) <= {"#000000"}
+    assert made.alt == "Bar chart. train: a 1, b 2; test: a 3, b 4."
+
+
+def test_many_curves_show_the_first_and_say_how_many_there_are() -> None:
+    made = curves("Losses", {f"f{i}": {"train": [2.0, 1.0]} for i in range(20)}, {"f0": 1})
+    assert made.caption == "Losses The first 12 of 20."
+    assert "f0: train from 2 to 1, kept epoch 2." in made.alt
+
+
+def test_a_histogram_of_equal_values_has_a_bar() -> None:
+    assert "from 2 to 2, median 2" in histogram("Words", [2.0, 2.0], "words").alt
+
+
+@pytest.mark.parametrize(("count", "text"), [(999, "999 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (3e13, "30.0 TB")])
+def test_bytes_have_the_largest_unit_that_fits(count: float, text: str) -> None:
+    assert size(count).text == text
+
+
+def test_what_is_not_known_is_a_dash_and_not_a_zero() -> None:
+    assert (cell(None).text, cell(0).text, cell(-0.5).text) == ("–", "0", "−0.5000")
