@@ -32,10 +32,11 @@ CORPUS = $(DATA)$(call option,PROTOCOL,protocol)$(settings)
 MODALITIES = $(call option,MODALITY,modality)
 WORK = $(call option,WORKERS,workers)$(call option,SCHEDULER,scheduler)$(call option,GPUS,gpus)
 REMOTES = $(call option,REMOTE,remote)
+FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED \
-         UTTERANCE STAGE FOLD SHARD DAYS DELETE DIR TESTS TORCH PYTHON VENV CPU_INDEX CPU_PINS
+         UTTERANCE STAGE REASON FOLD SHARD DAYS DELETE DIR TESTS TORCH PYTHON VENV CPU_INDEX CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 unknown := $(filter-out $(KNOWN),$(given))
 closest = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' $1 $(KNOWN) 2>/dev/null)
@@ -65,8 +66,8 @@ demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a
 	$(AFFECTORY) extract --dataset demo
 
 .PHONY: extract
-extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1] [PART=3/40]
-	$(AFFECTORY) extract$(CORPUS)$(WORK)$(MODALITIES)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(call option,PART,part)
+extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1 [STAGE=] [REASON=]] [PART=3/40]
+	$(AFFECTORY) extract$(CORPUS)$(WORK)$(MODALITIES)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(FAILED)$(call option,PART,part)
 
 .PHONY: plan
 plan: $(READY) ## what extract would compute and why, with time and disk: [DATASET=iemocap] [SET="table.key=value; ..."]
@@ -106,6 +107,10 @@ why: $(READY) ## the parts of a row's key, and what has changed: UTTERANCE=Ses01
 explain: $(READY) ## what a shard holds, and how and where it was made: SHARD=<file, or six digits of its digest>
 	$(call need,SHARD,SHARD=data/cache/objects/ab/cdef.parquet)
 	$(AFFECTORY) explain $(call quote,$(SHARD))
+
+.PHONY: errors
+errors: $(READY) ## the utterances without features, with reason, message and file: [DATASET=] [MODALITY=] [STAGE=] [REASON=]
+	$(AFFECTORY) errors$(CORPUS)$(MODALITIES)$(FAILED)
 
 .PHONY: verify
 verify: $(READY) ## read the whole cache and set aside what is damaged: [REMOTE=s3://team/affectory]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ class Reason(StrEnum):
 _TRANSIENT = {Reason.IO_ERROR, Reason.DECODER_HUNG, Reason.STAGE_ERROR, Reason.WORKER_DIED, Reason.OUT_OF_MEMORY}
 
 
+LONGEST = 300
+"""Characters of a message that a record keeps."""
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"]+/)+")
+
+
 class Unreadable(Exception):  # noqa: N818 - a finding about a clip more than an error
     """Raised by decoders and stages for one utterance; becomes that row's reason."""
 
@@ -52,3 +58,10 @@ class Unreadable(Exception):  # noqa: N818 - a finding about a clip more than an
 
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+
+
+def one_line(text: str) -> str:
+    """A message as records keep it: its first line without control characters and without folders of this machine."""
+    first = next((line for line in text.strip().splitlines() if line.strip()), "")
+    printable = "".join(character for character in first if character.isprintable())
+    return _FOLDERS.sub("", printable)[:LONGEST]

@@ -41,13 +41,15 @@ class Track:
     """The features of one utterance, or the reason why it has none; never both.
 
     values: [T, D]. time_s: [T], the centre of each step in seconds, None for text. valid: [T], False for a step without
-    information (no face, no voice), whose values are to be ignored.
+    information (no face, no voice), whose values are to be ignored. message: more about the reason, in one line; it is
+    kept in the record of a shard and never in the shard.
     """
 
     values: NDArray[np.float32] | None = None
     time_s: NDArray[np.float32] | None = None
     valid: NDArray[np.bool_] | None = None
     reason: Reason | None = None
+    message: str = ""
 
     @classmethod
     def of(cls, values: NDArray[Any], time_s: NDArray[Any] | None = None, valid: NDArray[Any] | None = None) -> Track:
@@ -57,9 +59,9 @@ class Track:
         return cls(np.ascontiguousarray(values), times, mask)
 
     @classmethod
-    def failed(cls, reason: Reason) -> Track:
+    def failed(cls, reason: Reason, message: str = "") -> Track:
         """A track without values."""
-        return cls(reason=reason)
+        return cls(reason=reason, message=message)
 
 
 @dataclass(frozen=True)

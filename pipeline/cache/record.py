@@ -50,13 +50,15 @@ class Ref:
 class Record(Ref):
     """An action: an object and how it came about.
 
-    rows: the row keys that others may copy from it, those whose reason may pass left out. reasons: by utterance, of
-    rows without values. about: stage, host, backend, counts. signature: room for one; nothing here reads it yet.
+    rows: the keys of the rows that others may copy from it, which leaves out rows with a transient reason. reasons: by
+    utterance, of rows without values. messages: by utterance, more about the reason, in one line. about: stage, host,
+    backend, counts. signature: room for one; nothing reads it yet.
     """
 
     rows: tuple[str, ...] = ()
     seconds: float = 0.0
     reasons: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     signature: str = ""
 

@@ -134,6 +134,7 @@ class Store:
         provisional: bool = False,
         seconds: float = 0.0,
         reasons: Mapping[str, str] | None = None,
+        messages: Mapping[str, str] | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Record:
         """Stores what `write` writes and returns the record that stands: ours, or that of whoever came first.
@@ -152,6 +153,7 @@ class Store:
                 rows=rows,
                 seconds=seconds,
                 reasons=dict(reasons or {}),
+                messages=dict(messages or {}),
                 about=dict(about or {}),
             )
             self._place(temporary, record)

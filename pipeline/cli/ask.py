@@ -9,6 +9,7 @@ import typer
 from pipeline.cache.home import Home
 from pipeline.cli.options import (
     Dataset,
+    FailedFor,
     Features,
     Json,
     Modality,
@@ -17,6 +18,7 @@ from pipeline.cli.options import (
     RemoteUrl,
     Root,
     Set,
+    Stage,
     options,
     or_last,
     show_answer,
@@ -72,6 +74,37 @@ def explain(
     if not as_json:
         print_line(explain_shard.as_text(answer))
     show_answer(answer, as_json, "")
+
+
+@commands.command()
+def errors(
+    dataset: OrLast = "",
+    root: Root = "",
+    modality: Modality = "",
+    features: Features = None,
+    protocol: Protocol = "",
+    stage: Stage = "",
+    reason: FailedFor = "",
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Lists the utterances without features: the stage, the reason, a message, and the file.
+
+    Example: `affectory errors --dataset meld --stage visual_resnet50 --reason decode_error`
+    """
+    from pipeline.plan.session import Session
+    from pipeline.report.failures import failure_table, failures
+
+    home = Home()
+    dataset, root, change = or_last(home, dataset, root, change)
+    given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
+    session = Session.open(home, given)
+    failed = failures(session, stage, reason)
+    if not as_json and failed:
+        console.print(failure_table(failed))
+    answer = {"dataset": session.corpus.recipe.name, "errors": failed}
+    utterances = len({entry["utterance"] for entry in failed})
+    show_answer(answer, as_json, f"{utterances:,} utterances without features." if failed else "No utterance failed.")
 
 
 @commands.command()

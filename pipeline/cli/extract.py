@@ -14,6 +14,7 @@ from pipeline.cache.home import Home
 from pipeline.cli import tables
 from pipeline.cli.options import (
     Dataset,
+    FailedFor,
     Features,
     Gpus,
     Json,
@@ -28,6 +29,7 @@ from pipeline.cli.options import (
     Root,
     Scheduler,
     Set,
+    Stage,
     Workers,
     options,
     or_last,
@@ -37,11 +39,12 @@ from pipeline.console import console, print_line
 from pipeline.corpus import published, remarks
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
-from pipeline.errors import TOO_MANY_FAILED
+from pipeline.errors import TOO_MANY_FAILED, InputError
 from pipeline.plan import estimate, shortfall
 from pipeline.plan.jobs import FitJob, Plan
 from pipeline.plan.session import Session
 from pipeline.report.changes import because
+from pipeline.report.failures import check as check_failures
 from pipeline.run import extraction
 from pipeline.run.outcome import RunCounts
 from pipeline.transfer.final_records import relock as write_lock
@@ -67,6 +70,8 @@ def extract(
     locked: Locked = False,
     relock: Relock = False,
     retry_failed: RetryFailed = False,
+    stage: Stage = "",
+    reason: FailedFor = "",
     part: Part = "",
     as_json: Json = False,
 ) -> None:
@@ -91,7 +96,12 @@ def extract(
     home = Home()
     log = home.log_to_file("extract", home_name(recipe_path(dataset)))
     session = Session.open(home, given)
-    answer, failed = extracted(extraction.retry_failed(session) if retry_failed else session, relock=relock)
+    if retry_failed:
+        check_failures(session, stage, reason)
+        session = extraction.retry_failed(session, stage, reason)
+    elif stage or reason:
+        raise InputError("--stage and --reason choose what --retry-failed tries again: add --retry-failed (RETRY=1)")
+    answer, failed = extracted(session, relock=relock)
     show_answer(answer, as_json, f"Log: {log}")
     if failed:
         raise typer.Exit(TOO_MANY_FAILED)

@@ -40,6 +40,8 @@ RemoteUrl = Annotated[
     str, typer.Option("--remote", help="A remote cache, s3://bucket/prefix. Default: the variable AFFECTORY_REMOTE.")
 ]
 Locked = Annotated[bool, typer.Option("--locked", help="Use exactly what `<dataset>.lock.json` names, or fail.")]
+Stage = Annotated[str, typer.Option("--stage", help="Only rows that failed in this stage.")]
+FailedFor = Annotated[str, typer.Option("--reason", help="Only rows that failed for this reason, such as io_error.")]
 Part = Annotated[
     str, typer.Option("--part", help="3/40 extracts the third of 40 parts of the shards. Fits wait for a call without.")
 ]

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from pipeline.cache.store import Store
 from pipeline.media.child import Child
 from pipeline.media.decode import Decoded, decoded
 from pipeline.plan.jobs import ExtractJob, Run, Stored
-from pipeline.reason import Reason, Unreadable
+from pipeline.reason import Reason, Unreadable, one_line
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Call, Knobs, by_halves, here, in_child
 from pipeline.stage import RAW, Item, Spec, Track
@@ -78,8 +78,11 @@ def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Trac
     """The tracks of rows that another shard of this stage holds, under this job's own ids."""
     by_key: dict[str, Track] = {}
     for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
-        table = shards.open_table(store.open(shard))
-        by_key.update((key, track) for _, key, track in shards.read(table) if key in run.copies)
+        table, record = shards.open_table(store.open(shard)), store.find(shard.stage, shard.key)
+        messages = record.messages if record else {}
+        for name, key, track in shards.read(table):
+            if key in run.copies:
+                by_key[key] = replace(track, message=messages.get(name, ""))
     for row, key in zip(job.rows, run.keys, strict=True):
         if key in by_key:
             yield row.id, by_key[key]
@@ -95,7 +98,7 @@ def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, k
     reading = [work for work in works if kind in work.run.node.inputs]
     for work in reading:
         for name, reason in job.unreadable.items():
-            work.tracks.setdefault(name, Track.failed(reason))
+            work.tracks.setdefault(name, Track.failed(reason, "as the doctor found"))
     rows = [row for row in job.rows if any(row.id not in work.tracks for work in reading)]
     wanted = [[(w.run.node.digest, w.run.node.stage) for w in reading if row.id not in w.tracks] for row in rows]
     for row, inputs in decoded(kind, rows, job.root, wanted, store.root / MEMORY):
@@ -109,7 +112,7 @@ def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, k
 def _offer(work: _Work, kind: str, row: Utterance, inputs: Decoded, knobs: Knobs) -> None:
     if isinstance(inputs, Unreadable):
         log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, inputs)
-        work.tracks[row.id] = Track.failed(inputs.reason)
+        work.tracks[row.id] = Track.failed(inputs.reason, inputs.detail)
         return
     work.waiting.append(Item(row.id, {kind: inputs[work.run.node.digest]}))
     if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
@@ -125,9 +128,10 @@ def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store
     sources = {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items() if name not in here} | here
     for name in todo:
         tracks = {source: found[name] for source, found in sources.items()}
-        bad = next((track.reason for track in tracks.values() if track.reason is not None), None)
-        if bad is not None:
-            work.tracks[name] = Track.failed(bad)
+        failed = [(source, track) for source, track in tracks.items() if track.reason is not None]
+        if failed:
+            source, track = failed[0]
+            work.tracks[name] = replace(track, message=track.message or f"{source} has no values")
             continue
         work.waiting.append(Item(name, tracks))
         if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
@@ -169,8 +173,10 @@ def _checked(work: _Work, item: Item, track: Track) -> Track:
     if got != (steps, dim, steps, steps):
         name = work.run.node.name
         raise ValueError(f"{name}: values, valid, time_s of {got}, expected [{steps}, {dim}], in utterance {item.id}")
-    if not np.isfinite(track.values[track.valid]).all():
-        return Track.failed(Reason.NON_FINITE)
+    valid = track.values[track.valid]
+    wrong = int(np.sum(~np.isfinite(valid).all(axis=1)))
+    if wrong:
+        return Track.failed(Reason.NON_FINITE, f"{wrong} of {len(valid)} valid steps are not finite")
     return track
 
 
@@ -180,6 +186,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     tracks = [work.tracks[i] for i in ids]
     table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
     reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
+    messages = {i: one_line(t.message) for i, t in zip(ids, tracks, strict=True) if t.message}
     transient = {i for i, reason in reasons.items() if Reason(reason).transient}
     copied = sum(key in run.copies for key in run.keys)
     computed = len(ids) - copied
@@ -193,6 +200,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
         provisional=bool(transient),
         seconds=work.seconds,
         reasons=reasons,
+        messages=messages,
         about=about | {"stage": run.node.name},
     )
     outcome.saved.append(record)

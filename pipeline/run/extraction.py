@@ -54,17 +54,18 @@ def extract(session: Session) -> RunCounts:
     return counts
 
 
-def retry_failed(session: Session) -> Session:
-    """A session in which the rows that failed are computed again, whatever the reason.
+def retry_failed(session: Session, stage: str = "", reason: str = "") -> Session:
+    """A session in which the rows that failed, in one stage or for one reason if given, are computed again.
 
     Their shards serve until then. The doctor's findings are of an earlier day, so they are not taken over.
     """
     if session.options.locked:
         raise InputError("with --locked nothing is computed, so nothing that failed is tried again")
     for rows in session.catalogue:
-        for shard in rows.shards:
+        for shard in rows.shards if stage in ("", rows.node.name) else ():
             record = rows.final(shard)
-            failed = {i for i, reason in record.reasons.items() if Reason(reason).failed} if record else set()
+            reasons = record.reasons if record else {}
+            failed = {i for i, why in reasons.items() if Reason(why).failed and reason in ("", why)}
             if record and failed:
                 good = (key for row, key in zip(shard.rows, shard.keys, strict=True) if row.id not in failed)
                 session.catalogue.store.demote(record, tuple(good))

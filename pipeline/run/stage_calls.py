@@ -98,12 +98,13 @@ def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[
     try:
         return transform(items), 1
     except Unreadable as why:
-        reason = why.reason
+        failed = Track.failed(why.reason, why.detail)
     except Exception as error:
         reason = Reason.OUT_OF_MEMORY if _out_of_memory(error) else Reason.STAGE_ERROR
+        failed = Track.failed(reason, f"{type(error).__name__}: {error}")
         log.exception("%s failed on %d utterances, first %s", name, len(items), items[0].id)
     if len(items) == 1:
-        return [Track.failed(reason)], 1
+        return [failed], 1
     half = len(items) // 2
     (first, before), (second, after) = (by_halves(transform, part, name) for part in (items[:half], items[half:]))
     return first + second, 1 + before + after
@@ -127,7 +128,7 @@ def _alone(child: Child, node: Node, device: str, state: Path | None, item: Item
     try:
         track: Track = child.call(_transform_one, node, device, state, item, deadline_s=ALONE_S)
     except Unreadable as why:
-        return Track.failed(Reason.WORKER_DIED if why.reason in _DEATHS else why.reason)
+        return Track.failed(Reason.WORKER_DIED if why.reason in _DEATHS else why.reason, why.detail)
     return track
 
 
