@@ -116,10 +116,8 @@ class Store:
         return _is_file(self.path(ref), ref.size)
 
     def records(self, stages: Collection[str] | None = None) -> Iterator[tuple[Path, Record]]:
-        """Every sound action of this cache, or of some stages, with its file. Reading it here is no use that `gc` goes
-        by."""
-        folders = ["*"] if stages is None else sorted(stages)
-        for path in (path for name in folders for path in sorted((self.root / "actions").glob(f"{name}/*.json"))):
+        """Every sound action of this cache, or of some stages, with its file; `gc` does not count it as used."""
+        for path in sorted(p for name in stages or ["*"] for p in (self.root / "actions").glob(f"{name}/*.json")):
             if record := self._read(path.parent.name, path.stem, used=False):
                 yield path, record
 
