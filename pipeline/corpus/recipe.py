@@ -1,4 +1,4 @@
-"""What a recipe says once it is read and checked: which corpus, which stages with which parameters, how to train."""
+"""A recipe once it is read and checked: its corpus, its stages with their parameters, and its training settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Mode = Literal["pad", "sample", "broadcast"]
 
 @dataclass(frozen=True)
 class Align:
-    """How a modality becomes `length` steps. Raises InputError for an unknown mode or a length below 1."""
+    """How a modality is brought to `length` steps. Raises InputError for an unknown mode or a length below 1."""
 
     mode: Mode
     length: int
@@ -36,16 +36,16 @@ class Align:
 
     @property
     def stored(self) -> int:
-        """Steps kept on disk: one vector for `broadcast`, which stands for all L (X6)."""
+        """Steps kept on disk: for `broadcast` one vector, which is the same at all L steps (X6)."""
         return 1 if self.mode == "broadcast" else self.length
 
     def cropped(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """How many of `steps` (any shape) are cut off at the end; `sample` spans the whole track, so cuts nothing."""
+        """How many of `steps` (any shape) are cut off at the end. Only `pad` cuts: `sample` spans the whole track."""
         return np.maximum(steps - self.length, 0) if self.mode == "pad" else np.zeros_like(steps)
 
 
 class Alignment(BaseModel):
-    """How a modality reaches its L steps; `auto` is the 99th percentile of the train part's lengths (X2)."""
+    """How a recipe has a modality brought to L steps; `auto` is the 99th percentile of the train lengths (X2)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     mode: Mode
@@ -61,7 +61,7 @@ class Alignment(BaseModel):
 
 @dataclass(frozen=True)
 class Node:
-    """A stage with its parameters and the stages it stands on. `params` is what enters the key."""
+    """A stage with the parameters that enter its key, its inputs (raw kinds by name, or stages), and its digest."""
 
     name: str
     stage: Stage
@@ -76,22 +76,22 @@ class Node:
 
     @property
     def depth(self) -> int:
-        """How many stages there are between this one and the raw input, itself included."""
+        """The number of stages on the longest way from the raw input to this stage, which counts too."""
         return 1 + max((node.depth for node in self.upstream), default=0)
 
     def walk(self) -> Iterator[Node]:
-        """This stage, then every stage below it."""
+        """This stage, then every stage upstream of it."""
         yield self
         for node in self.upstream:
             yield from node.walk()
 
     @property
     def scoped(self) -> bool:
-        """True where its rows depend on a fit, its own or one upstream, and so on a fold."""
+        """True if its rows depend on a fit, its own or one upstream, and so on a fold."""
         return self.stage.fitted or any(node.scoped for node in self.upstream)
 
     def describe(self) -> dict[str, Any]:
-        """The recipe of this stage as JSON: what its key holds, readable."""
+        """The recipe of this stage as JSON: a readable form of what its digest is made of."""
         versions = {name: keys.library_version(name) for name in self.stage.libraries}
         inputs = [node.describe() if isinstance(node, Node) else node for node in self.inputs]
         return {
@@ -112,7 +112,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Selection:
-    """What one model eats of one modality: stages concatenated step by step, then aligned to L."""
+    """The input of a model from one modality: stages concatenated step by step, then aligned to L steps."""
 
     parts: tuple[Node, ...]
     align: Alignment
@@ -136,11 +136,11 @@ class CorpusRoot:
         """
         at_home = home / "raw" / self.home_name
         variable = os.environ.get(f"{self.name.upper()}_ROOT")
-        place = argument or variable or os.path.expandvars(self.written) or str(at_home)
-        if "$" in place and needed:
+        root = argument or variable or os.path.expandvars(self.written) or str(at_home)
+        if "$" in root and needed:
             obtain = f"`affectory fetch --dataset {self.name}` says how to get it"
-            raise InputError(f"{place} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
-        return at_home.absolute() if "$" in place else Path(place).expanduser().absolute()
+            raise InputError(f"{root} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
+        return at_home.absolute() if "$" in root else Path(root).expanduser().absolute()
 
 
 @dataclass(frozen=True)
@@ -167,23 +167,22 @@ class Recipe:
 
 
 def distinct_names(nodes: Iterable[Node]) -> dict[Node, str]:
-    """What each stage is called: its name, with the start of its digest where two differ in parameters alone."""
-    each = dict.fromkeys(nodes)
-    often = Counter(node.name for node in each)
-    return {node: node.name if often[node.name] == 1 else f"{node.name} {node.digest[:6]}" for node in each}
+    """A label for each stage: its name, followed by the start of its digest if several stages have this name."""
+    distinct = dict.fromkeys(nodes)
+    counts = Counter(node.name for node in distinct)
+    return {node: node.name if counts[node.name] == 1 else f"{node.name} {node.digest[:6]}" for node in distinct}
 
 
 def nodes(recipe: Recipe, modality: str | None = None, only: Sequence[str] = ()) -> Iterator[Node]:
-    """Each stage that the recipe asks for by name, once; of one modality, or of some feature sets, where given."""
-    seen = set()
-    for name, selections in recipe.features.items():
-        for selection in (s for m, s in selections.items() if modality in (None, m) and (not only or name in only)):
-            for node in selection.parts:
-                if node.digest not in seen:
-                    seen.add(node.digest)
-                    yield node
+    """Each stage that the recipe's feature sets name, once, without the stages upstream.
+
+    modality, only: restrict the stages to one modality, and to these feature sets.
+    """
+    chosen = [sets for name, sets in recipe.features.items() if not only or name in only]
+    selections = [selection for sets in chosen for m, selection in sets.items() if modality in (None, m)]
+    yield from dict.fromkeys(node for selection in selections for node in selection.parts)
 
 
 def every_node(recipe: Recipe) -> list[Node]:
-    """Each stage of a recipe, once: those that it asks for by name, and those that they read."""
+    """Each stage of a recipe, once: those that its feature sets name, and those upstream."""
     return list(dict.fromkeys(node for asked in nodes(recipe) for node in asked.walk()))

@@ -1,6 +1,7 @@
 """Reads a recipe, a TOML file.
 
-All its errors are reported at once, each with its file and line, unknown names with the closest known one.
+All errors of a recipe are reported at once, each with its file and line, and with the closest known name if a name is
+unknown.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,20 @@ from pipeline.cache import keys
 from pipeline.cache.weights import LOCK, Weights
 from pipeline.corpus.fit_scope import OWN
 from pipeline.corpus.recipe import CorpusRoot, Recipe, Selection
-from pipeline.corpus.recipe_stages import Builder, build, note, plugin
-from pipeline.corpus.recipe_text import Source
+from pipeline.corpus.recipe_stages import Builder, build, find_plugin, note_errors
+from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
 from pipeline.reader import Reader
 from pipeline.stage import Modality, Stage
 
 RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 LONGEST_NAME = 40
-"""Characters of a recipe's name that its files at home are named by."""
+"""The longest part, in characters, of a recipe's file name that the names of its files at home begin with."""
+TABLES = ("dataset", "features", "train")
 
 
 class Dataset(BaseModel):
-    """The `[dataset]` table; what it does not know goes to the reader."""
+    """The `[dataset]` table. Keys that are not fields here are options of the reader."""
 
     model_config = ConfigDict(extra="allow")
     reader: str
@@ -51,7 +54,7 @@ class Dataset(BaseModel):
 
 
 def recipe_path(dataset: str) -> Path:
-    """The file of a recipe: a path that ends in .toml, or a name in manifests/."""
+    """The file of a recipe, given by a path that ends in .toml or by its name in manifests/."""
     return Path(dataset) if dataset.endswith(".toml") else RECIPES / f"{dataset}.toml"
 
 
@@ -69,6 +72,11 @@ def home_name(path: Path) -> str:
     return f"{plain or 'recipe'}-{keys.digest('recipe', str(folder / path.name))[:8]}"
 
 
+def corpus_root(recipe: Path, written: str) -> CorpusRoot:
+    """The place of a recipe's corpus; `written` is the `root` in the recipe."""
+    return CorpusRoot(recipe.stem, home_name(recipe), written)
+
+
 def read_recipe(
     path: Path,
     *,
@@ -80,146 +88,154 @@ def read_recipe(
 ) -> Recipe:
     """Reads and checks a recipe.
 
-    `root` overrides the corpus root; `changes` are `table.key=value` with a TOML value. `memory` remembers digests
-    of local weights; published ones are those that the lock file beside the recipe pins. `elsewhere` is given where
-    another machine's manifest can stand for the corpus: the digests of its local weights, by name. Raises InputError
-    with every error of the recipe.
+    root: overrides the corpus root. changes: `table.key=value`, each with a TOML value. memory: the file that remembers
+    digests of local weights; published weights are those that the lock file beside the recipe pins. elsewhere: the
+    digests, by name, of weights on another machine whose manifest can take the place of the corpus, which then need not
+    be here. Raises InputError with every error of the recipe.
     """
-    source, tree = _opened(path, changes)
-    data = source.table(["dataset"], tree.get("dataset", {}))
-    features = _features(Builder(source, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tree)
-    recipe = _dataset(source, data or {}, root, home, features, _train(source, tree), elsewhere is None)
-    source.finish()
+    text, tables = _opened(path, changes)
+    dataset = _dataset(text, tables)
+    features = _features(Builder(text, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tables)
+    train = _train(text, tables)
+    find = partial(CorpusRoot.find, home=home, argument=root, needed=elsewhere is None)
+    recipe = _recipe(text, dataset, find, features=features, train=train) if dataset else None
+    text.finish()
     assert recipe is not None
     return recipe
 
 
 def check_train(path: Path, train: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises InputError with every name and value in a recipe's `[train.<model>]` that its model or the loop refuses.
+    """Raises InputError with every setting in a recipe's `[train.<model>]` that its model or the training loop refuses.
 
-    `read_recipe` leaves that out: it takes the models, which import torch, and a plan has no time for it.
+    `read_recipe` does not check these settings, since the models import torch, which takes longer than a whole plan.
     """
     if train:
         from pipeline.corpus.recipe_training import problems
 
-        source = Source(path)
+        text = RecipeText(path)
         for name, section in train.items():
-            for where, said in problems(name, section):
-                source.error(["train", name, *where], said)
-        source.finish()
+            for where, message in problems(name, section):
+                text.error(["train", name, *where], message)
+        text.finish()
 
 
 def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> list[Stage]:
-    """Every stage of a recipe, also those that others stand on, as they are written: no pin is applied and no corpus
-    needed. Raises InputError with every error of the recipe's features."""
-    source, tree = _opened(path, changes)
-    features = _features(Builder(source, memory, Weights(), {}), tree)
-    source.finish()
-    parts = [node for selections in features.values() for each in selections.values() for node in each.parts]
+    """Every stage of a recipe, upstream ones included, as written: no pin is applied, and no corpus is needed.
+
+    Raises InputError with every error of the recipe's features.
+    """
+    text, tables = _opened(path, changes)
+    features = _features(Builder(text, memory, Weights(), {}), tables)
+    text.finish()
+    parts = [node for sets in features.values() for selection in sets.values() for node in selection.parts]
     return [node.stage for part in parts for node in part.walk()]
 
 
-def _opened(path: Path, changes: Sequence[str]) -> tuple[Source, dict[str, Any]]:
-    """The recipe's text and tables, unknown tables noted. Raises InputError where there is no such file."""
+def _opened(path: Path, changes: Sequence[str]) -> tuple[RecipeText, dict[str, Any]]:
+    """The recipe's text and tables; unknown tables are noted. Raises InputError if there is no such file."""
     if not path.exists():
-        known = [p.stem for p in path.parent.glob("*.toml")]
+        known = [file.stem for file in path.parent.glob("*.toml")]
         raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
-    source = Source(path)
-    tree = _tree(source, changes)
-    for name in tree.keys() - {"dataset", "features", "train"}:
-        source.error([name], closest(name, ["dataset", "features", "train"]))
-    return source, tree
+    text = RecipeText(path)
+    tables = _tables(text, changes)
+    for name in tables.keys() - set(TABLES):
+        text.error([name], closest(name, TABLES))
+    return text, tables
 
 
-def _features(builder: Builder, tree: Mapping[str, Any]) -> dict[str, Mapping[Modality, Selection]]:
-    sets = builder.source.table(["features"], tree.get("features", {}))
+def _tables(text: RecipeText, changes: Sequence[str]) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(text.text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{text.path}: {error}") from error
+    for change in changes:
+        _apply(tables, change)
+    return tables
+
+
+def _apply(tables: dict[str, Any], change: str) -> None:
+    name, equals, written = change.partition("=")
+    *parents, key = name.strip().split(".")
+    if not equals:
+        raise InputError(f"--set {change}: expected table.key=value")
+    table = tables
+    for parent in parents:
+        if not isinstance(table.get(parent), dict):
+            raise InputError(f"--set {change}: no table {parent!r}; {closest(parent, table)}")
+        table = table[parent]
+    try:
+        table[key] = tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = written
+
+
+def _features(builder: Builder, tables: Mapping[str, Any]) -> dict[str, Mapping[Modality, Selection]]:
+    sets = builder.text.table(["features"], tables.get("features", {}))
     return {name: builder.features(name, table) for name, table in (sets or {}).items()}
 
 
-def _train(source: Source, tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of each model, as they are written."""
-    sections = source.table(["train"], tree.get("train", {})) or {}
+def _train(text: RecipeText, tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each model, as written."""
+    sections = text.table(["train"], tables.get("train", {})) or {}
     for name in sections.keys() - set(plugins.names("models")):
-        source.error(["train", name], f"no such model: {closest(name, plugins.names('models'))}")
-    return {name: source.table(["train", name], section) or {} for name, section in sections.items()}
+        text.error(["train", name], f"no such model: {closest(name, plugins.names('models'))}")
+    return {name: text.table(["train", name], section) or {} for name, section in sections.items()}
 
 
-def _tree(source: Source, changes: Sequence[str]) -> dict[str, Any]:
+def _dataset(text: RecipeText, tables: Mapping[str, Any]) -> Dataset | None:
+    table = text.table(["dataset"], tables.get("dataset", {}))
     try:
-        tree = tomllib.loads(source.text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{source.path}: {error}") from error
-    for change in changes:
-        _apply(tree, change)
-    return tree
-
-
-def _apply(tree: dict[str, Any], change: str) -> None:
-    name, found, text = change.partition("=")
-    *tables, key = name.strip().split(".")
-    if not found:
-        raise InputError(f"--set {change}: expected table.key=value")
-    place = tree
-    for table in tables:
-        if not isinstance(place.get(table), dict):
-            raise InputError(f"--set {change}: no table {table!r}; {closest(table, place)}")
-        place = place[table]
-    try:
-        place[key] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        place[key] = text
-
-
-def _dataset(
-    source: Source, table: dict[str, Any], root: str, home: Path, features: Any, train: Any, needed: bool
-) -> Recipe | None:
-    try:
-        data = Dataset.model_validate(table)
+        return Dataset.model_validate(table or {})
     except ValidationError as error:
-        note(source, ["dataset"], error)
+        note_errors(text, ["dataset"], error)
         return None
-    place = corpus_root(source.path, data.root)
-    found = source.checked(["dataset", "root"], lambda: place.find(home, root, needed=needed))
-    reader = _reader(source, data)
-    if reader is None:
-        return None
-    labels = source.checked(["dataset", "labels"], lambda: reader.protocol(data.labels))
-    listed = _listed(source, data.folds)
-    if found is None or labels is None:
+
+
+def _recipe(
+    text: RecipeText,
+    dataset: Dataset,
+    find: Callable[[CorpusRoot], Path],
+    *,
+    features: Mapping[str, Mapping[Modality, Selection]],
+    train: Mapping[str, Mapping[str, Any]],
+) -> Recipe | None:
+    """The recipe; None if its root, reader or labels are wrong, which is noted. find: finds the corpus here."""
+    place = corpus_root(text.path, dataset.root)
+    root = text.checked(["dataset", "root"], lambda: find(place))
+    reader = _reader(text, dataset)
+    labels = text.checked(["dataset", "labels"], lambda: reader.protocol(dataset.labels)) if reader else None
+    own_folds = _own_folds(text, dataset.folds)
+    if root is None or reader is None or labels is None:
         return None
     return Recipe(
         name=place.name,
         home_name=place.home_name,
         reader=reader,
-        root=found,
+        root=root,
         corpus_root=place,
         labels=labels,
-        label_protocol=data.labels,
-        protocol=data.protocol or (OWN if listed else "official"),
-        own_folds=listed,
-        max_failed=data.max_failed,
-        crossfit=data.crossfit,
+        label_protocol=dataset.labels,
+        protocol=dataset.protocol or (OWN if own_folds else "official"),
+        own_folds=own_folds,
+        max_failed=dataset.max_failed,
+        crossfit=dataset.crossfit,
         features=features,
         train=train,
     )
 
 
-def _listed(source: Source, written: str) -> Path | None:
-    """The team's own list of folds, relative to the recipe."""
+def _own_folds(text: RecipeText, written: str) -> Path | None:
+    """The file of the team's own folds, whose path is relative to the recipe; None if the recipe names no file."""
     if not written:
         return None
-    path = source.path.parent / Path(os.path.expandvars(written)).expanduser()
+    path = text.path.parent / Path(os.path.expandvars(written)).expanduser()
     if not path.is_file():
-        source.error(["dataset", "folds"], f"no file {path}")
+        text.error(["dataset", "folds"], f"no file {path}")
     return path
 
 
-def _reader(source: Source, data: Dataset) -> Reader | None:
-    kind = plugin(source, ["dataset", "reader"], "manifests", data.reader, Reader)
-    built: Reader | None = kind and build(source, ["dataset"], kind, data.model_extra or {}, Dataset.model_fields)
-    return built
-
-
-def corpus_root(recipe: Path, written: str) -> CorpusRoot:
-    """Where the corpus of a recipe lies; `written` is the `root` in the recipe."""
-    return CorpusRoot(recipe.stem, home_name(recipe), written)
+def _reader(text: RecipeText, dataset: Dataset) -> Reader | None:
+    kind = find_plugin(text, ["dataset", "reader"], "manifests", dataset.reader, Reader)
+    options = dataset.model_extra or {}
+    reader: Reader | None = kind and build(text, ["dataset"], kind, options, Dataset.model_fields)
+    return reader

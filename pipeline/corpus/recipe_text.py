@@ -1,4 +1,4 @@
-"""The text of a recipe: where a key stands in it, and everything that is wrong with it."""
+"""The text of a recipe, which finds the line of a key and collects the errors of the recipe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pipeline.errors import InputError
 T = TypeVar("T")
 
 
-class Source:
-    """The text of a recipe: finds the line of a table's key for error messages, and collects the errors.
+class RecipeText:
+    """The text of a recipe and the errors noted so far, each with the line that it is about.
 
-    Raises InputError for a file that is no UTF-8.
+    `where`, in every method, is a key and the tables that it is in: ("features", "mulg", "audio"). Raises InputError
+    for a file that is not UTF-8.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,43 +23,43 @@ class Source:
         try:
             self.text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: no UTF-8 text: {error}") from error
+            raise InputError(f"{path} is not UTF-8: {error}") from error
         self.lines = self.text.splitlines()
         self.errors: list[str] = []
 
-    def error(self, table: Sequence[str], message: str) -> None:
-        """Notes an error at the deepest part of `table` that has a line."""
-        self.errors.append(f"{self.path}:{self.line(table)}: {'.'.join(table)}: {message}")
+    def error(self, where: Sequence[str], message: str) -> None:
+        """Notes an error at the line of `where`."""
+        self.errors.append(f"{self.path}:{self.line(where)}: {'.'.join(where)}: {message}")
 
-    def table(self, table: Sequence[str], found: Any) -> dict[str, Any] | None:
-        """`found`; None where it is no table, which is noted."""
-        if not isinstance(found, dict):
-            self.error(table, f"expected a table, got {found!r}")
+    def table(self, where: Sequence[str], value: Any) -> dict[str, Any] | None:
+        """`value` if it is a table; otherwise None, and an error is noted."""
+        if not isinstance(value, dict):
+            self.error(where, f"expected a table, got {value!r}")
             return None
-        return found
+        return value
 
-    def checked(self, table: Sequence[str], read: Callable[[], T]) -> T | None:
-        """What `read` returns; None where it raised an InputError, which is noted at `table`."""
+    def checked(self, where: Sequence[str], read: Callable[[], T]) -> T | None:
+        """The result of `read`; None if it raises InputError, which is noted."""
         try:
             return read()
         except InputError as error:
-            self.error(table, str(error))
+            self.error(where, str(error))
             return None
 
-    def line(self, table: Sequence[str]) -> int:
-        """The line, from 1, of the longest prefix of `table` that stands in the file."""
-        found, head = (0, 1), ""
-        for i, text in enumerate(self.lines, 1):
-            stripped = text.strip()
+    def line(self, where: Sequence[str]) -> int:
+        """The line, counted from 1, of the longest prefix of `where` that the file has."""
+        closest, head = (0, 1), ""
+        for number, line in enumerate(self.lines, 1):
+            stripped = line.strip()
             if stripped.startswith("["):
                 head = name = stripped[1:].partition("]")[0].strip()
             else:
                 name = f"{head}.{stripped.partition('=')[0].strip()}"
-            if f"{'.'.join(table)}.".startswith(f"{name}."):
-                found = max(found, (len(name), i))
-        return found[1]
+            if f"{'.'.join(where)}.".startswith(f"{name}."):
+                closest = max(closest, (len(name), number))
+        return closest[1]
 
     def finish(self) -> None:
-        """Raises InputError with all errors noted."""
+        """Raises one InputError with all errors noted, if there are any."""
         if self.errors:
             raise InputError("\n".join(self.errors))

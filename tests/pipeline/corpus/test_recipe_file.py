@@ -361,7 +361,7 @@ def test_what_a_model_or_the_loop_refuses_is_named_by_its_place_and_line(load, t
 def test_a_recipe_that_is_no_utf8_is_named(load, tmp_path):
     load(SOUND)
     (tmp_path / "corpus.toml").write_bytes(SOUND.replace("corpus", "caf\xe9").encode("latin-1"))
-    with pytest.raises(InputError, match=r"corpus\.toml: no UTF-8 text"):
+    with pytest.raises(InputError, match=r"corpus\.toml is not UTF-8"):
         read_recipe(tmp_path / "corpus.toml", memory=tmp_path / "memory", home=tmp_path)
 
 
