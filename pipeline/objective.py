@@ -1,4 +1,4 @@
-"""What models and stages that fit minimise: a task's loss, its labels as tensors, the weights of its classes."""
+"""The objective that models and fits minimise: a task's loss, its labels as tensors, the weights of its classes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from pipeline.stage import Target
 
 
 def targets(labels: Sequence[Label], target: Target) -> Tensor:
-    """Labels as a tensor: multiclass int64 [N], multilabel int64 [N, H], regression float32 [N], of several [N, H]."""
+    """Labels as a tensor: int64 [N] for multiclass, int64 [N, H] for multilabel, float32 [N] for the regression of one
+    number and float32 [N, H] for that of several."""
     return torch.tensor(labels, dtype=torch.float32 if target.task == "regression" else torch.int64)
 
 
 class Objective(nn.Module):
-    """The loss of a task: L1 for regression (G14), of several numbers their mean; else cross-entropy, of each head
-    for multilabel (G13).
+    """The loss of a task: for regression the mean absolute error (G14), over all numbers if there are several; for
+    classification the cross-entropy, over all heads for multilabel (G13).
 
-    weights: [H, K] of each head's classes (H is 1 for multiclass), or None; the loss is their weighted mean.
+    weights: [H, K], a weight for each class of each head (H is 1 for multiclass), by which the mean is weighted; or
+    None.
     """
 
     weights: Tensor | None
@@ -33,7 +35,7 @@ class Objective(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits [B, outputs], labels [B] or [B, H] -> the mean loss."""
+        """The mean loss of logits [B, outputs] for labels [B] or [B, H]."""
         if self.task == "regression":
             return functional.l1_loss(logits.reshape(labels.shape), labels)
         heads = labels.reshape(len(labels), -1)  # [B, H]
@@ -46,9 +48,9 @@ class Objective(nn.Module):
 
 
 def class_weights(labels: Tensor, target: Target) -> Tensor:
-    """[H, K], the inverse frequency of each class among labels [N] or [N, H], 1 on average over the rows.
+    """Weights [H, K]: the inverse frequency of each class among labels [N] or [N, H], with mean 1 over the rows.
 
-    A class without a row counts as one with a single row. Raises InputError for a regression, which has no classes.
+    A class without rows is weighted as one with a single row. Raises InputError for a regression.
     """
     if target.task == "regression":
         raise InputError("class weights make no sense for a regression")

@@ -1,4 +1,4 @@
-"""The Reader contract: what a corpus file in `manifests/` provides."""
+"""The contract of a reader: what a file in `manifests/` provides, and the folds that readers make in the same way."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pipeline.utterance import Utterance
 Task = Literal["multiclass", "multilabel", "regression"]
 Label = int | float | tuple[int, ...] | tuple[float, ...]
 Group = Literal["dialogue", "session", "speaker"]
-"""The field of an utterance that a protocol keeps on one side."""
+"""A field of an utterance whose values a fold does not share between test and its other parts."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A label protocol: a filter over the whole scan. `of` returns None for an utterance the protocol leaves out.
+    """A label protocol: the task, its classes, and `of`, which makes the label of an utterance from its annotations.
 
-    A multiclass label is an index into `classes`, a multilabel one a tuple of 0 and 1 with one place for each of
-    `classes`. For a regression `classes` names the targets: with at most one name a label is a number, with several
-    a tuple of as many numbers.
+    `of` returns None for an utterance that the protocol leaves out. A multiclass label is an index into `classes`; a
+    multilabel one is a tuple of 0 and 1, one for each of `classes`. For a regression, `classes` names the numbers to
+    predict: a label is a number if there is at most one name, and otherwise a tuple of numbers, one for each name.
     """
 
     task: Task
@@ -38,9 +38,9 @@ class Labels:
 
 @dataclass(frozen=True)
 class Fold:
-    """Ids of the utterances of one train, validation and test part.
+    """The ids of the utterances of a train, a validation and a test part.
 
-    They are disjoint, and test shares neither a dialogue nor a `group` with the other two.
+    The parts are disjoint, and test shares neither a dialogue nor a value of the field `group` with the other two.
     """
 
     name: str
@@ -51,17 +51,18 @@ class Fold:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of the ids of each part, whatever their order: where these agree, two teams trained and tested the same."""
+        """A digest of the ids of each part, whatever their order, by which teams see that they tested the same rows."""
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
         return {name: blake3(json.dumps(sorted(ids)).encode()).hexdigest() for name, ids in parts.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """A file of the release that anybody may fetch: `bytes` long, with that SHA-256, put at `name` below the root.
+    """A file of a release that may be downloaded by anybody.
 
-    `unpacked` is at least the bytes that an archive unpacks to, a bound; 0 for a file that is kept as it is.
-    `nested` are the file names of archives inside it, unpacked in turn, each in the folder that it stands in.
+    name: its place below the corpus root. bytes, sha256: its size and digest. unpacked: an upper bound of the bytes
+    that an archive unpacks to; 0 for a file that is not unpacked. nested: the file names of archives inside the
+    archive, which are unpacked too, each in its own folder.
     """
 
     url: str
@@ -73,48 +74,63 @@ class Download:
 
 
 class Reader(ABC):
-    """Reads one corpus from its release on disk. Its fields are the recipe's `[dataset]` options for this reader."""
+    """Reads one corpus from its release on disk.
+
+    A subclass is a frozen dataclass. Its fields are the options that a recipe's `[dataset]` may set; each has a default.
+    """
 
     layout: ClassVar[str]
+    """The files below the root that the reader reads, for the message about a root that has others."""
     obtain: ClassVar[str]
+    """How to get the release, in a sentence or two."""
     licence: ClassVar[str] = ""
+    """What the licence says about sharing; `push` prints it."""
     labels: ClassVar[Mapping[str, Labels]]
+    """The label protocols by name."""
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    """The published counts of labelled utterances, by label protocol: of a class (`hap`), of a part of the official
+    split (`test`), or of a class in a part (`test/hap`). A corpus with other counts is reported, and not refused."""
     downloads: ClassVar[Sequence[Download]] = ()
+    """The files that `affectory fetch` downloads; none if the release has to be asked for."""
 
     @abstractmethod
     def scan(self, root: Path) -> list[Utterance]:
-        """Every utterance of the corpus, without digests.
+        """Every utterance of the corpus, whatever media are there. Paths are relative to the root; digests are None.
 
-        Raises InputError, naming where it looked, `layout` and `obtain`, when `root` is not this corpus.
+        Raises InputError, as `missing` makes it, if `root` is not this corpus, and one InputError that lists every
+        malformed row.
         """
 
     def prepare(self, root: Path) -> None:  # noqa: B027 - optional
-        """Puts the corpus at `root` if the reader can make it; a released corpus can't, so does nothing."""
+        """Makes the corpus at `root` if the reader can make it. For a corpus that is released this does nothing."""
 
     @abstractmethod
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-        """The folds of `protocol` (`official` or `cv`) over `rows`, those the label protocol keeps."""
+        """The folds of a protocol, `official` or `cv`, over the rows that have a label.
+
+        Raises InputError for another protocol, and if these rows cannot be split.
+        """
 
     def bounds(self, rows: Sequence[Utterance]) -> Mapping[str, float]:
-        """Accuracies known in advance for `rows`, by what they bound: only a synthetic corpus has any."""
+        """The best possible accuracies on `rows`, by modality and for `all`; only a synthetic corpus knows them."""
         return {}
 
     def protocol(self, name: str) -> Labels:
-        """The label protocol of that name; raises InputError with the closest one otherwise."""
+        """The label protocol of this name. Raises InputError, with the closest name, if there is none."""
         if name not in self.labels:
             raise InputError(f"no label protocol {name!r}: {closest(name, self.labels)}")
         return self.labels[name]
 
     def missing(self, root: Path) -> InputError:
-        """The one message for a root that is absent or holds something else."""
+        """The error for a root that is absent or holds something else."""
         return InputError(f"{root} is not this corpus.\nExpected layout:\n{self.layout}\n{self.obtain}")
 
 
 def held_out(rows: Sequence[Utterance], share: float, seed: str) -> tuple[list[Utterance], list[Utterance]]:
-    """Splits `rows` into (rest, held out), whole dialogues going to one side, about `share` of the dialogues held out.
+    """Splits `rows` by dialogue into the rest and a held-out part, which has about the share `share` of the dialogues.
 
-    Which ones is a function of `seed` and the dialogues' names (X16), at least one where there are two.
+    The names of the dialogues and `seed` alone decide which dialogues are held out (X16); of two or more, at least one
+    is.
     """
     names = sorted({row.dialogue for row in rows})
     count = min(len(names) - 1, max(1, round(share * len(names))))
@@ -129,10 +145,10 @@ def leave_one_out(
     *,
     group: Group = "dialogue",
 ) -> list[Fold]:
-    """One fold for each value of `key` (a session, say): that value tests, and of the rest about the share `valid` of
-    the dialogues validates, or with None the next value (X16).
+    """One fold for each value of `key`, such as each session, in which the rows of this value are the test part.
 
-    group: the field that no value of `key` shares with another.
+    valid: the share of the other dialogues that validates; None to validate on the next value of `key` (X16). group:
+    the field whose values no two values of `key` share.
     """
     values = sorted({name for row in rows if (name := key(row)) is not None})
     folds = []
@@ -149,16 +165,19 @@ def leave_one_out(
 
 
 def hold_out(rows: Sequence[Utterance]) -> Fold:
-    """About a fifth of the dialogues tests, a tenth of the others validates; a function of their names alone."""
+    """One fold that tests about a fifth of the dialogues and validates on a tenth of the others.
+
+    The names of the dialogues alone decide which.
+    """
     rest, test = held_out(rows, 0.2, "test-holdout")
     train, valid = held_out(rest, 0.1, "valid-holdout")
     return fold("holdout", train, valid, test)
 
 
 def in_parts(rows: Sequence[Utterance], group: Group, parts: int = 5) -> list[Fold]:
-    """Cross-validation in `parts` folds of about equal size, fewer where there are fewer groups (X16).
+    """Cross-validation in `parts` folds of about equal size, or fewer if there are fewer groups (X16).
 
-    group: what stays on one side. Raises InputError where all rows are of one.
+    group: the field whose values are not split. Raises InputError if all rows have one value.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -166,17 +185,17 @@ def in_parts(rows: Sequence[Utterance], group: Group, parts: int = 5) -> list[Fo
     if len(members) < 2:
         raise InputError("protocol cv needs at least two groups, such as sessions, speakers, videos or dialogues")
     folds: list[list[str]] = [[] for _ in range(min(parts, len(members)))]
-    shuffled = random.Random("cv").sample(sorted(members), len(members))  # an order of no meaning among equal sizes
+    shuffled = random.Random("cv").sample(sorted(members), len(members))  # so that names do not order equal sizes
     for name in sorted(shuffled, key=lambda name: -len(members[name])):
         min(folds, key=len).extend(members[name])
-    place = {name: str(number) for number, ids in enumerate(folds, start=1) for name in ids}
-    return leave_one_out(rows, lambda row: place[row.id], group=group)
+    part = {i: str(number) for number, ids in enumerate(folds, start=1) for i in ids}
+    return leave_one_out(rows, lambda row: part[row.id], group=group)
 
 
 def published_split(rows: Sequence[Utterance]) -> Fold:
-    """The fold `official` of the parts that rows name as their `split`; those without one are in none.
+    """The fold `official`, whose parts are the rows' own `split`; rows without a split are in no part.
 
-    Raises InputError where a part has no row.
+    Raises InputError if a part has no row.
     """
     parts = {name: [row for row in rows if row.split == name] for name in ("train", "valid", "test")}
     if empty := [name for name, part in parts.items() if not part]:
@@ -191,9 +210,9 @@ def fold(
     test: Sequence[Utterance],
     group: Group = "dialogue",
 ) -> Fold:
-    """A fold of rows, checked: raises InputError where two parts share an utterance."""
-    seen, held, tested = (tuple(row.id for row in part) for part in (train, valid, test))
-    ids = [*seen, *held, *tested]
+    """The fold with these rows. Raises InputError if two parts share an utterance."""
+    train_ids, valid_ids, test_ids = (tuple(row.id for row in part) for part in (train, valid, test))
+    ids = [*train_ids, *valid_ids, *test_ids]
     if len(ids) != len(set(ids)):
         raise InputError(f"fold {name}: its parts share utterances")
-    return Fold(name, seen, held, tested, group)
+    return Fold(name, train_ids, valid_ids, test_ids, group)

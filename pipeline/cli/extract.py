@@ -245,7 +245,7 @@ def covered(session: Session) -> Coverage:
     for modality, share in over.items():
         limit = session.corpus.recipe.max_failed
         print_line(f"{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}", "red")
-    if remarked := remarks.said(session.corpus.manifest.rows):
+    if remarked := remarks.summary(session.corpus.manifest.rows):
         print_line(remarked)
     left_out = shortfall.by_fit(session.catalogue)
     for fit, reasons in left_out.items():

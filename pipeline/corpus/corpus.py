@@ -19,7 +19,7 @@ Wanted = tuple[Node, Scope | None]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A recipe's manifest with its labels, folds and the scopes of their fits.
+    """A recipe's manifest with its labels, its folds and the scopes of their fits.
 
     Folds are made when they are first needed, so that a corpus without labels or splits can still be extracted.
     """
@@ -30,17 +30,17 @@ class Corpus:
 
     @cached_property
     def target(self) -> Target:
-        """What fits and models learn to predict."""
+        """The task and the classes that fits and models learn to predict."""
         return Target(self.recipe.labels.task, self.recipe.labels.classes)
 
     @cached_property
     def labels(self) -> Mapping[str, Label]:
-        """The label of each utterance that the label protocol keeps."""
+        """The label of each utterance that the label protocol keeps, by id."""
         return labelled(self.manifest.rows, self.recipe.labels)
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
-        """The folds of the protocol; none without labels. Raises InputError if the corpus does not allow it."""
+        """The folds of the protocol; none without labels. Raises InputError if the corpus has no such folds."""
         if not self.labels:
             return ()
         return tuple(self.folds_of(self.protocol))
@@ -55,13 +55,16 @@ class Corpus:
         return {fold.name: tuple(scopes(fold, self.manifest.rows, self.recipe.crossfit)) for fold in self.folds}
 
     def wanted(self, modality: str | None = None, features: Sequence[str] = ()) -> Iterator[Wanted]:
-        """Every stage asked for, with each scope it is needed in."""
+        """Every stage that is asked for, with each scope that it is needed in."""
         for node in nodes(self.recipe, modality, features):
             for scope in self.scopes_of(node):
                 yield node, scope
 
     def scopes_of(self, node: Node) -> Sequence[Scope | None]:
-        """The scopes that a stage is needed in: None, for all rows, if the stage depends on no fit."""
+        """The scopes that a stage is needed in: None alone, for all rows, if the stage depends on no fit.
+
+        Raises InputError if it depends on a fit and the corpus has no labels.
+        """
         if node.scoped and not self.folds:
             raise InputError(f"{node.name} depends on a fit, and this corpus has no labels to fit on")
         return [scope for fold in self.folds for scope in self.scopes[fold.name]] if node.scoped else [None]

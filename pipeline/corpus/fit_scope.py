@@ -1,4 +1,4 @@
-"""Scopes: which rows a fit learns from, which it must not see, and which rows then get its features."""
+"""Scopes of fits: the rows that a fit learns from, those that it must not see, and those that get its features."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.reader import Fold, Group, Label, Labels, Reader, hold_out
 from pipeline.utterance import Utterance
 
 HOLDOUT = "holdout"
-"""The protocol that every corpus has: see `pipeline.reader.hold_out`."""
+"""The protocol that works on every corpus: see `pipeline.reader.hold_out`."""
 OWN = "own"
-"""The protocol of the folds that a recipe names by `[dataset] folds`."""
+"""The protocol that reads its folds from the file that a recipe names as `[dataset] folds`."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows that a fit must not see: their ids, and every dialogue, session or speaker that none of its rows may be of.
+    """Rows that a fit must not see: their ids, and the dialogues, sessions or speakers that they are of.
 
-    A group is the field of an utterance and its value.
+    A group is a field of an utterance with its value: ("session", "Session5").
     """
 
     ids: frozenset[str]
@@ -32,26 +32,26 @@ class HeldOut:
 
     @classmethod
     def of(cls, rows: Iterable[Utterance], group: Group = "dialogue") -> Self:
-        """These rows, with their dialogues and their values of `group`."""
-        listed = list(rows)
+        """Holds out these rows, their dialogues, and their values of the field `group`."""
+        rows = list(rows)
         fields: set[Group] = {"dialogue", group}
-        pairs = ((name, getattr(row, name)) for row in listed for name in fields)
-        return cls(frozenset(row.id for row in listed), frozenset((name, value) for name, value in pairs if value))
+        pairs = ((name, getattr(row, name)) for row in rows for name in fields)
+        return cls(frozenset(row.id for row in rows), frozenset((name, value) for name, value in pairs if value))
 
     def among(self, rows: Iterable[Utterance]) -> str:
-        """What of `rows` is held out, by kind, the first five of each; empty where nothing is."""
-        listed = list(rows)
+        """Describes what `rows` share with the rows held out: the first five names of each kind; "" for nothing."""
+        rows = list(rows)
         fields = {name for name, _ in self.groups}
-        shared = {(name, getattr(row, name)) for row in listed for name in fields} & self.groups
-        shared_ids = {row.id for row in listed} & self.ids
-        kinds = {f"{field}s": [value for name, value in shared if name == field] for field in sorted(fields)}
-        found = {**kinds, "utterances": list(shared_ids)}
-        return "; ".join(f"{kind}: {', '.join(sorted(names)[:5])}" for kind, names in found.items() if names)
+        groups = {(name, getattr(row, name)) for row in rows for name in fields} & self.groups
+        shared = {f"{field}s": [value for name, value in groups if name == field] for field in sorted(fields)}
+        shared["utterances"] = list({row.id for row in rows} & self.ids)
+        return "; ".join(f"{kind}: {', '.join(sorted(names)[:5])}" for kind, names in shared.items() if names)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The rows of one fit: it learns from `train`, stops by `valid`, never sees `held`; `apply` get its features."""
+    """The rows of one fit. It learns from `train`, stops early by `valid` and never sees `held`; the rows `apply` get
+    its features."""
 
     name: str
     train: tuple[str, ...]
@@ -61,33 +61,38 @@ class Scope:
 
 
 def labelled(rows: Sequence[Utterance], labels: Labels) -> dict[str, Label]:
-    """The label of each row that the protocol keeps, by id."""
-    found = {row.id: labels.of(row) for row in rows}
-    return {name: label for name, label in found.items() if label is not None}
+    """The label of each row that the label protocol keeps, by id."""
+    by_id = {row.id: labels.of(row) for row in rows}
+    return {name: label for name, label in by_id.items() if label is not None}
 
 
 def folds(
-    reader: Reader, rows: Sequence[Utterance], kept: Mapping[str, Label], protocol: str, listed: Path | None = None
+    reader: Reader, rows: Sequence[Utterance], labels: Mapping[str, Label], protocol: str, own: Path | None = None
 ) -> list[Fold]:
-    """The protocol's folds over the labelled rows, each checked for what test shares with train or validation.
+    """The folds of a protocol over the rows that have a label, each checked for what its parts share.
 
-    protocol: `own` takes those of the file `listed`, `holdout` cuts at random, any other is the reader's. Raises
-    InputError where there are none or two of one name, where an utterance stands in two parts, or where a dialogue or
-    a value of the fold's `group` stands in test and in another part.
+    protocol: `own` reads the file `own`, `holdout` cuts at random, any other is the reader's. Raises InputError if
+    there are no folds or two of one name, if an utterance is in two parts of a fold, or if a dialogue or a value of the
+    fold's `group` is in test and in another part.
     """
-    if protocol == OWN and listed is not None:
-        found = fold_list.read(listed, rows, kept)
-    else:
-        mine = [row for row in rows if row.id in kept]
-        found = [hold_out(mine)] if protocol == HOLDOUT else reader.folds(mine, protocol)
-    if not found:
+    made = _made(reader, rows, labels, protocol, own)
+    if not made:
         raise InputError(f"protocol {protocol!r} gives no folds on this corpus")
-    if twice := [name for name, times in Counter(fold.name for fold in found).items() if times > 1]:
+    if twice := [name for name, times in Counter(fold.name for fold in made).items() if times > 1]:
         raise InputError(f"two folds of one name: {', '.join(twice)}")
     by_id = {row.id: row for row in rows}
-    for fold in found:
+    for fold in made:
         _refuse_shared(fold, by_id)
-    return found
+    return made
+
+
+def _made(
+    reader: Reader, rows: Sequence[Utterance], labels: Mapping[str, Label], protocol: str, own: Path | None
+) -> list[Fold]:
+    if protocol == OWN and own is not None:
+        return fold_list.read(own, rows, labels)
+    labelled_rows = [row for row in rows if row.id in labels]
+    return [hold_out(labelled_rows)] if protocol == HOLDOUT else reader.folds(labelled_rows, protocol)
 
 
 def _refuse_shared(fold: Fold, rows: Mapping[str, Utterance]) -> None:
@@ -102,11 +107,11 @@ def _refuse_shared(fold: Fold, rows: Mapping[str, Utterance]) -> None:
 
 
 def scopes(fold: Fold, rows: Sequence[Utterance], crossfit: int) -> list[Scope]:
-    """One scope for the fold, or with `crossfit` = k (X9) k more, each leaving out one part of the train dialogues.
+    """The scope of a fold's fit; with `crossfit` = k (X9) also k that each leave out a part of the train dialogues.
 
-    With crossfit, a train row gets features from the fit that did not see it, and every other row those of the fit on
-    all of train. Rows outside the fold, unlabelled ones say, get features like test rows; held out are the test rows
-    alone, and for a part its own rows too.
+    With crossfit, a train row gets the features of the fit that did not see it, and any other row those of the fit on
+    all of train. Rows outside the fold, such as unlabelled ones, get features as test rows do. The test rows are held
+    out of every fit, and the part that a fit leaves out is held out of this fit too.
     """
     everyone = [row.id for row in rows]
     test, train = set(fold.test), set(fold.train)
@@ -119,21 +124,22 @@ def scopes(fold: Fold, rows: Sequence[Utterance], crossfit: int) -> list[Scope]:
 
 
 def _without(fold: Fold, held: HeldOut, part: Sequence[Utterance], number: int) -> Scope:
-    own = frozenset(row.id for row in part)
-    rest = tuple(i for i in fold.train if i not in own)
-    mine = tuple(i for i in fold.train if i in own)
-    return Scope(f"{fold.name}/part-{number}", rest, fold.valid, mine, replace(held, ids=held.ids | own))
+    """The scope of the fit that leaves out one part of train."""
+    ids = frozenset(row.id for row in part)
+    train = tuple(i for i in fold.train if i not in ids)
+    apply = tuple(i for i in fold.train if i in ids)
+    return Scope(f"{fold.name}/part-{number}", train, fold.valid, apply, replace(held, ids=held.ids | ids))
 
 
 def _parts(rows: Sequence[Utterance], k: int) -> list[list[Utterance]]:
-    """k parts of whole dialogues of about equal size; which ones depends on the dialogues' names alone."""
-    rows_of = Counter(row.dialogue for row in rows)
-    names = sorted(rows_of, key=lambda name: digest("crossfit", name))
+    """k parts of about equal size, made of whole dialogues and decided by the dialogues' names alone."""
+    counts = Counter(row.dialogue for row in rows)
+    names = sorted(counts, key=lambda name: digest("crossfit", name))
     if len(names) < k:
         raise InputError(f"crossfit = {k} needs at least {k} train dialogues, there are {len(names)}")
     sizes = dict.fromkeys(range(k), 0)
-    place: dict[str, int] = {}
+    part_of: dict[str, int] = {}
     for name in names:
-        place[name] = min(sizes, key=lambda part: (sizes[part], part))
-        sizes[place[name]] += rows_of[name]
-    return [[row for row in rows if place[row.dialogue] == part] for part in range(k)]
+        part_of[name] = min(sizes, key=lambda part: (sizes[part], part))
+        sizes[part_of[name]] += counts[name]
+    return [[row for row in rows if part_of[row.dialogue] == part] for part in range(k)]

@@ -1,14 +1,14 @@
-"""A team's own folds: a CSV that lists utterances, named in the recipe as `[dataset] folds`.
+"""Reads a team's own folds: a CSV of utterances that the recipe names as `[dataset] folds`.
 
 | column | what it holds |
 |---|---|
-| `utterance` | id in the scan, required |
+| `utterance` | the id in the scan, required |
 | `split` | `train`, `valid` (also `validation`, `dev`, `val`) or `test` |
-| `fold` | the fold's name: letters, digits, `_`, `.` and `-`; the files of its runs are under it |
+| `fold` | the fold's name, of letters, digits, `_`, `.` and `-`; its runs are in a folder of this name |
 
-With `split` alone there is one fold; with both columns, one for each name; with `fold` alone, each name tests once and
-the others train. Where no row is said to validate, about a tenth of the train dialogues does (X16). An utterance that
-isn't listed is in no fold.
+With `split` alone there is one fold. With both columns there is one fold for each name. With `fold` alone, each name is
+the test part once, and the others are train. If no row is marked as validation, about a tenth of the train dialogues is
+taken for it (X16). An utterance that is not listed is in no fold.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ class _Entry:
     split: str
 
 
-def read(path: Path, rows: Sequence[Utterance], kept: Iterable[str]) -> list[Fold]:
-    """The folds of the list over the rows in `kept`, those the label protocol keeps.
+def read(path: Path, rows: Sequence[Utterance], labelled: Iterable[str]) -> list[Fold]:
+    """The folds that a file lists, over those of its utterances that have a label.
 
-    rows are the whole scan. One InputError lists every line that is wrong: an id that the scan does not have, an
-    unknown split, no name of a fold or one that is no file's, an utterance twice in one fold. Raises InputError for a
-    file that is not UTF-8 or lacks a column.
+    rows: the whole scan. labelled: ids of the utterances that the label protocol keeps. Raises one InputError that
+    lists every wrong line: an id that the scan does not have, an unknown split, a fold without a usable name, or an
+    utterance listed twice in one fold. Raises InputError too if the file is not UTF-8 or lacks a column.
     """
     columns, entries = _entries(path)
     if wrong := [*_wrong(entries, rows, columns), *_twice(entries, "split" in columns)]:
         raise InputError("\n".join(f"{path}:{message}" for message in wrong))
-    labelled = set(kept)
+    kept = set(labelled)
     by_id = {row.id: row for row in rows}
-    used = [entry for entry in entries if entry.utterance in labelled]
+    used = [entry for entry in entries if entry.utterance in kept]
     if "split" not in columns:
-        place = {entry.utterance: entry.fold for entry in used}
-        return leave_one_out([by_id[entry.utterance] for entry in used], lambda row: place[row.id])
+        fold_of = {entry.utterance: entry.fold for entry in used}
+        return leave_one_out([by_id[entry.utterance] for entry in used], lambda row: fold_of[row.id])
     names = dict.fromkeys(entry.fold for entry in used)
     return [_fold(name or path.stem, [entry for entry in used if entry.fold == name], by_id) for name in names]
 

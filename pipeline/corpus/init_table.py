@@ -1,4 +1,4 @@
-"""Begins the table of `manifests/table.py` for a folder of clips: a row for each, with cells left to fill in."""
+"""Starts a table for the reader `table`: one row for each clip in a folder, with cells left to fill in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_TEXT = 100_000  # bytes; the csv module reads no cell of more than 131,
 
 @dataclass
 class _Clip:
-    """The files of one stem in one folder, by kind: paths relative to the root."""
+    """The files of one stem in one folder, by kind, as paths relative to the root."""
 
     name: str
     files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -38,14 +38,14 @@ class _Clip:
 
 
 def write(folder: Path, out: str = "utterances.csv") -> dict[str, Any]:
-    """Writes the table `out` inside `folder`: a row for each clip in it and its folders, sorted by path.
+    """Writes the table `out` inside `folder`, with a row for each clip in this folder and those below, sorted by path.
 
-    A clip is a video file, a sound file, or one of each with the same stem; `<stem>.txt` beside it is its transcript.
-    Dialogue, speaker, split and label are left empty. Hidden files (AppleDouble ones too) are ignored; links to
-    outside, and names that aren't Unicode or hold control characters, are left out.
+    A clip is a video file, an audio file, or one of each with the same stem; `<stem>.txt` beside it is its transcript.
+    The cells for dialogue, speaker, split and label are left empty. Hidden files, such as AppleDouble's, are ignored.
+    Links that lead outside are left out, and so are names that are not Unicode or have control characters.
 
-    Returns the path, the number of rows, how many have text, audio and video, and the files left out. Raises
-    InputError where the table exists, there are no clips, or which files belong together can't be told.
+    Returns the path of the table, the number of rows, the numbers of rows with text, audio and video, and the files
+    left out. Raises InputError if the table exists, if there are no clips, or if a clip has two files of one kind.
     """
     target = folder / out
     if target.suffix != ".csv" or not _is_inside(folder, target):
@@ -64,7 +64,7 @@ def write(folder: Path, out: str = "utterances.csv") -> dict[str, Any]:
 
 
 def _clips(folder: Path) -> tuple[list[_Clip], list[str]]:
-    """The clips by path, and the media files left out."""
+    """The clips, sorted by path, and the media files left out."""
     clips: dict[str, _Clip] = {}
     skipped = []
     for path in _files(folder):
@@ -85,7 +85,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _check(folder: Path, clips: Sequence[_Clip]) -> None:
-    """Raises InputError listing the clips of several files of a kind, and transcripts that are none."""
+    """Raises InputError listing the clips with two files of one kind, and the files too long for a transcript."""
     wrong = []
     for clip in clips:
         wrong += [f"{' and '.join(paths)}: keep one of them" for paths in clip.files.values() if len(paths) > 1]
@@ -99,9 +99,9 @@ def _check(folder: Path, clips: Sequence[_Clip]) -> None:
 
 
 def _ids(clips: Sequence[_Clip]) -> list[str]:
-    """A unique id for each clip, made of its path without the suffix: letters, digits, `_`, `-` and `.` alone.
+    """A unique id for each clip, its path without the suffix and with `_` for all but letters, digits, `-` and `.`.
 
-    Where two become the same, each ends with a digest of its own path.
+    If the ids of two clips would be the same, each ends with a digest of its path.
     """
     safe = [re.sub(r"[^\w.-]+", "_", clip.name) for clip in clips]
     counts = Counter(safe)
@@ -117,7 +117,7 @@ def _columns(clips: Sequence[_Clip]) -> list[str]:
 
 
 def _row(folder: Path, clip: _Clip, name: str) -> dict[str, str]:
-    """The cells that are known. A video without a sound file of its own is also where its sound is."""
+    """The cells that are known. The sound of a clip without an audio file is that of its video."""
     video = clip.path("video")
     return {
         "utterance": name,
@@ -128,7 +128,7 @@ def _row(folder: Path, clip: _Clip, name: str) -> dict[str, str]:
 
 
 def _transcript(file: Path) -> str:
-    """The text on one line; a byte that isn't UTF-8 costs a character."""
+    """The text on one line, with a replacement character for a byte that is not UTF-8."""
     return " ".join(file.read_text(encoding="utf-8-sig", errors="replace").replace("\0", " ").split())
 
 
@@ -149,5 +149,5 @@ def _is_inside(folder: Path, path: Path) -> bool:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name is Unicode without control characters, so that a CSV can hold it."""
+    """True if a name is Unicode without control characters, so that a CSV can hold it."""
     return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)

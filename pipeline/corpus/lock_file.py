@@ -1,4 +1,4 @@
-"""`<dataset>.lock.json` beside a recipe: the digests a team agreed on, some twenty lines, reviewed like code."""
+"""The lock `<dataset>.lock.json` beside a recipe: digests that a team agreed on, short enough to review like code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ DIGEST = "^[0-9a-f]{64}$"
 
 
 class Lock(BaseModel):
-    """manifest: the digest of the manifest. weights: of local weights, by name. stages: of each stage's index, by the
-    stage's name and digest."""
+    """The digests of a manifest, of local weights by name, and of each stage's index by the stage's name and digest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     manifest: str = Field(pattern=DIGEST)
@@ -27,28 +26,28 @@ class Lock(BaseModel):
 
     @property
     def indexes(self) -> dict[str, str]:
-        """The digest of each stage's index by the stage's digest."""
+        """The digest of each stage's index, by the stage's digest."""
         return {name.rpartition(" ")[2]: digest for name, digest in self.stages.items()}
 
     def differences(self, other: Lock) -> list[str]:
-        """What `other` has otherwise, a line each."""
+        """A line for each difference between this lock and `other`."""
         lines = [] if self.manifest == other.manifest else [f"manifest {self.manifest[:12]} -> {other.manifest[:12]}"]
         for kind in ("weights", "stages"):
-            mine, theirs = getattr(self, kind), getattr(other, kind)
-            lines += [f"- {_short(name)}" for name in mine.keys() - theirs.keys()]
-            lines += [f"+ {_short(name)}" for name in theirs.keys() - mine.keys()]
-            both = sorted(name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name])
-            lines += [f"{_short(name)}: {mine[name][:12]} -> {theirs[name][:12]}" for name in both]
+            old, new = getattr(self, kind), getattr(other, kind)
+            lines += [f"- {_short(name)}" for name in old.keys() - new.keys()]
+            lines += [f"+ {_short(name)}" for name in new.keys() - old.keys()]
+            changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+            lines += [f"{_short(name)}: {old[name][:12]} -> {new[name][:12]}" for name in changed]
         return lines
 
 
 def lock_path(recipe: Path) -> Path:
-    """Beside the recipe."""
+    """The lock's path, beside the recipe."""
     return recipe.with_suffix(".lock.json")
 
 
 def read_lock(path: Path) -> Lock:
-    """Raises InputError where there is none, or one that is damaged."""
+    """Reads a lock. Raises InputError if there is none, or if it is damaged."""
     try:
         return Lock.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
@@ -58,7 +57,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Replaces the lock; its lines in order, so that a change reads well in a review."""
+    """Replaces the lock. Its lines are sorted, so that a change is easy to review."""
     ordered = Lock(
         manifest=lock.manifest, weights=dict(sorted(lock.weights.items())), stages=dict(sorted(lock.stages.items()))
     )
@@ -66,7 +65,7 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 
 def locked_indexes(home: Home) -> set[str]:
-    """The digest of every index that a lock names, in manifests/ or beside any recipe that this home worked with."""
+    """The digest of every index named by a lock in manifests/ or beside another recipe that this home worked with."""
     paths = {path for path in {*RECIPES.glob("*.lock.json"), *home.locks()} if path.name != WEIGHTS}
     return {digest for path in paths for digest in read_lock(path).indexes.values()}
 

@@ -1,4 +1,4 @@
-"""A recipe's corpus, scanned, checked and digested."""
+"""Makes the manifest of a corpus: scans it, checks its rows, and digests its media."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every utterance of the scan, in order, with the digests of its media.
+    """Every utterance of a scan, in order, with the digests of its media.
 
-    media: False where the manifest alone is here, as another team pushed it, and no media.
+    media: False if only the manifest is here, as another team pushed it, without the media.
     """
 
     root: Path
@@ -32,18 +32,19 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Of everything but transcripts, which enter by their digests: the same with and without them."""
+        """The manifest's digest. Transcripts enter it by their digests, so it is the same without them."""
         return keys.digest("manifest", [_canonical(row) for row in self.rows])
 
     def without_text(self) -> Manifest:
-        """The same with the digests of the transcripts in their place."""
+        """This manifest with digests in place of the transcripts."""
         return replace(self, rows=tuple(map(without_text, self.rows)))
 
 
 def build(reader: Reader, root: Path, memory: Path) -> Manifest:
-    """Scans the corpus at `root`; `memory` remembers digests of media files by path, size and time of change.
+    """Makes the manifest of the corpus at `root`, which the reader prepares and scans.
 
-    Raises InputError listing every offending row: duplicate ids, an end before its start, a path outside the root.
+    memory: the file that remembers digests of media files by path, size and time of change. Raises InputError listing
+    the wrong rows: an id that two rows have, an end before its start, a path outside the root.
     """
     reader.prepare(root)
     rows = in_order(reader.scan(root))
@@ -53,7 +54,7 @@ def build(reader: Reader, root: Path, memory: Path) -> Manifest:
 
 
 def check(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
-    """What lies at each path of the rows. Raises InputError listing every offending row; see `build`."""
+    """What there is at each path of the rows. Raises InputError listing the wrong rows; see `build`."""
     looks = _looks(rows, root)
     problems = list(_problems(rows, root, looks))
     if problems:
@@ -63,14 +64,14 @@ def check(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
 
 
 def _canonical(row: Utterance) -> dict[str, Any]:
-    """A row as JSON, the same after Parquet, which turns whole numbers among others into fractions."""
-    found = asdict(without_text(row))
+    """A row as JSON. Whole numbers become floats, as they do in a Parquet column that also has fractions."""
     labels = {name: float(value) if isinstance(value, int) else value for name, value in row.labels.items()}
-    return found | {"labels": {name: value for name, value in labels.items() if value is not None}}
+    known = {name: value for name, value in labels.items() if value is not None}
+    return asdict(without_text(row)) | {"labels": known}
 
 
 def without_text(row: Utterance) -> Utterance:
-    """The row with its transcript's digest in place of the transcript."""
+    """The row with a digest in place of its transcript."""
     return replace(row, text=None, text_digest=keys.text_digest(row))
 
 
@@ -91,8 +92,8 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
 
 
 def _looks(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
-    folder = CorpusRoot(root)
-    return {path: folder.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
+    corpus = CorpusRoot(root)
+    return {path: corpus.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
 
 
 def _media(row: Utterance) -> list[Audio | Video]:
@@ -101,6 +102,6 @@ def _media(row: Utterance) -> list[Audio | Video]:
 
 def _digested(rows: Sequence[Utterance], digests: Mapping[str, str]) -> Iterator[Utterance]:
     for row in rows:
-        media = {kind: getattr(row, kind) for kind in ("audio", "video")}
-        named = {kind: replace(each, digest=digests[each.path]) for kind, each in media.items() if each is not None}
-        yield replace(row, **named) if named else row
+        sources = {kind: getattr(row, kind) for kind in ("audio", "video")}
+        digested = {kind: replace(media, digest=digests[media.path]) for kind, media in sources.items() if media}
+        yield replace(row, **digested) if digested else row

@@ -1,4 +1,4 @@
-"""Opens a corpus: its raw release, or where that is not here the manifest that another team pushed."""
+"""Opens a corpus: its raw release if it is here, or else the manifest that another team pushed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ from pipeline.reader import Reader
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
 
-    pass
-
 
 @dataclass(frozen=True)
 class Options:
-    """What a call may say beside the recipe: none of it changes values but `root`, `protocol` and `changes`."""
+    """The options of a command beside the recipe. Only `root`, `protocol` and `changes` can change values."""
 
     dataset: str
     root: str = ""
@@ -45,7 +43,7 @@ class Options:
 
     @property
     def url(self) -> str:
-        """The remote cache: the option, else AFFECTORY_REMOTE, else none."""
+        """The URL of the remote cache: the option, else AFFECTORY_REMOTE, else ""."""
         return self.remote or os.environ.get("AFFECTORY_REMOTE", "")
 
 
@@ -58,13 +56,13 @@ def remember(home: Home, options: Options) -> None:
 
 @dataclass(frozen=True)
 class CorpusLocation:
-    """Where a machine finds its own copy of a corpus."""
+    """The place of a corpus, and its reader, by which a machine finds or makes its own copy."""
 
     root: CorpusRoot
     reader: Reader
 
     def ready(self) -> str:
-        """The corpus's root on this machine, made where the reader can make it. Raises InputError where it is not."""
+        """The corpus root on this machine, made if the reader can make it. Raises InputError if there is none."""
         root = self.root.find(Home().root)
         self.reader.prepare(root)
         if not root.is_dir():
@@ -74,7 +72,7 @@ class CorpusLocation:
 
 @dataclass(frozen=True)
 class Opened:
-    """A corpus and the cache it is worked with; location: where other machines find it."""
+    """A corpus, its cache, and the location by which other machines find the corpus."""
 
     corpus: Corpus
     store: Store
@@ -82,12 +80,16 @@ class Opened:
 
 
 def open_corpus(home: Home, options: Options) -> Opened:
-    """Reads recipe and manifest. Raises InputError for what is wrong with either, or with the lock where it counts."""
+    """Reads a recipe and makes or loads its manifest.
+
+    Raises InputError for an error in either, and with `locked` for a lock that is missing, damaged or of another
+    manifest.
+    """
     path = recipe_path(options.dataset)
     if lock_path(path).exists():
         home.note_lock(lock_path(path))
     pulled = pulled_manifest.noted(home.root, home_name(path))
-    read = read_recipe(
+    recipe = read_recipe(
         path,
         root=options.root,
         changes=options.changes,
@@ -95,27 +97,27 @@ def open_corpus(home: Home, options: Options) -> Opened:
         home=home.root,
         elsewhere=pulled.weights if pulled else None,
     )
-    _known(options, read)
+    _check_names(options, recipe)
     remote = reachable(options.url, home.cache)
     lock = read_lock(lock_path(path)) if options.locked else None
     store = Store(home.cache, remote)
-    found = _manifest(home, read, pulled, store)
+    rows = _manifest(home, recipe, pulled, store)
     if lock is not None:
-        _same_manifest(lock, found, path)
-        store = Store(home.cache, remote, fixed(lock, remote, home.cache))
-    place = CorpusLocation(read.corpus_root, read.reader)
-    return Opened(Corpus(read, found, options.protocol or read.protocol), store, place)
+        _check_lock(lock, rows, path)
+        store = Store(home.cache, remote, locked_records(lock, remote, home.cache))
+    corpus = Corpus(recipe, rows, options.protocol or recipe.protocol)
+    return Opened(corpus, store, CorpusLocation(recipe.corpus_root, recipe.reader))
 
 
 def scan(home: Home, options: Options) -> tuple[Recipe, Manifest]:
-    """A recipe and the manifest of its raw release, which has to be here. Raises InputError."""
+    """A recipe and the manifest of its raw release. Raises InputError if the release is not here."""
     path = recipe_path(options.dataset)
     recipe = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
     return recipe, manifest.build(recipe.reader, recipe.root, home.memory)
 
 
 def reachable(url: str, cache: Path) -> Remote | None:
-    """The remote, or None with a warning where it cannot be reached: the work then goes on locally."""
+    """The remote cache; None without a URL, or, with a warning, if it cannot be reached: work then goes on locally."""
     if not url:
         return None
     from pipeline.cache.remote import Remote
@@ -129,8 +131,8 @@ def reachable(url: str, cache: Path) -> Remote | None:
     return remote
 
 
-def fixed(lock: Lock, remote: Remote | None, cache: Path) -> dict[str, dict[str, Record]]:
-    """The records a lock names, by stage and key. Raises RemoteError where an index is neither here nor there."""
+def locked_records(lock: Lock, remote: Remote | None, cache: Path) -> dict[str, dict[str, Record]]:
+    """The records that a lock names, by stage and key. Raises RemoteError if an index is neither here nor remote."""
     from pipeline.cache.remote import Remote
 
     source = remote or Remote("", cache)
@@ -138,24 +140,26 @@ def fixed(lock: Lock, remote: Remote | None, cache: Path) -> dict[str, dict[str,
     return {stage: {record.key: record for record in records} for stage, records in indexes.items()}
 
 
-def _known(options: Options, read: Recipe) -> None:
-    modalities = {m for selections in read.features.values() for m in selections}
+def _check_names(options: Options, recipe: Recipe) -> None:
+    """Raises InputError for a modality or a feature set that the recipe does not have."""
+    modalities = {m for selections in recipe.features.values() for m in selections}
     if options.modality and options.modality not in modalities:
         raise InputError(f"no modality {options.modality!r} in this recipe: {closest(options.modality, modalities)}")
-    for name in set(options.features) - read.features.keys():
-        raise InputError(f"no feature set {name!r} in this recipe: {closest(name, read.features)}")
+    for name in set(options.features) - recipe.features.keys():
+        raise InputError(f"no feature set {name!r} in this recipe: {closest(name, recipe.features)}")
 
 
-def _manifest(home: Home, read: Recipe, pulled: pulled_manifest.Pulled | None, store: Store) -> Manifest:
-    if read.root.exists() or pulled is None:
-        return manifest.build(read.reader, read.root, home.memory)
-    console.print(f"{read.root} is not here: going by the pulled manifest {pulled.digest[:12]}")
-    return pulled.load(store, read.root)
+def _manifest(home: Home, recipe: Recipe, pulled: pulled_manifest.Pulled | None, store: Store) -> Manifest:
+    if recipe.root.exists() or pulled is None:
+        return manifest.build(recipe.reader, recipe.root, home.memory)
+    console.print(f"{recipe.root} is not here: the pulled manifest {pulled.digest[:12]} is used instead")
+    return pulled.load(store, recipe.root)
 
 
-def _same_manifest(lock: Lock, found: Manifest, recipe: Path) -> None:
-    if found.digest != lock.manifest:
+def _check_lock(lock: Lock, rows: Manifest, recipe: Path) -> None:
+    """Raises InputError if the manifest here is not the one that the lock names."""
+    if rows.digest != lock.manifest:
         raise InputError(
-            f"the manifest here is {found.digest[:12]}, {lock_path(recipe)} names {lock.manifest[:12]}: this copy of "
-            "the corpus is another one; leave out --locked, or agree on it with --relock"
+            f"the manifest here is {rows.digest[:12]}, {lock_path(recipe)} names {lock.manifest[:12]}: this copy of "
+            "the corpus differs from the one agreed on; leave out --locked, or agree on this one with --relock"
         )

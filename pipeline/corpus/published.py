@@ -1,6 +1,7 @@
-"""A corpus against the counts that its reader states of the published one: a copy that lacks rows is told, not refused.
+"""Compares a corpus with the counts of the published one, as its reader states them.
 
-Counts go by name: a class, a part of the official split (`test`), or a class in a part (`test/hap`).
+A copy with other counts is reported, and not refused. A count is named by a class, by a part of the official split
+(`test`), or by a class in a part (`test/hap`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Count:
-    """How many labelled utterances the published corpus has of something, and how many this one has."""
+    """The number of labelled utterances of a class or a part: in the published corpus, and in this one."""
 
     name: str
     expected: int
@@ -31,46 +32,46 @@ class Count:
 
     @property
     def difference(self) -> int:
-        """Above 0 where this copy has more."""
+        """Above 0 if this copy has more."""
         return self.found - self.expected
 
 
 def compared(corpus: Corpus) -> list[Count]:
-    """Every count that the reader states for the recipe's label protocol, beside what is here.
+    """Every count that the reader states for the recipe's label protocol, with the count of this corpus.
 
-    A part without a row counts 0. Where no row is known to be in a part, as under another protocol than the published
-    split's, parts are left out.
+    A part without rows counts 0. Parts are left out if no row is known to be in one, as under a protocol other than the
+    published split.
     """
     stated = corpus.recipe.reader.expected.get(corpus.recipe.label_protocol, {})
     if not stated:
         return []
-    here = _found(corpus)
-    split = any(part in here for part in PARTS)
-    told = {name: count for name, count in stated.items() if split or name.partition("/")[0] not in PARTS}
-    return [Count(name, count, here[name]) for name, count in told.items()]
+    counts = _counts(corpus)
+    split = any(part in counts for part in PARTS)
+    known = {name: count for name, count in stated.items() if split or name.partition("/")[0] not in PARTS}
+    return [Count(name, count, counts[name]) for name, count in known.items()]
 
 
 def differing(corpus: Corpus) -> list[Count]:
-    """The counts that are not as published; each stands in the log as a warning."""
-    found = [count for count in compared(corpus) if count.difference]
-    for each in found:
-        log.warning("%s: %d utterances, the published corpus has %d", each.name, each.found, each.expected)
-    return found
+    """The counts that are not as published; each is logged as a warning."""
+    counts = [count for count in compared(corpus) if count.difference]
+    for count in counts:
+        log.warning("%s: %d utterances, the published corpus has %d", count.name, count.found, count.expected)
+    return counts
 
 
-def _found(corpus: Corpus) -> Counter[str]:
-    part = _parts(corpus)
-    found: Counter[str] = Counter()
+def _counts(corpus: Corpus) -> Counter[str]:
+    parts = _parts(corpus)
+    counts: Counter[str] = Counter()
     for utterance, label in corpus.labels.items():
-        names = list(_classes(label, corpus.target))
-        found.update(names)
-        if utterance in part:
-            found.update([part[utterance], *(f"{part[utterance]}/{name}" for name in names)])
-    return found
+        classes = list(_classes(label, corpus.target))
+        counts.update(classes)
+        if part := parts.get(utterance):
+            counts.update([part, *(f"{part}/{name}" for name in classes)])
+    return counts
 
 
 def _parts(corpus: Corpus) -> Mapping[str, str]:
-    """The part of each utterance in the official split; what a corpus says of itself under another protocol."""
+    """The part of each utterance in the official split; under another protocol, the part that its row names."""
     folds: Sequence[Fold] = ()
     if corpus.protocol == "official":
         with suppress(InputError):  # a copy that cannot be split can still be counted

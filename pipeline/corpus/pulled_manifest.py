@@ -1,5 +1,7 @@
-"""The digested manifest as an object of the cache, so that it travels with the shards: a team without the raw media
-plans, trains and explains by it."""
+"""The digested manifest as an object of the cache, which travels with the shards.
+
+With it, a team without the raw media plans, trains and explains.
+"""
 
 from __future__ import annotations
 
@@ -25,63 +27,67 @@ if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
 
 MOST_ROWS, LARGEST = 20_000_000, 1 << 34
-"""What a manifest may hold, in rows and in bytes unpacked."""
+"""The largest manifest that is read, in rows and in bytes unpacked."""
 LABELS = (pa.string(), pa.float64(), pa.int64())
+"""The types that a column of annotations may have."""
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """A manifest that another machine pushed, noted at home by `pull`. The object's record says what it stands for."""
+    """A manifest that another machine pushed and `pull` noted at home; the record of its object describes it."""
 
     record: Record
 
     @property
     def digest(self) -> str:
-        """The manifest's own, see `Manifest.digest`."""
+        """The digest of the manifest itself; see `Manifest.digest`."""
         return str(self.record.about["manifest"])
 
     @property
     def weights(self) -> Mapping[str, str]:
-        """The digest of each local weights file or folder, by the name the recipe gives it."""
+        """The digest of each local file or folder of weights, by the name that the recipe gives it."""
         return {str(name): str(digest) for name, digest in self.record.about["weights"].items()}
 
     def load(self, store: Store, root: Path) -> Manifest:
-        """The manifest; `root` is where its media would lie. Raises InputError where it is none."""
+        """The manifest; `root` is where its media would be. Raises InputError if the object is not this manifest."""
         table = _table(store.bring(self.record))
         rows = from_table(table)
         manifest.check(rows, root)
-        found = Manifest(root, tuple(rows), media=False)
-        if found.digest != self.digest:
+        loaded = Manifest(root, tuple(rows), media=False)
+        if loaded.digest != self.digest:
             raise InputError(f"the pulled manifest {self.record.object[:12]} is not what its record says")
-        return found
+        return loaded
 
 
 def stage_of(dataset: str) -> str:
-    """The folder of a dataset's manifests among the actions, named as a stage's is."""
+    """The name, like a stage's digest, of the folder of actions that holds the manifests of a dataset.
+
+    dataset: the plain name of the recipe (`Recipe.name`), so that teams find each other's manifests on a remote.
+    """
     return keys.digest("manifest", dataset)
 
 
-def save(store: Store, dataset: str, found: Manifest, weights: Mapping[str, str]) -> Record:
-    """Puts a manifest into the cache; `weights` are the digests of local weights by the names in the recipe."""
-    text = any(row.text is not None for row in found.rows)
-    key = keys.digest("manifest", found.digest, text, dict(weights))
-    about = {"dataset": dataset, "manifest": found.digest, "weights": dict(weights), "rows": len(found.rows)}
-    write = partial(pq.write_table, to_table(found.rows), compression="zstd")
+def save(store: Store, dataset: str, saved: Manifest, weights: Mapping[str, str]) -> Record:
+    """Saves a manifest in the cache; `weights` are the digests of local weights by the names that the recipe gives."""
+    text = any(row.text is not None for row in saved.rows)
+    key = keys.digest("manifest", saved.digest, text, dict(weights))
+    about = {"dataset": dataset, "manifest": saved.digest, "weights": dict(weights), "rows": len(saved.rows)}
+    write = partial(pq.write_table, to_table(saved.rows), compression="zstd")
     return store.save(stage_of(dataset), key, write, suffix=".parquet", about=about)
 
 
 def latest(remote: Remote, dataset: str, digest: str | None = None) -> Pulled:
-    """The manifest of a dataset that was pushed last, or that of a digest. Raises InputError where there is none."""
+    """The manifest of a dataset that was pushed last, or the one of this digest. Raises InputError if none is there."""
     stage = stage_of(dataset)
     for segment in reversed(remote.segments(stage)):
         for record in remote.records(stage, segment.digest):
-            if digest in (None, record.about.get("manifest")) and _is_told(record.about):
+            if digest in (None, record.about.get("manifest")) and _describes_manifest(record.about):
                 return Pulled(record)
     which = "manifest" if digest is None else f"manifest {digest[:12]}"
     raise InputError(f"{remote.url} has no {which} of {dataset}: a team that has the corpus pushes it with `make push`")
 
 
-def _is_told(about: Mapping[str, Any]) -> bool:
+def _describes_manifest(about: Mapping[str, Any]) -> bool:
     weights = about.get("weights")
     return (
         isinstance(about.get("manifest"), str)
@@ -98,7 +104,7 @@ def note(home: Path, recipe: str, pulled: Pulled) -> None:
 
 
 def noted(home: Path, recipe: str) -> Pulled | None:
-    """What `note` remembered; None where nothing was pulled. Raises InputError for a damaged note."""
+    """The manifest that `note` noted; None if none was pulled. Raises InputError if the note is damaged."""
     path = _note(home, recipe)
     try:
         return Pulled(decode(path.read_bytes()))
@@ -117,10 +123,10 @@ def _table(path: Path) -> pa.Table:
         file = pq.ParquetFile(path)
         groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
         if file.metadata.num_rows > MOST_ROWS or sum(groups) > LARGEST or not _is_manifest(file.schema_arrow):
-            raise InputError(f"{path} is no manifest: {file.schema_arrow.names}")
+            raise InputError(f"{path} is not a manifest: {file.schema_arrow.names}")
         return file.read()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is no manifest: {error}") from error
+        raise InputError(f"{path} is not a manifest: {error}") from error
 
 
 def _is_manifest(schema: Any) -> bool:
