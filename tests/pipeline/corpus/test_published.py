@@ -17,7 +17,7 @@ from pipeline.corpus import published
 def stated(small, monkeypatch):
     """A session whose reader states some counts of the corpus as it is, and the session's labels."""
     found = small.session()
-    here = published._found(found.corpus)
+    here = published._counts(found.corpus)
 
     def state(**changes: int) -> None:
         monkeypatch.setattr(Iemocap, "expected", {"six": {name: here[name] for name in ("hap", "test")} | changes})
@@ -42,7 +42,7 @@ def test_every_count_that_differs_is_a_warning_and_the_run_goes_on(small, stated
 
 
 def test_parts_are_those_of_the_official_split_and_of_classes_within_them(small):
-    found = published._found(small.session().corpus)
+    found = published._counts(small.session().corpus)
     assert sum(found[part] for part in ("train", "valid", "test")) == len(small.session().corpus.labels)
     assert found["test"] == sum(count for name, count in found.items() if name.startswith("test/"))
 
@@ -71,5 +71,5 @@ def test_an_absent_part_is_told_under_any_protocol_where_rows_say_their_part(sma
 def test_each_place_of_a_multilabel_label_counts_for_its_class(small):
     small.recipe = small.recipe.replace('labels   = "six"', 'labels   = "mulg4"')
     corpus = small.session().corpus
-    found = published._found(corpus)
+    found = published._counts(corpus)
     assert [found[name] for name in corpus.target.classes] == [10, 10, 10, 10]
