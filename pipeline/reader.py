@@ -76,7 +76,7 @@ class Download:
 class Reader(ABC):
     """Reads one corpus from its release on disk.
 
-    A subclass is a frozen dataclass. Its fields are the options that a recipe's `[dataset]` may set, each with a default.
+    A subclass is a frozen dataclass. Its fields are the options that a recipe's `[dataset]` may set, with defaults.
     """
 
     layout: ClassVar[str]

@@ -15,7 +15,7 @@ from pipeline.corpus import manifest, pulled_manifest
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock
 from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.recipe import CorpusRoot, Recipe
+from pipeline.corpus.recipe import Recipe, WrittenRoot
 from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
 from pipeline.errors import InputError, RemoteError, closest
 from pipeline.reader import Reader
@@ -58,7 +58,7 @@ def remember(home: Home, options: Options) -> None:
 class CorpusLocation:
     """The place of a corpus, and its reader, by which a machine finds or makes its own copy."""
 
-    root: CorpusRoot
+    root: WrittenRoot
     reader: Reader
 
     def ready(self) -> str:
@@ -106,7 +106,7 @@ def open_corpus(home: Home, options: Options) -> Opened:
         _check_lock(lock, rows, path)
         store = Store(home.cache, remote, locked_records(lock, remote, home.cache))
     corpus = Corpus(recipe, rows, options.protocol or recipe.protocol)
-    return Opened(corpus, store, CorpusLocation(recipe.corpus_root, recipe.reader))
+    return Opened(corpus, store, CorpusLocation(recipe.written_root, recipe.reader))
 
 
 def scan(home: Home, options: Options) -> tuple[Recipe, Manifest]:

@@ -119,15 +119,15 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class CorpusRoot:
-    """Where the corpus of a recipe lies; each machine looks for its own copy.
+class WrittenRoot:
+    """The root of a corpus as its recipe writes it, by which each machine finds its own copy.
 
-    name: the recipe's. home_name: that of its files at home. written: the `root` in the recipe.
+    name, home_name: see `Recipe`. text: the `root` in the recipe, which may name variables of the environment.
     """
 
     name: str
     home_name: str
-    written: str
+    text: str
 
     def find(self, home: Path, argument: str = "", *, needed: bool = True) -> Path:
         """The argument, else the variable `<NAME>_ROOT`, else what the recipe says, else `raw/<home_name>` at home.
@@ -136,7 +136,7 @@ class CorpusRoot:
         """
         at_home = home / "raw" / self.home_name
         variable = os.environ.get(f"{self.name.upper()}_ROOT")
-        root = argument or variable or os.path.expandvars(self.written) or str(at_home)
+        root = argument or variable or os.path.expandvars(self.text) or str(at_home)
         if "$" in root and needed:
             obtain = f"`affectory fetch --dataset {self.name}` says how to get it"
             raise InputError(f"{root} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
@@ -155,7 +155,7 @@ class Recipe:
     home_name: str
     reader: Reader
     root: Path
-    corpus_root: CorpusRoot
+    written_root: WrittenRoot
     labels: Labels
     label_protocol: str
     protocol: str

@@ -20,7 +20,7 @@ from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.cache.weights import LOCK, Weights
 from pipeline.corpus.fit_scope import OWN
-from pipeline.corpus.recipe import CorpusRoot, Recipe, Selection
+from pipeline.corpus.recipe import Recipe, Selection, WrittenRoot
 from pipeline.corpus.recipe_stages import Builder, build, find_plugin, note_errors
 from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
@@ -72,9 +72,9 @@ def home_name(path: Path) -> str:
     return f"{plain or 'recipe'}-{keys.digest('recipe', str(folder / path.name))[:8]}"
 
 
-def corpus_root(recipe: Path, written: str) -> CorpusRoot:
-    """The place of a recipe's corpus; `written` is the `root` in the recipe."""
-    return CorpusRoot(recipe.stem, home_name(recipe), written)
+def written_root(recipe: Path, text: str) -> WrittenRoot:
+    """The root of a recipe's corpus, from the recipe's path and the `root` in it."""
+    return WrittenRoot(recipe.stem, home_name(recipe), text)
 
 
 def read_recipe(
@@ -97,7 +97,7 @@ def read_recipe(
     dataset = _dataset(text, tables)
     features = _features(Builder(text, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tables)
     train = _train(text, tables)
-    find = partial(CorpusRoot.find, home=home, argument=root, needed=elsewhere is None)
+    find = partial(WrittenRoot.find, home=home, argument=root, needed=elsewhere is None)
     recipe = _recipe(text, dataset, find, features=features, train=train) if dataset else None
     text.finish()
     assert recipe is not None
@@ -194,25 +194,25 @@ def _dataset(text: RecipeText, tables: Mapping[str, Any]) -> Dataset | None:
 def _recipe(
     text: RecipeText,
     dataset: Dataset,
-    find: Callable[[CorpusRoot], Path],
+    find: Callable[[WrittenRoot], Path],
     *,
     features: Mapping[str, Mapping[Modality, Selection]],
     train: Mapping[str, Mapping[str, Any]],
 ) -> Recipe | None:
     """The recipe; None if its root, reader or labels are wrong, which is noted. find: finds the corpus here."""
-    place = corpus_root(text.path, dataset.root)
-    root = text.checked(["dataset", "root"], lambda: find(place))
+    written = written_root(text.path, dataset.root)
+    root = text.checked(["dataset", "root"], lambda: find(written))
     reader = _reader(text, dataset)
     labels = text.checked(["dataset", "labels"], lambda: reader.protocol(dataset.labels)) if reader else None
     own_folds = _own_folds(text, dataset.folds)
     if root is None or reader is None or labels is None:
         return None
     return Recipe(
-        name=place.name,
-        home_name=place.home_name,
+        name=written.name,
+        home_name=written.home_name,
         reader=reader,
         root=root,
-        corpus_root=place,
+        written_root=written,
         labels=labels,
         label_protocol=dataset.labels,
         protocol=dataset.protocol or (OWN if own_folds else "official"),

@@ -19,8 +19,8 @@ from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.cache.home import Home
 from pipeline.console import BYTES, Bars, console
-from pipeline.corpus.recipe import CorpusRoot
-from pipeline.corpus.recipe_file import RECIPES, corpus_root, recipe_path
+from pipeline.corpus.recipe import WrittenRoot
+from pipeline.corpus.recipe_file import RECIPES, recipe_path, written_root
 from pipeline.errors import InputError, SpaceError, closest
 from pipeline.reader import Download, Reader
 from pipeline.transfer.download import Show, download
@@ -31,7 +31,7 @@ _LOCK = ".fetch.lock"
 
 
 def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
-    """Fetches what a recipe's reader says can be fetched, into the corpus root; see `CorpusRoot` for where that is.
+    """Fetches what a recipe's reader says can be fetched, into the corpus root (`WrittenRoot.find`).
 
     Returns the root and the names of what was fetched or unpacked now, nothing where all was there already. For a
     corpus that has to be asked for, says how, and returns that as `obtain`. Raises InputError for an unknown dataset,
@@ -74,7 +74,7 @@ def _shown(bars: Bars, name: str, total: int) -> Show:
     return partial(bars.reach, name)
 
 
-def _reader(dataset: str) -> tuple[type[Reader], CorpusRoot]:
+def _reader(dataset: str) -> tuple[type[Reader], WrittenRoot]:
     """The reader of a recipe and where its corpus lies; the rest of the recipe isn't read."""
     path = recipe_path(dataset)
     if not path.exists():
@@ -86,7 +86,7 @@ def _reader(dataset: str) -> tuple[type[Reader], CorpusRoot]:
     if not isinstance(table, dict):
         raise InputError(f"{path}: no table [dataset]")
     reader = plugins.find("manifests", str(table.get("reader", "")), Reader)  # type: ignore[type-abstract]
-    return reader, corpus_root(path, str(table.get("root", "")))
+    return reader, written_root(path, str(table.get("root", "")))
 
 
 def _is_done(item: Download, root: Path) -> bool:
