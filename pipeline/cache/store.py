@@ -53,8 +53,7 @@ class CorruptError(Exception):
 class Store:
     """The cache in one directory. Safe for any number of processes at once, without locks.
 
-    remote: what is held there counts as held here. fixed: by stage and key, the records of a lock; then nothing else
-    answers.
+    remote: what it holds counts as held here. fixed: by stage and key, the records of a lock; nothing else answers.
     """
 
     def __init__(self, root: Path, remote: Remote | None = None, fixed: Fixed | None = None) -> None:
@@ -117,7 +116,8 @@ class Store:
 
     def records(self, stages: Collection[str] | None = None) -> Iterator[tuple[Path, Record]]:
         """Every sound action of this cache, or of some stages, with its file; `gc` does not count it as used."""
-        for path in sorted(p for name in stages or ["*"] for p in (self.root / "actions").glob(f"{name}/*.json")):
+        folders = ["*"] if stages is None else stages
+        for path in sorted(p for name in folders for p in (self.root / "actions").glob(f"{name}/*.json")):
             if record := self._read(path.parent.name, path.stem, used=False):
                 yield path, record
 
