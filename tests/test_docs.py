@@ -1,0 +1,138 @@
+"""README and docs/ say what is true: links lead somewhere, commands exist, decisions are explained, recipes work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from pipeline.cli import main
+from pipeline.corpus.recipe_file import check_train, read_recipe
+from pipeline.errors import INTERRUPTED, AffectoryError
+from pipeline.reason import Reason
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
+PROMISED = {ROOT / "docs" / name for name in ("report.png", "add-a-corpus.md", "add-a-model.md")}
+"""Files that README links to before they are written."""
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def code(page: Path) -> Iterator[str]:
+    """Lines of code blocks, without their comments, and code within sentences."""
+    prose = re.sub(r"^```\w*\n.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+    yield from (line.partition(" # ")[0] for line in prose.splitlines() if line.startswith("    "))
+    yield from re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """The file and the heading that each relative link of a page leads to."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", text(page)):
+        if "://" not in target:
+            name, _, heading = target.partition("#")
+            yield (page.parent / name if name else page), heading
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def cells(page: Path, first: str) -> str:
+    """The row of a table of a page, by the beginning of its first cell."""
+    [row] = re.findall(rf"^\| {first}.*$", text(page), re.MULTILINE)
+    return str(row)
+
+
+# --- links -----------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for path, heading in links(page):
+        assert path.exists() or path in PROMISED, path
+        assert not heading or heading in headings(path), f"{path.name} has no heading {heading}"
+
+
+def test_readme_links_to_every_page():
+    linked = {path.resolve() for path, _ in links(README)}
+    assert set(PAGES) - {README} <= linked
+
+
+# --- commands --------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_make_target_and_variable_exists(page):
+    targets = re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
+    for line in code(page):
+        for target, rest in re.findall(r"(?<![\w/-])make ([a-z][a-z-]*)(.*)", line):
+            assert target in targets, line
+            for variable in re.findall(r"\s([A-Z_]+)=", rest):
+                assert re.search(rf"\b{variable}\b", MAKEFILE), line
+
+
+@every_page
+def test_every_affectory_command_and_option_exists(page):
+    for line in code(page):
+        for name, rest in re.findall(r"(?<![\w/.-])affectory ([a-z][a-z-]*)(.*)", line):
+            assert name in COMMANDS, line
+            known = {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
+            assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= known, line
+
+
+# --- what tables and recipes say -------------------------------------------------------------------------------
+
+
+def test_every_decision_that_code_cites_has_an_entry():
+    cited = set()
+    for folder in ("pipeline", "stages", "models", "manifests"):
+        for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.toml")]:
+            for first, last in re.findall(r"\b([GHX]\d{1,2})(?:-([GHX]\d{1,2}))?\b", text(path)):
+                numbers = range(int(first[1:]), int((last or first)[1:]) + 1)
+                cited |= {f"{first[0]}{number}" for number in numbers}
+    entries = set(re.findall(r"^### (\w+)$", text(ROOT / "docs" / "decisions.md"), re.MULTILINE))
+    assert cited <= entries
+
+
+def test_each_entry_of_a_decision_has_question_papers_and_choice():
+    _, *entries = text(ROOT / "docs" / "decisions.md").partition("\n## What published")[0].split("\n### ")
+    for entry in entries:
+        assert re.findall(r"^- \*\*(\w+)\.\*\*", entry, re.MULTILINE) == ["Question", "Papers", "Choice"], entry
+
+
+def test_every_exit_code_is_in_the_table_of_readme():
+    codes = {0, INTERRUPTED, AffectoryError.exit_code, *(error.exit_code for error in AffectoryError.__subclasses__())}
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", text(README), re.MULTILINE)} == codes
+
+
+def test_every_reason_is_listed_as_permanent_or_transient():
+    page = ROOT / "docs" / "corpora.md"
+    permanent = {reason.value for reason in Reason if reason.failed and not reason.transient}
+    transient = {reason.value for reason in Reason if reason.transient}
+    assert set(re.findall(r"`(\w+)`", cells(page, "permanent"))) == permanent
+    assert set(re.findall(r"`(\w+)`", cells(page, "transient"))) == transient
+
+
+def test_the_recipe_for_own_clips_is_read_without_weights(tmp_path):
+    [recipe] = re.findall(r"^```toml\n(.*?)^```$", text(ROOT / "docs" / "own-clips.md"), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "clips.toml"
+    path.write_text(recipe, encoding="utf-8")
+    read = read_recipe(path, root=str(tmp_path), memory=tmp_path / "digests.sqlite", home=tmp_path)
+    check_train(path, read.train)
+    nodes = [node for selections in read.features.values() for each in selections.values() for node in each.parts]
+    for node in (below for part in nodes for below in part.walk()):
+        given = {name: value for name, value in node.params.items() if name in ("model", "vectors", "weights")}
+        assert set(given.values()) <= {"", "random"}, node.name
