@@ -1,1 +1,1 @@
-"""One stage is one file, found by its name; files that start with an underscore are helpers."""
+"""Each file is one stage, found by its name. Files that start with an underscore are helpers."""

@@ -1,4 +1,7 @@
-"""Networks of torchvision and timm as feature extractors. B images or clips, D features, T frames of a clip."""
+"""Networks of torchvision and timm as feature extractors.
+
+Shapes: B images or clips, D features, T frames of a clip.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +40,16 @@ _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 _SCALING = ("googlenet", "inception_v3")
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation of red, green and blue, of 1, for weights of which no record tells them."""
+"""Mean and deviation of red, green and blue, full scale at 1, for weights of which no record states them."""
 
 
 def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module:
-    """The network `name` without the last layer of its classifier, so that it ends in features, in evaluation mode.
+    """The network `name` in evaluation mode, without the last layer of its classifier, so that it ends in features.
 
-    name: a model of torchvision for "images" or "clips", whichever `kind` is, or `timm/<name>`, with or without a tag.
-    weights: the name of a published set of torchvision's, a path that ends in .safetensors, .pth or .pt, or "random",
-    drawn from `seed`; the caller's random state stays as it is. Raises InputError for an unknown name and where the
-    weights cannot be had.
+    name: a torchvision model for `kind`, "images" or "clips", or `timm/<name>`, with or without a tag. weights: the
+    name of a set that torchvision publishes, a path that ends in .safetensors, .pth or .pt, or "random" for weights
+    drawn from `seed`; the caller's random state stays as it is. Raises InputError for an unknown name and for weights
+    that can't be read.
     """
     weights = local(weights)
     with torch.random.fork_rng(devices=[]):
@@ -58,22 +61,22 @@ def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module
 
 
 def scale_of(name: str, weights: str) -> Scale:
-    """Mean and deviation of red, green and blue, of 1, that the network's weights were trained with.
+    """The mean and deviation of red, green and blue, full scale at 1, that the weights were trained with.
 
-    Raises InputError where only a tag of timm's would tell them.
+    Raises InputError if the network is timm's and only a tag would tell.
     """
     if name.startswith(TIMM):
         return _scale_of_timm(name.removeprefix(TIMM), weights)
-    known = {entry.name: entry for entry in get_model_weights(name)}
-    entry = known.get(weights) or next(iter(known.values()), None)
+    published = {entry.name: entry for entry in get_model_weights(name)}
+    entry = published.get(weights) or next(iter(published.values()), None)
     if entry is None:
         return IMAGENET
-    seen = entry.transforms()
-    return tuple(seen.mean), tuple(seen.std)
+    transform = entry.transforms()
+    return tuple(transform.mean), tuple(transform.std)
 
 
 def width(model: nn.Module, shape: Sequence[int], name: str) -> int:
-    """D, which the network gives for pictures or clips of `shape`. Raises InputError where it takes none such."""
+    """D, the width of the network's output for images or clips of `shape`. Raises InputError if it can't take them."""
     try:
         with torch.inference_mode():
             output = model(torch.zeros(1, 3, *shape, device=next(model.parameters()).device))
@@ -85,7 +88,7 @@ def width(model: nn.Module, shape: Sequence[int], name: str) -> int:
 
 
 def _of_torchvision(name: str, weights: str, kind: str) -> tuple[nn.Module, Sequence[str]]:
-    """The network and where its last layer was; weights of a file are not read yet."""
+    """The network, and the name of the last layer that it had. Weights from a file are not read yet."""
     known = list_models(module=models if kind == "images" else models.video)
     if name not in known:
         raise InputError(f"torchvision has no network {name!r} for {kind}: {closest(name, known)}")
@@ -95,12 +98,12 @@ def _of_torchvision(name: str, weights: str, kind: str) -> tuple[nn.Module, Sequ
     if weights != "random" and Path(weights).suffix not in _FILES:
         _load(model, _read(name, weights), weights, [last])
     if name in _SCALING:
-        model.transform_input = weights != "random"  # they learned another scale than all others, and bring it along
+        model.transform_input = weights != "random"  # its weights learned another scale, to which it converts
     return model, [last]
 
 
 def _without_last(model: nn.Module) -> str:
-    """Takes off the last layer of the classifier, by whichever name it goes; returns where it was."""
+    """Removes the last layer of the classifier, whatever its name, and returns the name."""
     head = next(name for name in _HEADS if hasattr(model, name))
     layers = [name for name, layer in getattr(model, head).named_modules() if isinstance(layer, _LAST)]
     path = f"{head}.{layers[-1]}".rstrip(".")
@@ -110,11 +113,13 @@ def _without_last(model: nn.Module) -> str:
 
 
 def _read(name: str, weights: str) -> Mapping[str, Tensor]:
-    known = {entry.name: entry for entry in get_model_weights(name)}
-    if weights not in known:
-        raise InputError(f"{name} has no weights {weights!r}: {closest(weights, [*known, 'random'])}")
+    published = {entry.name: entry for entry in get_model_weights(name)}
+    if weights not in published:
+        raise InputError(f"{name} has no weights {weights!r}: {closest(weights, [*published, 'random'])}")
     try:
-        state: Mapping[str, Tensor] = known[weights].get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state: Mapping[str, Tensor] = published[weights].get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
     except (URLError, OSError, RuntimeError) as error:
         raise InputError(
             f"no weights {weights} of {name}: {error}\nFetch them with `make weights`, or name a local file: "
@@ -124,7 +129,7 @@ def _read(name: str, weights: str) -> Mapping[str, Tensor]:
 
 
 def _of_timm(name: str, weights: str) -> tuple[nn.Module, Sequence[str]]:
-    """The network and where its last layer would be; weights of a file are not read yet."""
+    """The network, and the names of the last layers that it would have. Weights from a file are not read yet."""
     import timm
 
     own = name.removeprefix(TIMM)
@@ -146,18 +151,18 @@ def _of_timm(name: str, weights: str) -> tuple[nn.Module, Sequence[str]]:
 
 
 def _tags(name: str) -> list[str]:
-    """The names of timm's sets of weights for its network `name`."""
+    """The tags of the weights that timm publishes for its network `name`."""
     import timm
 
-    return [found.partition(".")[2] for found in timm.list_pretrained(f"{name}.*")]
+    return [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{name}.*")]
 
 
 def _scale_of_timm(name: str, weights: str) -> Scale:
     import timm
 
     names = [name] if "." in name or weights == "random" else [f"{name}.{tag}" for tag in _tags(name)]
-    known = [timm.get_pretrained_cfg(each) for each in names]
-    scales = {(tuple(seen.mean), tuple(seen.std)) for seen in known if seen}
+    configs = [timm.get_pretrained_cfg(tagged) for tagged in names]
+    scales = {(tuple(config.mean), tuple(config.std)) for config in configs if config}
     if len(scales) > 1:
         raise InputError(
             f"{TIMM}{name}: its published weights differ in how colours are scaled: say which {weights} are, "
@@ -181,9 +186,9 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], source: str, last: Sequence[str]) -> None:
-    """The layers `last` of the classifier are left unread. Raises InputError where the rest is not this model's."""
-    left = tuple(f"{name}." for name in last)
-    kept = OrderedDict((_renamed(name), value) for name, value in state.items() if not name.startswith(left))
+    """Loads all weights but those of the layers `last`. Raises InputError if they are those of another model."""
+    unread = tuple(f"{name}." for name in last)
+    kept = OrderedDict((_renamed(name), value) for name, value in state.items() if not name.startswith(unread))
     versions = getattr(state, "_metadata", {"": {"version": getattr(model, "_version", None)}})
     kept._metadata = versions  # type: ignore[attr-defined]
     try:
@@ -193,25 +198,25 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], source: str, last: Sequ
 
 
 def _renamed(name: str) -> str:
-    """A weight's name today: the published DenseNets are older than theirs."""
+    """The present name of a weight: torchvision renamed those of DenseNets after it published them."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
 
 
 def _fused(model: nn.Module) -> nn.Module:
-    """Its batch norms folded into its convolutions, where its course does not depend on what it is given."""
+    """The model with its batch norms folded into its convolutions; the model itself if it can't be traced."""
     try:
         folded: nn.Module = fuse(model)
-    except Exception:  # tracing meets whatever a network's own code does with a stand-in for pictures
+    except Exception:  # tracing runs the network's own code, which may raise anything
         return model
     return folded
 
 
 @dataclass
 class Extractor:
-    """A network in evaluation mode, its batch norms folded into its convolutions where it can be traced, on its device.
+    """A network in evaluation mode on its device; its batch norms are folded into its convolutions where possible.
 
-    dim: D. scale: mean and deviation of red, green and blue. layout: how pixels lie in memory, for images or clips.
-    size: images or clips at once; fewer come last. `bf16` computes in bfloat16.
+    dim: D. precision: "bf16" computes in bfloat16. scale: the mean and deviation of red, green and blue. layout: the
+    order of pixels in memory, for images or for clips. size: the largest number of images or clips of one forward pass.
     """
 
     model: nn.Module
@@ -228,13 +233,13 @@ class Extractor:
         self._folded = self._ready()
 
     def use(self, state: State | None) -> None:
-        """Takes the network's weights from a fitted state, unless it has them already."""
+        """Loads the weights of a fitted state, unless they are loaded already."""
         if state is not None and state is not self._state:
             self.model.load_state_dict({name: torch.tensor(value) for name, value in state.tensors.items()})
             self._folded, self._state = self._ready(), state
 
     def features(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """uint8 images [H, W, 3] or clips [T, H, W, 3], all of one shape, to [B, D]; they are read as it goes."""
+        """uint8 images [H, W, 3] or clips [T, H, W, 3], all of one shape -> [B, D]. They are read chunk by chunk."""
         with torch.inference_mode(), exact():
             parts = [self._forward(chunk) for chunk in _chunks(images, self.size)]
         return np.concatenate(parts)
@@ -252,12 +257,12 @@ class Extractor:
         pixels = to_device(chunk, self.device)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         output: Tensor = self._folded(normalised(pixels, self.scale).to(dtype).contiguous(memory_format=self.layout))
-        found: NDArray[np.float32] = output.float().cpu().numpy()
-        return found
+        features: NDArray[np.float32] = output.float().cpu().numpy()
+        return features
 
 
 def to_device(chunk: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
-    """Stacks images or clips and moves them, pixels last, still uint8; copies beside computing on CUDA."""
+    """Stacks images or clips, uint8 with channels last, and moves them to the device, on CUDA without waiting."""
     pixels = torch.from_numpy(np.stack(chunk))
     if not device.startswith("cuda"):
         return pixels.to(device)
@@ -265,14 +270,14 @@ def to_device(chunk: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
 
 
 def normalised(pixels: Tensor, scale: Scale) -> Tensor:
-    """uint8 [B, ..., 3] to float32 [B, 3, ...], less the mean and divided by the deviation of each colour."""
+    """uint8 [B, ..., 3] to float32 [B, 3, ...], with each colour less its mean and divided by its deviation."""
     mean, deviation = (torch.tensor(values, device=pixels.device) for values in scale)
     return ((pixels.float() / 255 - mean) / deviation).movedim(-1, 1)
 
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Within it float32 means float32, also in convolutions on CUDA, which otherwise round to TF32."""
+    """A context in which convolutions compute in float32, also on CUDA, where they otherwise round to TF32."""
     backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.mkldnn)
     before = [backend.conv.fp32_precision for backend in backends]
     try:
@@ -291,5 +296,5 @@ def _chunks(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDA
 
 
 def split(features: NDArray[np.float32], counts: Sequence[int]) -> list[NDArray[np.float32]]:
-    """[B, D] back into one [count, D] for each item."""
+    """Splits features [B, D] into one [count, D] for each of `counts`."""
     return np.split(features, np.cumsum(counts)[:-1])

@@ -1,4 +1,7 @@
-"""The networks of `visual_cnn3d` and their fine-tuning. N clips, T frames, D features, B rows, K logits."""
+"""The networks of `visual_cnn3d` and their fine-tuning.
+
+Shapes: N clips, T frames of a clip, D features, B rows, K logits.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ Clips = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Network:
-    """A video network that ends in its last map, pooled over space and time: [N, D].
+    """A video network that ends in its last feature map, pooled over space and time: [N, D].
 
-    scale: mean and deviation of red, green and blue that its weights were trained with.
+    scale: the mean and deviation of red, green and blue that its weights were trained with.
     """
 
     model: nn.Module
@@ -32,9 +35,9 @@ class Network:
 
 
 def network(name: str, weights: str, seed: int, pool: str, shape: Sequence[int]) -> Network:
-    """torchvision's video network `name`, its last map max or avg pooled.
+    """torchvision's video network `name`, with `pool`, max or avg, over its last map.
 
-    shape: frames, height and width of a clip. Raises InputError where it takes none such.
+    shape: frames, height and width of a clip. Raises InputError if the network can't take such clips.
     """
     model = build(name, weights, seed, "clips")
     if pool == "max":
@@ -43,20 +46,20 @@ def network(name: str, weights: str, seed: int, pool: str, shape: Sequence[int])
 
 
 class _Max(nn.Module):
-    """[N, D, T, H, W] to [N, D, 1, 1, 1]; unlike torch's own max pooling it learns deterministically on CUDA too."""
+    """[N, D, T, H, W] to [N, D, 1, 1, 1]. Unlike torch's own max pooling, it is deterministic in training on CUDA."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.amax((2, 3, 4), keepdim=True)
 
 
 def extractor(network: Network, device: str) -> Extractor:
-    """Two clips at once: more gain nothing and hold a hundred MB of maps each."""
+    """The extractor of a network. It takes two clips at once: more are no faster, and each holds 100 MB of maps."""
     layout = torch.channels_last_3d
     return Extractor(network.model, network.dim, device, "float32", network.scale, layout, size=2)
 
 
 class Classifier(nn.Module):
-    """The network and one linear layer on the average of a row's clips."""
+    """The network, and one linear layer on the average features of a row's clips."""
 
     def __init__(self, network: Network, outputs: int) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(network.dim, outputs)
 
     def forward(self, pixels: Tensor, counts: Sequence[int]) -> Tensor:
-        """uint8 [N, T, H, W, 3], the clips of B rows, `counts` of each, to logits [B, K]."""
+        """pixels: uint8 [N, T, H, W, 3], the clips of B rows, `counts` [B] of each -> logits [B, K]."""
         features = self.model(normalised(pixels, self.scale))  # [N, 3, T, H, W] -> [N, D]
         rows = torch.stack([part.mean(0) for part in features.split(list(counts))])  # [B, D]
         logits: Tensor = self.head(rows)
@@ -81,7 +84,10 @@ def fit(
     training: Training,
     device: str,
 ) -> State:
-    """Fine-tunes what `make` makes; the head is dropped. A minibatch's clips are in memory at once."""
+    """Fine-tunes the network that `make` makes, with a head that is then dropped.
+
+    All clips of a minibatch are in memory at once.
+    """
 
     def logits(module: Classifier, rows: list[Any]) -> Tensor:
         clips = [clips_of(row["video"]) for row in rows]
@@ -91,7 +97,7 @@ def fit(
     def build() -> Classifier:
         return Classifier(make(), target.outputs).to(device)
 
-    seen, held = (Examples(rows.items, rows.labels) for rows in (train, valid))
-    learned = learn(build, logits, seen, held, target, training)
+    learned_from, validated_on = (Examples(rows.items, rows.labels) for rows in (train, valid))
+    learned = learn(build, logits, learned_from, validated_on, target, training)
     weights = learned.module.model.state_dict()
     return State({name: value.cpu().numpy() for name, value in weights.items()}, log=learned.log)

@@ -1,6 +1,6 @@
-"""The one training loop of stages that fit: seeded, deterministic, stopped early on the validation loss.
+"""The training loop of every stage that fits: seeded, deterministic, and stopped early by the validation loss.
 
-Shapes: B rows in a minibatch, N rows in all, K = `Target.outputs` logits for each row, C classes.
+Shapes: B rows of a minibatch, K = `Target.outputs` logits of each row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Examples(Generic[T]):
-    """Inputs and their labels in the same order. Inputs are indexed one by one when needed, so they may be lazy."""
+    """Inputs and their labels in the same order. Inputs are read one by one, so they may be lazy."""
 
     inputs: Sequence[T]
     labels: Sequence[Label]
@@ -36,7 +36,10 @@ class Examples(Generic[T]):
 
 @dataclass(frozen=True)
 class Learned(Generic[M]):
-    """A trained module in evaluation mode, its lowest validation loss (None without validation rows) and its curves."""
+    """A trained module in evaluation mode.
+
+    valid_loss: its lowest validation loss, None without validation rows. log: its losses by epoch, and more.
+    """
 
     module: M
     valid_loss: float | None
@@ -51,14 +54,14 @@ def learn(
     target: Target,
     training: Training,
 ) -> Learned[M]:
-    """Builds a module and trains it with AdamW on the task's `Objective`, keeping the weights of the best epoch.
+    """Builds a module, trains it with AdamW on the task's `Objective`, and keeps the weights of the best epoch.
 
-    `build` makes the module, on its device, under the seed; repeats differ in the order of the rows and in dropout
-    alone, so that fits on different rows keep the axes they start from (X9). `logits` maps it and B inputs to [B, K];
-    it is called with the module in training mode for train rows and in evaluation mode, without gradients, for
-    validation rows.
-    Without validation rows it trains once, for all epochs, and keeps the last. The caller's random state, threads
-    and determinism are as before afterwards. Raises InputError where there is no train row or the loss diverges.
+    build: makes the module on its device, under the seed. Repeats differ only in the order of the rows and in dropout,
+    so that fits on different rows keep the axes they start from (X9). logits: maps the module and B inputs to [B, K];
+    the module is in training mode for train rows, and in evaluation mode without gradients for validation rows.
+
+    Without validation rows there is one run of all epochs, and its last weights are kept. The random state, the threads
+    and the determinism of the caller stay as they are. Raises InputError if there is no train row or the loss diverges.
     """
     if not train.labels:
         raise InputError("nothing to fit on: no train row has usable input")
@@ -69,15 +72,15 @@ def learn(
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Seeds torch and makes it deterministic on one thread; all is as before at the end.
+    """A context in which torch is seeded, deterministic, and on one thread; all settings are restored at the end.
 
-    A CUDA operation that has no deterministic form warns instead of failing: the digest of the state, not its
-    recipe, stands in the keys of what it makes, so a fit on a GPU needs no bit-for-bit repeat.
+    A CUDA operation without a deterministic form warns instead of failing. Keys hold the digest of the fitted state, so
+    a fit on a GPU need not repeat to the bit.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses to be deterministic
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             torch.manual_seed(seed)
@@ -92,7 +95,7 @@ def reproducible(seed: int) -> Iterator[None]:
 
 
 def rate_factor(warmup: float | None, steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate at each step, 0 to steps - 1: see `Training.warmup`."""
+    """The factor on the learning rate at each step from 0 to steps - 1, see `Training.warmup`."""
     if warmup is None:
         return lambda step: 1.0
     rise = max(1, round(warmup * steps))
@@ -128,7 +131,7 @@ def _run(
 
 
 class _Epochs(Generic[M, T]):
-    """The epochs of one run; leaves the module with its best weights."""
+    """The epochs of one run, after which the module has its best weights."""
 
     def __init__(
         self, module: M, logits: Callable[[M, list[T]], Tensor], loss: Objective, target: Target, training: Training
@@ -141,7 +144,7 @@ class _Epochs(Generic[M, T]):
         self.generator = torch.Generator().manual_seed(training.seed)
 
     def run(self, train: Examples[T], valid: Examples[T]) -> tuple[list[float], list[float]]:
-        """Trains until the last epoch or until patience ends; the train and validation loss of each epoch."""
+        """Trains to the last epoch, or until patience ends; returns the train and the validation losses by epoch."""
         steps = self.training.epochs * math.ceil(len(train.labels) / self.training.batch_size)
         scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate_factor(self.training.warmup, steps))
         train_losses: list[float] = []

@@ -1,7 +1,7 @@
-"""The grid that all rate-based stages share, and pooling of frames to its steps.
+"""The time grid that stages with a fixed rate share, and the pooling of frames to its steps.
 
-Step k covers [k / rate_hz, (k + 1) / rate_hz) and its centre is t_k = (k + 0.5) / rate_hz, in seconds from the start of
-the utterance's stretch. A clip has as many steps as have their centre inside it, and at least one, so that tracks of
+Step k covers [k / rate_hz, (k + 1) / rate_hz), and its centre is t_k = (k + 0.5) / rate_hz, in seconds from the start
+of the utterance's stretch. The steps of a clip are those whose centre is inside it, and at least one. So tracks of
 different stages can be concatenated step by step.
 """
 
@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 
 
 def steps(duration_s: float, rate_hz: float) -> int:
-    """T, the number of steps of the grid for a clip of that many seconds; 1 for a clip shorter than half a step."""
+    """T, the number of steps of a clip; 1 if the clip is shorter than half a step."""
     return max(1, math.floor(duration_s * rate_hz + 0.5))
 
 
 def centres(count: int, rate_hz: float) -> NDArray[np.float32]:
-    """t_k of the first `count` steps in seconds, [T]."""
+    """The centres t_k of the first `count` steps, in seconds, [T]."""
     return ((np.arange(count) + 0.5) / rate_hz).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Which frames each step pools: `frames` [M], grouped by step, and `starts` [T], where each group begins.
+    """The frames that each step pools: `frames` [M] are their indices, grouped by step; `starts` [T] begin the groups.
 
-    A step without a frame of its own (the window does not reach the end of the clip) takes the frame nearest in time.
+    If no frame is centred in a step (windows may not reach the end of the clip), it takes the frame nearest in time.
     """
 
     frames: NDArray[np.intp]
@@ -37,7 +37,7 @@ class Pool:
 
     @classmethod
     def of(cls, time_s: NDArray[np.float64], count: int, rate_hz: float) -> Pool:
-        """Sorts frames into `count` steps by `time_s` [F], their centres in ascending order; F >= 1."""
+        """Assigns frames to `count` steps by their centres `time_s` [F], in ascending order; F >= 1."""
         edges = np.searchsorted(time_s, np.arange(count + 1) / rate_hz)
         first, last = edges[:-1].copy(), edges[1:].copy()
         empty = np.flatnonzero(first == last)
@@ -48,12 +48,12 @@ class Pool:
         return cls(np.repeat(first - starts, sizes) + np.arange(sizes.sum()), starts)
 
     def mean(self, values: NDArray[Any], weight: NDArray[Any] | None = None) -> NDArray[np.float64]:
-        """Mean over the frames of each step: [F, D] to [T, D]; `weight` [F, D], 0 where no frame of a step counts."""
+        """The mean over the frames of each step, [F, D] to [T, D], with `weight` [F, D]; 0 if all weights are 0."""
         weights = np.ones_like(values, np.float64) if weight is None else weight.astype(np.float64)
         return self._sum(values * weights) / np.maximum(self._sum(weights), np.finfo(np.float64).tiny)
 
     def stddev(self, values: NDArray[Any], weight: NDArray[Any]) -> NDArray[np.float64]:
-        """Population standard deviation over the frames of each step: [F, D] to [T, D]; `weight` 0 or 1, [F, D]."""
+        """The population standard deviation over the frames of each step, like `mean`; `weight` [F, D] is 0 or 1."""
         centre = np.repeat(self.mean(values, weight), np.diff(self.starts, append=len(self.frames)), axis=0)
         squares = self._grouped((values[self.frames] - centre) ** 2 * weight[self.frames])
         variance: NDArray[np.float64] = squares / np.maximum(self._sum(weight.astype(np.float64)), 1.0)

@@ -1,4 +1,7 @@
-"""Fine-tuning of the encoders of `text_roberta`. B rows, T tokens, H the encoder's width, K logits."""
+"""Fine-tuning of the encoders of `text_roberta`.
+
+Shapes: B rows, T tokens, H the encoder's width, K logits.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from stages._training import Training
 
 
 class Classifier(nn.Module):
-    """The encoder, dropout on the state of its first token, one linear layer.
+    """The encoder, dropout on the state of its first token, and one linear layer.
 
-    checkpointing: activations are computed again on the way back instead of kept, which saves memory and costs time.
-    fixed: the layer stays as it was drawn, so that encoders which start alike on different rows learn to tell the
-    classes along the same axes (X9).
+    checkpointing: computes activations again in the backward pass instead of keeping them, which saves memory and costs
+    time. fixed: keeps the linear layer as it was drawn, so that encoders which start alike and see different rows learn
+    to separate the classes along the same axes (X9).
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(model.config.hidden_size, outputs).requires_grad_(not fixed)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """[B, T] ids and mask of 1 where a token stands, to logits [B, K]."""
+        """ids [B, T], mask [B, T], 1 for a token -> logits [B, K]."""
         first = self.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]  # [B, H]
         logits: Tensor = self.head(self.dropout(first))
         return logits
@@ -53,10 +56,10 @@ def fit(
     target: Target,
     training: Training,
 ) -> State:
-    """Trains the classifier that `build` makes on its device.
+    """Trains the classifier that `build` makes on its device, and returns its state.
 
-    tensors: `model.<name>`, the whole encoder, and `head.weight` [K, H], `head.bias`, which features leave unread.
-    text: `config` and `tokenizer`, as JSON, so that a state needs no other file.
+    tensors: `model.<name>`, the whole encoder; `head.weight` [K, H] and `head.bias`, which features don't need. text:
+    `config` and `tokenizer` as JSON, so that a state needs no other file.
     """
 
     def logits(module: Classifier, rows: list[list[int]]) -> Tensor:

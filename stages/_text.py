@@ -1,8 +1,8 @@
-r"""Text as the stages of text see it: normalised (decision X14) and cut into words.
+r"""Normalises transcripts (decision X14) and cuts them into words.
 
-`normalise` always repairs typography: bytes of Windows-1252 that were read as Latin-1 (\x92 for an apostrophe) become
-what they meant; curly quotes, primes and dashes become their ASCII form, an ellipsis three dots; composed and
-decomposed accents become composed; invisible characters are dropped; white space is folded to single blanks.
+`normalise` always repairs typography. Bytes of Windows-1252 that were read as Latin-1 (\x92 for an apostrophe) become
+the characters they stand for; curly quotes, primes and dashes become ASCII, and an ellipsis three dots; decomposed
+accents are composed; invisible characters are dropped; runs of white space become single blanks.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _TOKEN = re.compile(r"\[\w+\]|[^\W_]+(?:'[^\W_]+)*|\.{3}|[?!]")
 
 
 def normalise(text: str, case: Case = "keep", tags: Tags = "drop") -> str:
-    """Repairs typography, then treats tags such as `[LAUGHTER]`, then case. May return the empty string.
+    """Repairs typography, then handles tags such as `[LAUGHTER]`, then case. May return the empty string.
 
-    tags: `drop` removes them; `keep` leaves them as written, a part of the text like any other; `token` makes each one
-    word in lower case with its brackets (`[TALKING OVER]` becomes `[talking_over]`), whatever `case` does to the rest.
-    case: `truecase` is for corpora in capitals and simple: a text without a lower-case letter gets sentence case (lower
-    case but for the first letter of each sentence and the word I; names are lost), any other is left as it is.
+    tags: `drop` removes them; `keep` leaves them in the text as written; `token` turns each into one word in lower case
+    with its brackets (`[TALKING OVER]` becomes `[talking_over]`), whatever `case` is. case: `truecase` is a simple rule
+    for corpora in capitals: a text without a lower-case letter gets sentence case (only the first letter of each
+    sentence and the word I are capitals; names lose theirs), and any other text stays as it is.
     """
     text = _straighten(text)
     text = _cased(_TAG.sub(" ", text) if tags == "drop" else text, case)
@@ -38,10 +38,10 @@ def normalise(text: str, case: Case = "keep", tags: Tags = "drop") -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """The words of a normalised text, in order, contractions in one piece (`don't`), hyphenated words in their parts.
+    """The words of a normalised text, in order.
 
-    A run of letters and digits is a word; so are a tag in brackets (`[laughter]`), `?`, `!` and `...`, which carry
-    emotion. Other punctuation is dropped.
+    A word is a run of letters and digits. A contraction (`don't`) is one word, a hyphenated word several. A tag in
+    brackets (`[laughter]`), `?`, `!` and `...` are words too, since they carry emotion; other punctuation is dropped.
     """
     return _TOKEN.findall(text)
 

@@ -1,4 +1,7 @@
-"""The network of `text_cnn` and its fit. B rows, T tokens, D numbers a word vector, W widths, N channels, K logits."""
+"""The network of `text_cnn` and its fit.
+
+Shapes: B rows, T tokens, D dimensions of a word vector, W widths, N channels, K logits.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ _CONSTANT = 1e-9
 
 
 class Filters(nn.Module):
-    """Standardised word vectors through parallel convolutions over time, "same" padding, each followed by ReLU.
+    """Standardises word vectors and passes them through parallel convolutions over time, each followed by ReLU.
 
-    The scale of trained vectors grows with the corpus they saw; without mean and deviation small ones teach nothing.
+    Padding keeps the length. The scale of trained vectors grows with their corpus; without standardisation the filters
+    would learn nothing from those of a small corpus.
     """
 
     mean: Tensor
@@ -35,7 +39,7 @@ class Filters(nn.Module):
         self.padding = [((width - 1) // 2, width // 2) for width in widths]
 
     def forward(self, values: Tensor, valid: Tensor) -> Tensor:
-        """[B, T, D] and [B, T] bool to [B, T, W x N]; steps that are not valid go in as zeros and come out as zeros."""
+        """values [B, T, D], valid [B, T] bool -> [B, T, W x N]. Invalid steps are zeros in the input and the output."""
         standard = (values - self.mean) / self.deviation  # [B, T, D]
         inputs = standard.masked_fill(~valid[..., None], 0).transpose(1, 2)  # [B, D, T]
         convolved = zip(self.convolutions, self.padding, strict=True)
@@ -43,9 +47,9 @@ class Filters(nn.Module):
         return maps.relu().transpose(1, 2) * valid[..., None]  # [B, T, W x N]
 
     def standardise(self, tracks: Sequence[Track]) -> None:
-        """Takes mean and deviation of each dimension from the valid steps of all tracks; a constant one becomes 0."""
-        seen = torch.cat([values[valid] for values, valid in map(_tensors, tracks)])  # [all valid steps, D]
-        deviation, self.mean = torch.std_mean(seen, dim=0, correction=0)
+        """Takes mean and deviation by dimension over the valid steps of all tracks; a constant dimension becomes 0."""
+        steps = torch.cat([values[valid] for values, valid in map(_tensors, tracks)])  # [all valid steps, D]
+        deviation, self.mean = torch.std_mean(steps, dim=0, correction=0)
         self.deviation = torch.where(deviation > _CONSTANT, deviation, 1.0)
 
 
@@ -59,7 +63,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(filters.size, outputs)
 
     def forward(self, values: Tensor, valid: Tensor) -> Tensor:
-        """[B, T, D] and [B, T] to logits [B, K]. Maps are never negative, so a masked step's zero is no maximum."""
+        """values [B, T, D], valid [B, T] -> logits [B, K]. Maps are never negative, so no masked step is a maximum."""
         pooled = self.filters(values, valid).amax(dim=1)  # [B, W x N]
         logits: Tensor = self.head(self.dropout(pooled))
         return logits
@@ -68,8 +72,8 @@ class Classifier(nn.Module):
 def fit(
     build: Callable[[int], Classifier], train: Rows, valid: Rows, target: Target, training: Training, device: str
 ) -> State:
-    """Trains the classifier that `build` makes for D, on the rows with a valid step."""
-    seen, held = _examples(train), _examples(valid)
+    """Trains the classifier that `build` makes for D, on the rows that have a valid step."""
+    learned_from, validated_on = _examples(train), _examples(valid)
 
     def logits(module: Classifier, tracks: list[Track]) -> Tensor:
         values, valid = _padded(tracks)
@@ -77,17 +81,17 @@ def fit(
         return output
 
     def standardised() -> Classifier:
-        module = build(_width(seen))
-        module.filters.standardise(seen.inputs)
+        module = build(_width(learned_from))
+        module.filters.standardise(learned_from.inputs)
         return module.to(device)
 
-    learned = learn(standardised, logits, seen, held, target, training)
+    learned = learn(standardised, logits, learned_from, validated_on, target, training)
     weights = learned.module.state_dict()
     return State({name: value.cpu().numpy() for name, value in weights.items()}, log=learned.log)
 
 
 def transform(filters: Filters, state: State, tracks: Sequence[Track]) -> list[Track]:
-    """The maps of each track, [T, W x N], one by one, so that no other track stands in the same batch."""
+    """The maps [T, W x N] of each track. Each is a batch of its own, so that its values don't depend on the others."""
     prefix = "filters."
     weights = {name: value for name, value in state.tensors.items() if name.startswith(prefix)}
     filters.load_state_dict({name.removeprefix(prefix): torch.tensor(value) for name, value in weights.items()})
@@ -114,7 +118,7 @@ def _width(examples: Examples[Track]) -> int:
 
 
 def _padded(tracks: Sequence[Track]) -> tuple[Tensor, Tensor]:
-    """Values [B, T, D] and valid [B, T], T that of the longest, padded with zeros that are not valid."""
+    """Values [B, T, D] and valid [B, T], with the T of the longest track; padding is zero and invalid."""
     pairs = [_tensors(track) for track in tracks]
     values, valid = ([pair[part] for pair in pairs] for part in (0, 1))
     return pad_sequence(values, batch_first=True), pad_sequence(valid, batch_first=True)

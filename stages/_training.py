@@ -1,4 +1,4 @@
-"""The parameters of a fit, free of torch, so that a recipe can be checked without it."""
+"""The parameters of a fit. This module needs no torch, so a recipe can be checked without it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ UNTRAINED = "nothing is trained without fine_tune = true"
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How `stages._fit.learn` trains.
+    """The parameters of `stages._fit.learn`.
 
-    patience: epochs without a better validation loss before it stops. warmup: None keeps the rate constant, a share
-    of all steps raises it linearly over that share, then lowers it linearly to 0. balanced: weighs each class by
-    the inverse of its count in train. repeats: runs from one start with the orders and dropout of `seed`, `seed + 1`
-    and so on; the one with the lowest validation loss is kept. fit_precision: "bf16" computes what autocast allows in
-    bfloat16, the weights stay float32.
+    patience: how many epochs may pass without a better validation loss. warmup: None keeps the learning rate constant;
+    a number is the share of all steps over which the rate rises linearly, after which it falls linearly to 0. balanced:
+    weighs each class by the inverse of its count in the train rows. repeats: how many runs start from the same weights,
+    with the row orders and the dropout of `seed`, `seed + 1` and so on; the run with the lowest validation loss is
+    kept. fit_precision: "bf16" computes what autocast allows in bfloat16; the weights stay float32.
     """
 
     epochs: int
@@ -33,12 +33,12 @@ class Training:
 
     @classmethod
     def of(cls, stage: object, **others: Any) -> Training:
-        """The parameters of a stage that have the same names here, and `others`, which come first."""
+        """Takes the parameters of a stage that have the same names here; `others` take precedence."""
         named = {f.name: getattr(stage, f.name) for f in fields(cls) if hasattr(stage, f.name)}
         return cls(**(named | others))
 
     def check(self) -> None:
-        """Raises ValueError where a number makes no training."""
+        """Raises ValueError for a number with which nothing can be trained."""
         for name in ("epochs", "batch_size", "learning_rate", "patience", "repeats"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, is {getattr(self, name)}")

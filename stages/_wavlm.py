@@ -1,4 +1,7 @@
-"""Speech encoders for `audio_wavlm`: read or made, and run on one clip at a time. N samples, T steps, H the width."""
+"""Speech encoders of `audio_wavlm`: read or made, and run on one clip at a time.
+
+Shapes: N samples, T steps, H the encoder's width.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Wav2V
 
 from pipeline.errors import InputError
 from stages._backbone import exact
-from stages._roberta import Precision, Source
+from stages._hub import Precision, Source
 
-_UNUSED = "masked_spec_embed"  # stands for sound that is hidden in training; many checkpoints lack it
+_UNUSED = "masked_spec_embed"  # replaces masked steps in training; many checkpoints lack it
 
 
 class Parts(NamedTuple):
-    """A model in evaluation mode, what brings sound to it, and what it is called in messages."""
+    """A model in evaluation mode, the feature extractor that prepares its input, and its name in messages."""
 
     model: PreTrainedModel
     prepare: Wav2Vec2FeatureExtractor
@@ -28,18 +31,18 @@ class Parts(NamedTuple):
 
 
 def read(name: str, revision: str) -> Parts:
-    """A directory or a hub id, in float32. Raises InputError where weights lack or are those of another kind."""
+    """Reads a directory or a hub id in float32. Raises InputError for missing weights and for another kind of model."""
     source = Source(name, revision, "preprocessor_config.json")
     prepare, model = source.read(AutoFeatureExtractor), source.weights(_UNUSED)
     if not isinstance(prepare, Wav2Vec2FeatureExtractor) or not hasattr(model.config, "conv_kernel"):
         raise InputError(f"{name} is a {model.config.model_type}, no encoder of raw sound as WavLM is")
     if getattr(model, "adapter", None) is not None:
-        model.adapter = None  # it shortens the output for a decoder
+        model.adapter = None  # an adapter shortens the output for a decoder
     return Parts(model.eval(), prepare, name)
 
 
 def make(hidden: int, layers: int, heads: int, seed: int) -> Parts:
-    """A WavLM of random weights drawn from `seed`; the caller's random state stays as it is."""
+    """A WavLM with random weights drawn from `seed`; the caller's random state stays as it is."""
     config = WavLMConfig(
         hidden_size=hidden,
         num_hidden_layers=layers,
@@ -55,9 +58,10 @@ def make(hidden: int, layers: int, heads: int, seed: int) -> Parts:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A model on its device. layer: an index into its hidden states, from 0.
+    """A model on its device.
 
-    window, stride: samples that one step sees, and between the starts of two.
+    layer: the index of the hidden states that are used, from 0. window: how many samples one step sees. stride: how
+    many samples are between the starts of two steps.
     """
 
     parts: Parts
@@ -67,7 +71,7 @@ class Encoder:
 
     @classmethod
     def of(cls, parts: Parts, layer: int, device: str, precision: Precision) -> Encoder:
-        """`layer` may count from the end. Raises InputError where the model has no such layer."""
+        """The encoder of `parts`; `layer` may count from the end. Raises InputError if there is no such layer."""
         config = parts.model.config
         count = config.num_hidden_layers + 1
         if not -count <= layer < count:
@@ -78,8 +82,8 @@ class Encoder:
         parts.model.to(device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
         return cls(parts, layer % count, window, stride)
 
-    def giving(self, rate_hz: float | None) -> Encoder:
-        """Itself. Raises InputError where it has fewer steps a second."""
+    def checked(self, rate_hz: float | None) -> Encoder:
+        """This encoder. Raises InputError if it gives fewer steps per second than `rate_hz`."""
         own_hz = self.sample_rate_hz / self.stride
         if rate_hz is not None and rate_hz > own_hz:
             raise InputError(
@@ -94,7 +98,7 @@ class Encoder:
 
     @property
     def sample_rate_hz(self) -> int:
-        """The rate that it was trained at."""
+        """The sampling rate that the model was trained at."""
         return int(self.parts.prepare.sampling_rate)
 
     def times(self, count: int) -> NDArray[np.float64]:
@@ -102,14 +106,14 @@ class Encoder:
         return np.asarray((np.arange(count) * self.stride + self.window / 2) / self.sample_rate_hz, np.float64)
 
     def states(self, samples: NDArray[np.float32], chunk_s: float) -> NDArray[np.float32]:
-        """float32 [N] at `sample_rate_hz`, N at least `window`, to [T, H], in parts of about `chunk_s` at most."""
-        ready = self.parts.prepare(samples, sampling_rate=self.sample_rate_hz, return_tensors="np")
-        wave: NDArray[np.float32] = ready["input_values"][0]
+        """float32 [N] at `sample_rate_hz`, N >= `window` -> [T, H], computed in parts of at most about `chunk_s`."""
+        prepared = self.parts.prepare(samples, sampling_rate=self.sample_rate_hz, return_tensors="np")
+        wave: NDArray[np.float32] = prepared["input_values"][0]
         with torch.inference_mode(), exact():
             return np.concatenate([self._forward(wave[part]) for part in self._cut(len(wave), chunk_s)])
 
     def _cut(self, samples: int, chunk_s: float) -> Iterator[slice]:
-        """Parts of equal numbers of steps, which reach as far into the next as their last step does."""
+        """Yields parts of equal numbers of steps. A part overlaps the next one as far as its last step sees."""
         steps = (samples - self.window) // self.stride + 1
         most = max(1, math.floor(chunk_s * self.sample_rate_hz / self.stride))
         edges = np.linspace(0, steps, math.ceil(steps / most) + 1).round().astype(int).tolist()
@@ -118,7 +122,7 @@ class Encoder:
 
     def _forward(self, wave: NDArray[Any]) -> NDArray[np.float32]:
         model = self.parts.model
-        given = torch.from_numpy(wave)[None].to(model.device, model.dtype)  # [1, N]
-        hidden = model(given, output_hidden_states=True).hidden_states[self.layer]
+        values = torch.from_numpy(wave)[None].to(model.device, model.dtype)  # [1, N]
+        hidden = model(values, output_hidden_states=True).hidden_states[self.layer]
         states: NDArray[np.float32] = hidden[0].float().cpu().numpy()
         return states

@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients and their deltas at a fixed rate."""
+"""Mel-frequency cepstral coefficients (MFCC) and their deltas at a fixed rate."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _MELS_PER_NEPER = 27 / math.log(6.4)
 
 @dataclass(frozen=True, kw_only=True)
 class AudioMfcc(Stage):
-    """MFCC of librosa (Slaney's mel scale, power spectrum in dB floored 80 dB under the clip's peak, DCT-II).
+    """[T, D], librosa's MFCC (Slaney's mel scale, power spectrum in dB floored 80 dB below the clip's peak, DCT-II).
 
-    n_mfcc coefficients from the 0th up, then their first `deltas` derivatives (Savitzky-Golay over `delta_width` frames
-    of `hop_s`, ends held, so that any number of frames will do): D = n_mfcc (deltas + 1), MulG's 13 and two (X13).
-    Frames of `window_s` (Hann) every `hop_s` at `sample_rate_hz`, zero-padded to the next power of two, are averaged to
-    the steps of the shared grid of `rate_hz`: [T, D], the same T as `audio_opensmile` gives at that rate.
+    D is n_mfcc (deltas + 1): the coefficients from the 0th up, then their first `deltas` derivatives; MulG uses 13 and
+    two (X13). A derivative is a Savitzky-Golay filter over `delta_width` frames, whose ends are held, so that a clip
+    may have any number of frames. A frame is a Hann window of `window_s`, zero-padded to the next power of two; one
+    starts every `hop_s` at `sample_rate_hz`. Frames are averaged to the steps of the shared grid of `rate_hz`, so T is
+    the same as that of `audio_opensmile` at this rate.
 
     Silence gives finite values. Reasons: too_short for a clip shorter than one window, non_finite.
     """
@@ -47,7 +48,7 @@ class AudioMfcc(Stage):
     rate_hz: float = 12.5
 
     def check(self) -> None:
-        """Raises ValueError for parameters out of range and for more mel bands than the window can tell apart."""
+        """Raises ValueError for parameters out of range, and for more mel bands than the window can resolve."""
         rules = {
             "n_mfcc must be from 1 to n_mels": 1 <= self.n_mfcc <= self.n_mels,
             "deltas must be 0, 1 or 2": self.deltas in (0, 1, 2),
@@ -66,13 +67,13 @@ class AudioMfcc(Stage):
             self.refuse(("delta_width",), "nothing is derived with deltas = 0")
 
     def spec(self, loaded: None) -> Spec:
-        """Names are `mfcc_0`, ... then `mfcc_0_delta`, ... then `mfcc_0_delta2`, ..."""
+        """The names are `mfcc_0`, ..., then `mfcc_0_delta`, ..., then `mfcc_0_delta2`, ..."""
         orders = ("", "_delta", "_delta2")[: self.deltas + 1]
         names = tuple(f"mfcc_{k}{order}" for order in orders for k in range(self.n_mfcc))
         return Spec(dim=len(names), names=names, tolerance=1e-3)
 
     def transform(self, loaded: None, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """One track of float32 [T, D] for each waveform."""
+        """Returns a track of float32 [T, D] for each waveform."""
         return [self._track(item["audio"]) for item in batch]
 
     @property
@@ -89,7 +90,7 @@ class AudioMfcc(Stage):
 
     @property
     def _band_hz(self) -> float:
-        """Distance between neighbouring mel bands at the low end, where they are narrowest."""
+        """The distance between neighbouring mel bands at the low end, where they are narrowest."""
         top_hz = self.sample_rate_hz / 2
         mels = _LINEAR_MELS + _MELS_PER_NEPER * math.log(top_hz / (_LINEAR_MELS * _HZ_PER_MEL))
         return mels / (self.n_mels + 1) * _HZ_PER_MEL
@@ -108,12 +109,12 @@ class AudioMfcc(Stage):
         return Track.of(pool.mean(frames).astype(np.float32), time_s)
 
     def _frames(self, samples: NDArray[np.float32]) -> NDArray[Any]:
-        """[F, D] at `hop_s`; frame k is centred at k hops, the clip padded with zeros on both sides."""
+        """[F, D], one frame every `hop_s`. Frame k is centred at k hops; zeros pad the clip on both sides."""
         import librosa
 
         count = 1 + (len(samples) - 1) // self._hop
         padded = np.pad(samples, (0, max(0, self._n_fft - len(samples))))
-        with np.errstate(over="ignore", invalid="ignore"):  # absurdly large samples end in a reason, not in a warning
+        with np.errstate(over="ignore", invalid="ignore"):  # huge samples give a reason, not a warning
             power = librosa.feature.melspectrogram(
                 y=padded,
                 sr=self.sample_rate_hz,

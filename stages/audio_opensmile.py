@@ -1,4 +1,4 @@
-"""openSMILE features: functionals of a whole utterance, or low-level descriptors pooled to a fixed rate."""
+"""openSMILE features: functionals of a whole utterance, or low-level descriptors at a fixed rate."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _FULL_SCALE = 1 - 2**-15
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What must be known of an openSMILE feature set before it is loaded.
+    """The properties of an openSMILE feature set that are needed before it is loaded.
 
-    f0: the descriptor that is 0 exactly where a frame is unvoiced. window_s: its longest analysis window; a shorter
-    clip has no frame. deltas: whether it has a level of them. smooths_zeros: whether its moving average mixes the zeros
-    of unvoiced frames into the voiced ones beside them.
+    f0: the descriptor that is 0 in unvoiced frames and only there. window_s: the longest analysis window; a shorter
+    clip has no frame. deltas: whether the set has a level of deltas. smooths_zeros: whether its moving average mixes
+    the zeros of unvoiced frames into the voiced frames beside them.
     """
 
     f0: str
@@ -58,7 +58,11 @@ FEATURE_SETS = {
 
 @dataclass(frozen=True)
 class Extractor:
-    """Both objects are reused for every clip and may be called from several threads; `lld` tells voiced frames."""
+    """The openSMILE objects of a worker, which are used for every clip and by several threads.
+
+    smile: computes the features. lld: computes the descriptors that tell voiced from unvoiced frames. descriptors: the
+    names of the features. voiced_only: [D], True for a descriptor that is pooled over voiced frames only.
+    """
 
     smile: Any
     lld: Any
@@ -68,17 +72,19 @@ class Extractor:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioOpensmile(Stage):
-    """A standard feature set of openSMILE (Eyben et al. 2010) through `opensmile`; custom configurations are not taken.
+    """A standard feature set of openSMILE (Eyben et al. 2010), computed by `opensmile` without custom configurations.
 
-    feature_set: a member of `opensmile.FeatureSet`; IS10, the INTERSPEECH 2010 Paralinguistic Challenge's set of 1582
-    functionals, is HJCAG's (H8); the low-level descriptors of eGeMAPSv02 are MulG's (X13).
-    level: "functionals" gives one step, [1, D], at the centre of the stretch. "lld" and "lld_de" (their deltas) give
-    [T, 2 D + 1] on the shared grid of `rate_hz`: mean (`_amean`) and standard deviation (`_stddev`) of each descriptor,
-    and `voiced_share`. Descriptors of the voice (F0, jitter, shimmer, harmonics-to-noise ratio, and all that openSMILE
-    itself smooths over non-zero frames only, `nz`) are pooled over voiced frames and are 0 where a step has none; the
-    others over all frames. Frames whose smoothing or delta window reaches into unvoiced ones do not count as voiced.
-    sample_rate_hz: the rate to which soxr brings the signal before openSMILE, which takes 16-bit samples: what exceeds
-    full scale is clipped.
+    feature_set: a member of `opensmile.FeatureSet`. IS10, the 1582 functionals of the INTERSPEECH 2010 Paralinguistic
+    Challenge, is HJCAG's (H8); the low-level descriptors of eGeMAPSv02 are MulG's (X13). level: "functionals" gives one
+    step, [1, D], at the centre of the stretch. "lld", and "lld_de" (their deltas), give [T, 2 D + 1] on the shared grid
+    of `rate_hz`: the mean (`_amean`) and the standard deviation (`_stddev`) of each descriptor, and `voiced_share`.
+    sample_rate_hz: the rate to which soxr resamples the signal. openSMILE takes 16-bit samples, so what exceeds full
+    scale is clipped.
+
+    Descriptors of the voice (F0, jitter, shimmer, harmonics-to-noise ratio, and all `nz` ones, which openSMILE itself
+    smooths over non-zero frames only) are pooled over voiced frames, and are 0 in a step without a voiced frame. All
+    others are pooled over all frames. A frame does not count as voiced if its smoothing or delta window contains an
+    unvoiced frame.
 
     Silence gives finite values. Reasons: too_short for a clip shorter than the longest analysis window of the set (25
     to 70 ms), non_finite.
@@ -95,9 +101,9 @@ class AudioOpensmile(Stage):
     rate_hz: float | None = None
 
     def check(self) -> None:
-        """Raises ValueError for an unknown set or level, a level the set lacks, and a rate that does not fit it."""
-        _known("feature_set", self.feature_set, FEATURE_SETS)
-        _known("level", self.level, LEVELS)
+        """Raises ValueError for an unknown set or level, a level that the set lacks, and a rate that does not fit."""
+        _check_known("feature_set", self.feature_set, FEATURE_SETS)
+        _check_known("level", self.level, LEVELS)
         if self.level == "lld_de" and not FEATURE_SETS[self.feature_set].deltas:
             raise ValueError(f"feature_set {self.feature_set} has no level lld_de")
         if self.sample_rate_hz < 8000:
@@ -105,14 +111,14 @@ class AudioOpensmile(Stage):
         self._check_rate()
 
     def load(self, device: str) -> Extractor:
-        """The openSMILE objects; they run on the processor whatever `device` is."""
+        """Returns the openSMILE objects, which run on the CPU whatever `device` is."""
         smile = _smile(self.feature_set, self.level)
         lld = _smile(self.feature_set, "lld") if self.level == "lld_de" else smile
         names = tuple(smile.feature_names)
         return Extractor(smile, lld, names, np.array([_of_the_voice(name) for name in names]))
 
     def spec(self, loaded: Extractor) -> Spec:
-        """Names are openSMILE's own, with the pooling's `_amean` and `_stddev` where there is any."""
+        """The names are openSMILE's own; those of pooled descriptors end in `_amean` or `_stddev`."""
         names = loaded.descriptors
         if self.level != "functionals":
             pooled = [f"{name}_{statistic}" for statistic in ("amean", "stddev") for name in names]
@@ -120,7 +126,7 @@ class AudioOpensmile(Stage):
         return Spec(dim=len(names), names=names)
 
     def transform(self, loaded: Extractor, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """One track of float32 for each waveform: [1, D] or [T, 2 D + 1]."""
+        """Returns a track of float32 for each waveform: [1, D] or [T, 2 D + 1]."""
         return [self._track(loaded, item["audio"]) for item in batch]
 
     def _check_rate(self) -> None:
@@ -147,7 +153,7 @@ class AudioOpensmile(Stage):
         return Track.of(values, time_s) if np.isfinite(values).all() else Track.failed(Reason.NON_FINITE)
 
     def _pooled(self, loaded: Extractor, samples: NDArray[np.float32], count: int, rate_hz: float) -> NDArray[Any]:
-        """[count, 2 D + 1] of the frames' values [F, D]."""
+        """[count, 2 D + 1], pooled from the frames' values [F, D]."""
         starts, ends, values = loaded.smile.process(samples, self.sample_rate_hz)
         pool = Pool.of((starts.total_seconds() + ends.total_seconds()).to_numpy() / 2, count, rate_hz)
         voiced = self._voiced(loaded, samples, values)
@@ -156,17 +162,17 @@ class AudioOpensmile(Stage):
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _voiced(self, loaded: Extractor, samples: NDArray[np.float32], values: NDArray[Any]) -> NDArray[np.bool_]:
-        """[F], True where a frame is voiced and all that its smoothing and its delta reach is voiced too."""
-        kind = FEATURE_SETS[self.feature_set]
-        reach = _SMOOTHING_REACH * kind.smooths_zeros + _DELTA_REACH * (self.level == "lld_de")
+        """[F], True for a frame that is voiced and has only voiced frames in its smoothing and delta windows."""
+        known = FEATURE_SETS[self.feature_set]
+        reach = _SMOOTHING_REACH * known.smooths_zeros + _DELTA_REACH * (self.level == "lld_de")
         lld = values if loaded.lld is loaded.smile else loaded.lld.process(samples, self.sample_rate_hz)[2]
         voiced = np.zeros(len(values) + 2 * reach, bool)
-        f0 = lld[: len(values), loaded.lld.feature_names.index(kind.f0)]
+        f0 = lld[: len(values), loaded.lld.feature_names.index(known.f0)]
         voiced[reach : reach + len(f0)] = f0 > 0
         return np.asarray(np.lib.stride_tricks.sliding_window_view(voiced, 2 * reach + 1).all(axis=1))
 
 
-def _known(field: str, name: str, names: dict[str, Any]) -> None:
+def _check_known(field: str, name: str, names: dict[str, Any]) -> None:
     if name not in names:
         raise ValueError(f"no {field} {name!r}: {closest(name, names)}")
 
@@ -178,6 +184,6 @@ def _of_the_voice(descriptor: str) -> bool:
 def _smile(feature_set: str, level: str) -> Any:
     import opensmile
 
-    with warnings.catch_warnings():  # the recipe asked for that version of GeMAPS; papers did too
+    with warnings.catch_warnings():  # the recipe names this version of GeMAPS, as papers do
         warnings.filterwarnings("ignore", message="Feature set .* is deprecated", category=UserWarning)
         return opensmile.Smile(opensmile.FeatureSet[feature_set], opensmile.FeatureLevel[LEVELS[level]])

@@ -1,6 +1,6 @@
-"""Hidden states of a speech encoder that reads raw sound: WavLM, HuBERT, wav2vec 2.0 and their kin in `transformers`.
+"""Hidden states of a speech encoder that reads raw audio: WavLM, HuBERT, wav2vec 2.0 and their kin in `transformers`.
 
-WavLM is Chen et al. 2022, HuBERT Hsu et al. 2021, wav2vec 2.0 Baevski et al. 2020.
+Sources: WavLM, Chen et al. 2022; HuBERT, Hsu et al. 2021; wav2vec 2.0, Baevski et al. 2020.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stages._wavlm import Encoder
 
 PUBLISHED = ("facebook/wav2vec2-base-960h", "22aad52d435eb6dbaf354bdad9b0da84ce7d6156")
-"""The model that stands for an empty `model`, and the commit of the hub that it is pinned to; it has safetensors."""
+"""The default model, which has safetensors, and the commit of the hub that it is pinned to."""
 
 _SIZES = ("hidden", "layers", "heads", "seed")
 _POSITION_GROUPS = 16
@@ -30,22 +30,22 @@ _POSITION_GROUPS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class AudioWavlm(Stage):
-    """[T, H], one layer's hidden states of an encoder of raw sound.
+    """[T, H], the hidden states of one layer of an encoder of raw audio.
 
-    init: `pretrained` reads `model`, a local directory or a hub id with its `revision`, a commit; those of `PUBLISHED`
-    need not be given. Only safetensors are read. `random` makes a WavLM of `hidden` (H), `layers` and `heads`, drawn
-    from `seed`, and needs no download. The sound is brought to the rate of the model's preprocessor configuration, and
-    to mean 0 and deviation 1 over the clip where that asks for it; `random` is at 16 kHz and asks.
-    layer: an index into the hidden states: 0 is what enters the first transformer layer, 1 what leaves it; negative
-    ones count from the end, -1 is what leaves the last.
-    pool: `none` gives the encoder's own steps, 20 ms apart and 25 long in all published ones; `grid` their means on the
-    shared grid of `rate_hz`; `mean` one step, [1, H], at the centre of the stretch.
-    chunk_s: about the longest stretch that is encoded at once. A longer clip is cut into equal parts, which do not see
-    each other but leave no step out: a layer's attention of WavLM-base takes 0.4 GB for a minute, 11 GB for five.
-    precision: `bf16` runs the encoder in bfloat16: near float32, but far outside its tolerance.
+    init: `pretrained` reads `model`, a local directory or a hub id, with its `revision`, a commit; the default is
+    `PUBLISHED`. Only safetensors are read. `random` makes a WavLM of `hidden` (H), `layers` and `heads`, drawn from
+    `seed`, and needs no download. The audio is resampled to the rate in the model's preprocessor configuration, and
+    standardised over the clip if that asks for it; `random` uses 16 kHz, standardised.
+    layer: an index into the hidden states: 0 is the input of the first transformer layer, 1 its output; negative
+    indices count from the end, so -1 is the output of the last layer.
+    pool: `none` gives the encoder's own steps, in all published models 20 ms apart and 25 ms long; `grid` averages them
+    to the shared grid of `rate_hz`; `mean` gives one step, [1, H], at the centre of the stretch.
+    chunk_s: about the longest stretch that is encoded at once. A longer clip is cut into equal parts that do not see
+    each other; no step is left out. A layer's attention of WavLM-base takes 0.4 GB for one minute, 11 GB for five.
+    precision: `bf16` runs the encoder in bfloat16, which differs from float32 by far more than its tolerance.
 
-    Each clip is encoded alone: padding would enter the values, since the first convolution of the base models is
-    normalised over the time of all that it is given. Reasons: too_short for a clip shorter than one step, non_finite.
+    Each clip is encoded alone, because padding would change its values: the first convolution of the base models is
+    normalised over all of its input. Reasons: too_short for a clip shorter than one step, non_finite.
     """
 
     version: ClassVar[int] = 1
@@ -68,13 +68,13 @@ class AudioWavlm(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Spells out the published model and its revision, so that they stand in the key."""
+        """Writes out the default model and its revision, so that the key holds them."""
         if self.init == "pretrained" and self.model in ("", PUBLISHED[0]):
             object.__setattr__(self, "model", PUBLISHED[0])
             object.__setattr__(self, "revision", self.revision or PUBLISHED[1])
 
     def check(self) -> None:
-        """Raises ValueError where a parameter has no effect beside another, or makes no encoder or no steps."""
+        """Raises ValueError for parameters that have no effect beside others, or give no encoder or no steps."""
         if self.init == "random":
             self._check_random()
         else:
@@ -99,28 +99,28 @@ class AudioWavlm(Stage):
         check_revision(self.model, self.revision)
 
     def load(self, device: str) -> Encoder:
-        """The encoder. Raises InputError where it cannot be read, lacks the layer, or is slower than `rate_hz`."""
+        """Returns the encoder. Raises InputError if it can't be read, lacks the layer, or is slower than `rate_hz`."""
         from stages._wavlm import Encoder, make, read
 
         if self.init == "random":
             parts = make(self.hidden, self.layers, self.heads, self.seed)
         else:
             parts = read(self.model, self.revision)
-        return Encoder.of(parts, self.layer, device, self.precision).giving(self.rate_hz)
+        return Encoder.of(parts, self.layer, device, self.precision).checked(self.rate_hz)
 
     def spec(self, loaded: Encoder) -> Spec:
-        """H is the encoder's; its states have no names."""
+        """D is H, the encoder's width; the dimensions have no names."""
         return Spec(dim=loaded.dim, tolerance=1e-4 if self.precision == "float32" else 0.1)
 
     def transform(self, loaded: Encoder, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """One track of float32 for each waveform, one after the other."""
+        """Returns a track of float32 for each waveform, encoded one after the other."""
         return [self._track(loaded, item["audio"]) for item in batch]
 
     def _track(self, loaded: Encoder, wave: Waveform) -> Track:
         samples = resample(wave, loaded.sample_rate_hz)
         if len(samples) < loaded.window:
             return Track.failed(Reason.TOO_SHORT)
-        with np.errstate(over="ignore", invalid="ignore"):  # absurdly large samples end in a reason, not in a warning
+        with np.errstate(over="ignore", invalid="ignore"):  # huge samples give a reason, not a warning
             power = np.dot(samples, samples)
         if not np.isfinite(power):
             return Track.failed(Reason.NON_FINITE)
@@ -130,7 +130,7 @@ class AudioWavlm(Stage):
         return self._pooled(states, loaded.times(len(states)), len(wave.samples) / wave.rate_hz)
 
     def _pooled(self, states: NDArray[np.float32], time_s: NDArray[Any], duration_s: float) -> Track:
-        """states: [F, H] with their centres `time_s` [F], of a clip of that many seconds."""
+        """The track of a clip from its states [F, H] and their centres `time_s` [F]."""
         if self.pool == "mean":
             return Track.of(states.mean(0, np.float64, keepdims=True).astype(np.float32), np.array([duration_s / 2]))
         if self.rate_hz is None:

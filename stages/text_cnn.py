@@ -1,7 +1,7 @@
 """Convolutions of several widths over word vectors, trained on the task: n-gram detectors, one map per filter.
 
-After MulG, "Text" (word2vec -> "CNN with several filter widths"), as Kim (2014) has it. Decisions X10 (the classifier
-and what is emitted), G12 (sequences are cached, so padding keeps the length), H13 (a fold fits on its own rows).
+Source: MulG, "Text" (word2vec -> "CNN with several filter widths"), after Kim (2014). Decisions: X10 (the classifier
+and the output), G12 (sequences are cached, so padding keeps the length), H13 (a fold fits on its own rows).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from stages._training import Training
 
 @dataclass(frozen=True, kw_only=True)
 class TextCnn(Stage):
-    """[T, len(widths) * channels], the maps of each width side by side, after ReLU and before pooling over time.
+    """[T, len(widths) * channels], the maps of all widths side by side, after ReLU and before pooling over time.
 
-    One step per token of `text_word2vec`, valid where that has a vector. A step sees (width - 1) // 2 tokens before it
-    and width // 2 after it. widths, channels, dropout (on the pooled maps) and balanced (class weights by inverse
-    frequency) shape the classifier that trains the filters; epochs, batch_size, learning_rate (AdamW), patience
-    (epochs without a better validation loss) and seed its training.
+    There is one step per token of `text_word2vec`, valid if the token has a vector. A step sees (width - 1) // 2 tokens
+    before it and width // 2 after it. widths, channels, dropout (of the pooled maps) and balanced (class weights by
+    inverse frequency) are parameters of the classifier that trains the filters; epochs, batch_size, learning_rate
+    (AdamW), patience (epochs without a better validation loss) and seed are those of its training.
     """
 
     version: ClassVar[int] = 1
@@ -42,11 +42,11 @@ class TextCnn(Stage):
 
     @property
     def fitted(self) -> bool:
-        """Always True: nobody publishes such filters."""
+        """True: such filters are not published."""
         return True
 
     def check(self) -> None:
-        """Raises ValueError for sizes that make no network or no training."""
+        """Raises ValueError for sizes that give no network or no training."""
         if not self.widths or min(self.widths) < 1 or len(set(self.widths)) < len(self.widths):
             raise ValueError(f"widths are different counts of tokens, at least one, are {self.widths}")
         if self.channels < 1 or not 0 <= self.dropout < 1:
@@ -54,12 +54,12 @@ class TextCnn(Stage):
         Training.of(self).check()
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
-        """Trains the classifier on the task's loss; rows without a single word vector are left out.
+        """Trains the classifier on the task's loss, without the rows that have no word vector.
 
         tensors: `filters.mean` and `filters.deviation` [D] of the train words, which standardise the vectors (X1);
-        `filters.convolutions.<i>.weight` [channels, D, width] and `.bias` for each of the widths;
-        `head.weight` [K, len(widths) * channels] and `head.bias` of the classifier, which `transform` leaves unread.
-        Raises InputError where no train row is left.
+        `filters.convolutions.<i>.weight` [channels, D, width] and `.bias` for each of the widths; `head.weight` [K,
+        len(widths) * channels] and `head.bias` of the classifier, which `transform` does not read. Raises InputError if
+        no train row is left.
         """
         from stages._text_cnn import Classifier, Filters, fit
 
@@ -69,12 +69,12 @@ class TextCnn(Stage):
         return fit(build, train, valid, target, Training.of(self), device)
 
     def spec(self, loaded: None) -> Spec:
-        """Named `w<width>_<channel>`."""
+        """The names are `w<width>_<channel>`."""
         names = tuple(f"w{width}_{channel}" for width in self.widths for channel in range(self.channels))
         return Spec(dim=len(names), names=names)
 
     def transform(self, loaded: None, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """The maps of each utterance by itself; a track without values passes its reason on."""
+        """Returns the maps of each utterance; one whose track has no values has the reason of that track."""
         from stages._text_cnn import Filters, transform
 
         if state is None:

@@ -1,7 +1,7 @@
-"""Token states of a RoBERTa, or of any encoder that `transformers` reads: published, fine-tuned per fold, or made here.
+"""Hidden states of RoBERTa, or of any text encoder in `transformers`: published, fine-tuned per fold, or made here.
 
-After HJCAG, "Text": RoBERTa-large, 1024 numbers a token (Liu et al. 2019), fine-tuned with AdamW. Decisions X7 (all
-tokens, [CLS] first), H13 (a fold fine-tunes on its own rows), X14 (normalisation), X21 (random weights).
+Source: HJCAG, "Text": RoBERTa-large, 1024 dimensions per token (Liu et al. 2019), fine-tuned with AdamW. Decisions: X7
+(all tokens, [CLS] first), H13 (a fold fine-tunes on its own rows), X14 (normalisation), X21 (random weights).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
-    from stages._roberta import Source, Worker
+    from stages._hub import Source
+    from stages._roberta import Worker
 
 PUBLISHED = ("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59")
-"""The model that stands for an empty `model`, and the commit of the hub that it is pinned to."""
+"""The default model, and the commit of the hub that it is pinned to."""
 
 _SIZES = ("hidden", "layers", "heads", "vocab_size")
 _OPTIMISER = ("learning_rate", "weight_decay", "fit_precision", "gradient_checkpointing")
@@ -33,20 +34,19 @@ _TRAINING = (*_OPTIMISER, "epochs", "repeats", "balanced", "batch_size", "patien
 
 @dataclass(frozen=True, kw_only=True)
 class TextRoberta(Stage):
-    """[T, H], the last hidden states of the first token ([CLS], `<s>`) and of the text's own; [1, H] for `cls`.
+    """[T, H], the last hidden states of the first token ([CLS], `<s>`) and of the text's own tokens; [1, H] for `cls`.
 
-    init: `pretrained` reads `model`, a local directory or a hub id with its `revision`, a commit; those of `PUBLISHED`
-    need not be given. `random` makes a RoBERTa of `hidden` (H), `layers`, `heads` and a byte-level tokenizer of at most
-    `vocab_size` learned from the fold's train transcripts, and needs no download.
-    fine_tune: trains it on the task, with a linear head on the first token, per fold. `random` always is.
-    learning_rate, epochs, repeats: None is HJCAG's 2e-5, 10 epochs and the best of 3 runs by validation loss for
-    `pretrained`; 5e-4, 20 and 1 for `random` (X21). The rate rises over the first tenth of the steps, then falls
-    linearly (`pretrained`), or is constant (`random`). patience: epochs without a better validation loss. balanced:
-    class weights by inverse frequency. weight_decay: AdamW's. fit_precision, gradient_checkpointing: for large encoders
-    on small GPUs, autocast to bfloat16 and activations computed twice. max_tokens: where a text is cut, special tokens
-    counted.
-    precision: `bf16` runs the fitted encoder in bfloat16, close to float32 but not within its tolerance.
-    case, tags: see `stages._text.normalise`.
+    init: `pretrained` reads `model`, a local directory or a hub id, with its `revision`, a commit; the default is
+    `PUBLISHED`. `random` makes a RoBERTa of `hidden` (H), `layers` and `heads`, with a byte-level tokenizer of at most
+    `vocab_size` tokens learned from the train transcripts of the fold; it needs no download. fine_tune: trains the
+    encoder per fold on the task, with a linear head on the first token; `random` always does. learning_rate, epochs,
+    repeats: None is, for `pretrained`, HJCAG's 2e-5, 10 epochs, and the best of 3 runs by validation loss; for
+    `random`, 5e-4, 20 epochs and one run (X21). For `pretrained` the rate rises over the first tenth of the steps and
+    then falls linearly; for `random` it is constant. patience: epochs without a better validation loss. balanced: class
+    weights by inverse frequency. weight_decay: AdamW's. fit_precision, gradient_checkpointing: autocast to bfloat16,
+    and activations computed twice, for large encoders on small GPUs. max_tokens: the length at which a text is
+    truncated, special tokens included. precision: `bf16` runs the encoder in bfloat16, which differs from float32 by
+    more than its tolerance. case, tags: see `stages._text.normalise`.
     """
 
     version: ClassVar[int] = 1
@@ -81,18 +81,18 @@ class TextRoberta(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Spells out the published model and its revision, so that they stand in the key."""
+        """Writes out the default model and its revision, so that the key holds them."""
         if self.init == "pretrained" and self.model in ("", PUBLISHED[0]):
             object.__setattr__(self, "model", PUBLISHED[0])
             object.__setattr__(self, "revision", self.revision or PUBLISHED[1])
 
     @property
     def fitted(self) -> bool:
-        """True where the weights depend on the fold."""
+        """True if the weights depend on the fold."""
         return self.fine_tune or self.init == "random"
 
     def check(self) -> None:
-        """Raises ValueError where a parameter has no effect beside another, or makes no encoder or no training."""
+        """Raises ValueError for parameters that have no effect beside others, or give no encoder or no training."""
         if self.init == "random" and (self.model or self.revision):
             raise ValueError('init = "random" reads no weights: leave model and revision out')
         if self.init == "pretrained":
@@ -113,7 +113,7 @@ class TextRoberta(Stage):
         self._training.check()
 
     def load(self, device: str) -> Worker:
-        """The published encoder, or its width alone where a state brings it. Raises InputError where it is not read."""
+        """Returns the published encoder, or only its width if a state holds the encoder. Raises InputError."""
         from stages._roberta import Encoder, Worker, read_config, read_model, read_tokenizer
 
         if self.init == "random":
@@ -125,35 +125,36 @@ class TextRoberta(Stage):
         return Worker(encoder.model.config.hidden_size, device, self.precision, encoder)
 
     def restore(self, state: State, device: str) -> Worker:
-        """The width alone, which the state tells too: it needs no published weights."""
+        """Returns the width, which the state holds too, so that no published weights are needed."""
         from stages._roberta import Worker, config_of
 
         return Worker(config_of(state).hidden_size, device, self.precision)
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
-        """Trains encoder and head on the task's loss, and for `random` the tokenizer, on the rows that have a text.
+        """Trains encoder and head on the task's loss, and the tokenizer if `random`, on the rows that have a text.
 
-        Tensors and text of the state: see `stages._roberta_fit.fit`. Raises InputError where no train row is left.
+        For the tensors and the text of the state see `stages._roberta_fit.fit`. Raises InputError if no train row is
+        left.
         """
         from stages._fit import Examples
         from stages._roberta_fit import Classifier, fit
 
-        seen, held = (Examples(*self._texts(rows)) for rows in (train, valid))
-        tokenizer = self._tokenizer(seen.inputs)
+        learned_from, validated_on = (Examples(*self._texts(rows)) for rows in (train, valid))
+        tokenizer = self._tokenizer(learned_from.inputs)
 
         def build() -> Classifier:
             model, fixed = self._model(tokenizer), self.init == "random"
-            made = Classifier(model, target.outputs, fixed=fixed, checkpointing=self.gradient_checkpointing)
-            return made.to(device)
+            classifier = Classifier(model, target.outputs, fixed=fixed, checkpointing=self.gradient_checkpointing)
+            return classifier.to(device)
 
-        return fit(tokenizer, build, seen, held, target, self._training)
+        return fit(tokenizer, build, learned_from, validated_on, target, self._training)
 
     def spec(self, loaded: Worker) -> Spec:
-        """H is the encoder's; bfloat16 keeps eight bits, so the batch that a text stands in shows."""
+        """D is H, the encoder's width. bfloat16 has eight bits of precision, so values depend on the batch."""
         return Spec(dim=loaded.dim, tolerance=1e-4 if self.precision == "float32" else 0.1)
 
     def transform(self, loaded: Worker, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """Runs the texts sorted by length; one without a letter left has the reason `no_text`."""
+        """Returns the states of each text; a text that is empty after normalisation has the reason `no_text`."""
         texts = [self._text(item) for item in batch]
         tracks = [Track.failed(Reason.NO_TEXT)] * len(texts)
         kept = [row for row, text in enumerate(texts) if text]
@@ -163,7 +164,7 @@ class TextRoberta(Stage):
 
     @property
     def _source(self) -> Source:
-        from stages._roberta import Source
+        from stages._hub import Source
 
         return Source(self.model, self.revision)
 

@@ -1,7 +1,7 @@
-"""One word vector per token: read from a word2vec file, or trained on the transcripts of the fold's train rows.
+"""One word vector per token, read from a word2vec file or trained on the transcripts of the fold's train rows.
 
-After MulG, "Text": tokenise -> word2vec; `text_cnn` stands on it. Skip-gram with negative sampling (Mikolov et al.
-2013) by gensim. Decisions G12 (sequences are cached), H13 (a fold fits on its own rows), X14 (normalisation).
+Source: MulG, "Text": tokenise -> word2vec; `text_cnn` reads it. Training is gensim's skip-gram with negative sampling
+(Mikolov et al. 2013). Decisions: G12 (sequences are cached), H13 (a fold fits on its own rows), X14 (normalisation).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stages._text import Case, Tags, normalise, tokens
 
 @dataclass(frozen=True)
 class _Vectors:
-    """Vectors [V, D] and the row of each word."""
+    """Word vectors [V, D], and the row of each word."""
 
     values: NDArray[np.float32]
     rows: Mapping[str, int]
@@ -33,14 +33,14 @@ class _Vectors:
 
 @dataclass(frozen=True, kw_only=True)
 class TextWord2vec(Stage):
-    """[T, D], one step per token of the utterance; a word without a vector is a step of zeros with `valid` False.
+    """[T, D], one step per token; a word without a vector is a step of zeros whose `valid` is False.
 
-    vectors: a file in word2vec's own format, binary (`.bin`) or text, plain or `.gz`: GoogleNews-vectors-negative300
-    for MulG; or its URL, once `affectory weights` fetched it; empty trains on the fold's train transcripts instead.
-    limit: the file's first words only (they are sorted by frequency; all three million of GoogleNews take 3.6 GB of
-    memory). size (D), window (words to each side), min_count (rarer words get no vector), epochs and seed are those of
-    the training, and refused beside a file.
-    case, tags: see `stages._text.normalise`; the case must be that of the file's words.
+    vectors: a file in word2vec's own format, binary (`.bin`) or text, plain or `.gz`, such as MulG's
+    GoogleNews-vectors-negative300; or its URL, once `affectory weights` has fetched it. Empty trains on the train
+    transcripts of the fold instead. limit: how many words of the file are read, the most frequent first; all three
+    million of GoogleNews take 3.6 GB of memory. size (D), window (words on each side), min_count (rarer words get no
+    vector), epochs and seed are parameters of the training, and are refused beside a file. case, tags: see
+    `stages._text.normalise`; the case must be that of the file's words.
     """
 
     version: ClassVar[int] = 1
@@ -61,11 +61,11 @@ class TextWord2vec(Stage):
 
     @property
     def fitted(self) -> bool:
-        """True without a file of vectors."""
+        """True if no file of vectors is named."""
         return not self.vectors
 
     def check(self) -> None:
-        """Raises ValueError for numbers that make no training, a limit without a file, and a training beside one."""
+        """Raises ValueError for numbers out of range, a limit without a file, and training parameters beside one."""
         if not self.fitted:
             self.refuse(("size", "window", "min_count", "epochs", "seed"), "nothing is trained beside `vectors`")
         for name in ("size", "window", "min_count", "epochs"):
@@ -75,14 +75,14 @@ class TextWord2vec(Stage):
             raise ValueError(f"limit is a count of words to read from `vectors`, is {self.limit}")
 
     def load(self, device: str) -> _Vectors | None:
-        """The file's vectors. Raises InputError where it is absent or not in word2vec's format."""
+        """Returns the file's vectors. Raises InputError if it is absent or not in word2vec's format."""
         return None if self.fitted else _read(os.path.expandvars(local(self.vectors)), self.limit)
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
-        """Trains on the transcripts of `train`; validation rows, labels and device play no part.
+        """Trains on the transcripts of `train`; validation rows, labels and device are not used.
 
-        tensors: `vectors` [V, D], most frequent word first. text: `words`, one a line. Raises InputError where no word
-        occurs `min_count` times.
+        tensors: `vectors` [V, D], the most frequent word first. text: `words`, one per line. Raises InputError if no
+        word occurs `min_count` times.
         """
         from gensim.models import Word2Vec
 
@@ -92,7 +92,7 @@ class TextWord2vec(Stage):
             min_count=self.min_count,
             sg=1,
             seed=self.seed,
-            workers=1,  # more would make the result depend on their timing
+            workers=1,  # with more, the result would depend on their timing
             hashfxn=_hash,
         )
         sentences = [self._words(item) for item in train.items]
@@ -103,11 +103,11 @@ class TextWord2vec(Stage):
         return State({"vectors": model.wv.vectors}, {"words": "\n".join(model.wv.index_to_key)})
 
     def spec(self, loaded: _Vectors | None) -> Spec:
-        """D is the file's width, or `size`."""
+        """D is the width of the file's vectors, or `size`."""
         return Spec(dim=self.size if loaded is None else loaded.values.shape[1])
 
     def transform(self, loaded: _Vectors | None, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """Looks each token up; a text without a token has the reason `no_text`."""
+        """Returns the vectors of each text's tokens; a text without a token has the reason `no_text`."""
         vectors = loaded if state is None else _of(state)
         if vectors is None:
             raise ValueError("text_word2vec without `vectors` needs the state of its fit")
@@ -118,7 +118,7 @@ class TextWord2vec(Stage):
 
 
 def _hash(word: str) -> int:
-    """A hash that is the same in every process, as Python's own is not."""
+    """A hash that is the same in every process, unlike Python's own."""
     return zlib.crc32(word.encode())
 
 
@@ -132,7 +132,7 @@ def _look_up(vectors: _Vectors, words: list[str]) -> Track:
         return Track.failed(Reason.NO_TEXT)
     rows = [vectors.rows.get(word, -1) for word in words]
     known = np.array(rows) >= 0
-    values = np.where(known[:, None], vectors.values[rows], np.float32(0))  # [T, D]; row -1 is never shown
+    values = np.where(known[:, None], vectors.values[rows], np.float32(0))  # [T, D]; row -1 is masked
     return Track.of(values, valid=known)
 
 
@@ -148,7 +148,7 @@ def _read(name: str, limit: int | None) -> _Vectors:
         )
     binary = path.name.removesuffix(".gz").endswith(".bin")
     try:
-        found = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit)
+        vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is not in word2vec's format: {error}") from error
-    return _Vectors(found.vectors, found.key_to_index)
+    return _Vectors(vectors.vectors, vectors.key_to_index)

@@ -1,8 +1,8 @@
-"""3D-CNN features of short clips of frames: MulG's visual modality.
+"""3D-CNN features of short clips of frames, the visual modality of MulG.
 
-After MulG's visual features, a 3D-CNN per clip of frames at 15 Hz, max-pooled. Decisions X12 (15 Hz is the frame rate
-torchvision's r3d_18 was trained at, clips of 16, short ones repeat their last frame), G12 (a sequence of clips is
-cached; the reduction to 50 belongs to the model).
+Source: MulG: a 3D-CNN on each clip of frames at 15 Hz, max-pooled. Decisions: X12 (15 Hz is the frame rate that
+torchvision's r3d_18 was trained at; a clip is 16 frames; a short one repeats its last frame), G12 (the sequence of
+clips is cached; the model reduces it to 50).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _TRAINING = ("epochs", "batch_size", "learning_rate", "patience")
 
 @dataclass(frozen=True, kw_only=True)
 class VisualCnn3d(VideoStage):
-    """[clips, D], the last feature map of a video network pooled over space and time; times are the centres of clips.
+    """[clips, D], the last feature map of a video network, pooled over space and time; times are the clips' centres.
 
-    name: a network of torchvision's; D is 512 for the first three, 1024 for s3d and swin3d_b, 768 for the other two.
-    Frames are those on screen at (k + 0.5) / frame_rate_hz; a clip is `clip` of them, one begins every `hop`, and what
-    is left at the end makes none, unless it is all there is: then the last frame repeats, and the step stays valid.
-    clips: at most so many, spread evenly; None for all. pool: over the last map. weights: a set of torchvision's
-    ("KINETICS400_V1"), a local .safetensors, .pth or .pt file of its state dict, or "random", drawn from seed. Colours
-    are scaled as torchvision's weights were trained. size: the short side of a frame in pixels, of which the centre
-    square is seen; 112 suits the first three, 224 the others.
-    fine_tune: trains the whole network first, with a linear head on the pooled features of a row's clips, averaged;
-    epochs, batch_size, learning_rate (AdamW), patience (epochs without a better validation loss) are for that alone.
-    A row of a minute at 15 Hz holds 34 MB of pixels.
+    name: a network of torchvision's. D is 512 for the first three, 1024 for s3d and swin3d_b, 768 for the other two.
+    frame_rate_hz: frames are those on screen at (k + 0.5) / frame_rate_hz. clip, hop: a clip is `clip` frames, and one
+    begins every `hop`. Frames that are left at the end make no clip, unless there is no other clip: then the last frame
+    repeats, and the step is valid. clips: the largest number of clips, spread evenly; None for all. pool: over the last
+    map. weights: the name of a set that torchvision publishes, a local .safetensors, .pth or .pt file of a state dict,
+    or "random", drawn from seed. Colours are scaled as for torchvision's weights. size: the short side of a frame in
+    pixels, of which the centre square is used; 112 suits the first three networks, 224 the others. fine_tune: first
+    trains the whole network, with a linear head on the average features of a row's clips. epochs, batch_size,
+    learning_rate (AdamW) and patience (epochs without a better validation loss) apply only then. A row of a minute at
+    15 Hz holds 34 MB of pixels.
     """
 
     version: ClassVar[int] = 1
@@ -62,11 +62,11 @@ class VisualCnn3d(VideoStage):
 
     @property
     def steps(self) -> int | None:
-        """One for each of `clips`, where their number is given."""
+        """`clips`; None if it is None."""
         return self.clips
 
     def check(self) -> None:
-        """Raises ValueError for numbers that make no clip or no training, and for what nothing reads."""
+        """Raises ValueError for numbers that give no clip or no training, and for parameters that nothing reads."""
         if not self.frame_rate_hz > 0:
             raise ValueError(f"frame_rate_hz must be above 0, is {self.frame_rate_hz}")
         if min(self.clip, self.hop, self.clips or 1) < 1 or self.clips == 0:
@@ -80,18 +80,18 @@ class VisualCnn3d(VideoStage):
         Training.of(self).check()
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
-        """`clip` frames for each clip, one clip after another: overlapping clips repeat frames."""
+        """Picks `clip` frames for each clip, one clip after another; overlapping clips repeat frames."""
         first = self._starts(duration_s)
         last = self._count(duration_s) - 1
         steps = np.minimum(first[:, None] + np.arange(self.clip), last)  # [clips, clip]
         return shown_at(time_s, (steps.ravel() + 0.5) / self.frame_rate_hz)
 
     def _count(self, duration_s: float) -> int:
-        """Points of the grid (k + 0.5) / frame_rate_hz within the stretch, at least one."""
+        """How many times (k + 0.5) / frame_rate_hz are within the stretch, at least one."""
         return max(1, int(duration_s * self.frame_rate_hz + 0.5 + 1e-6))
 
     def _starts(self, duration_s: float) -> NDArray[np.int64]:
-        """The first frame of each clip on the grid."""
+        """The index k of the first frame of each clip."""
         starts = np.arange(0, max(1, self._count(duration_s) - self.clip + 1), self.hop)
         if self.clips is None or len(starts) <= self.clips:
             return starts
@@ -99,14 +99,14 @@ class VisualCnn3d(VideoStage):
         return starts[chosen.astype(np.int64)]
 
     def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The centre square, [size, size, 3]; no wider margin is cut off, since faces come cropped."""
+        """Returns the centre square, [size, size, 3]. No wider margin is cut off, because faces are cropped already."""
         return square(image, self.size)
 
     def load(self, device: str) -> Any:
-        """The network. Raises InputError where its weights cannot be had, and for clips that it does not take."""
+        """Returns the network. Raises InputError for weights that can't be read, and for clips it can't take."""
         from stages._cnn3d import extractor
 
-        return extractor(self._network("random" if self.fine_tune else self.weights), device)  # a state brings its own
+        return extractor(self._network("random" if self.fine_tune else self.weights), device)  # a state has its own
 
     def _network(self, weights: str) -> Any:
         from stages._cnn3d import network
@@ -114,17 +114,17 @@ class VisualCnn3d(VideoStage):
         return network(self.name, weights, self.seed, self.pool, (self.clip, self.size, self.size))
 
     def spec(self, loaded: Any) -> Spec:
-        """D features without names."""
+        """D is the network's width; the dimensions have no names."""
         return Spec(dim=loaded.dim)
 
     def fit(self, train: Rows, valid: Rows, target: Target, device: str) -> State:
-        """Trains the network on the task's loss; tensors: its state dict, by torchvision's names."""
+        """Trains the network on the task's loss. tensors: its state dict, with torchvision's names."""
         from stages._cnn3d import fit
 
         return fit(lambda: self._network(self.weights), self._clips_of, train, valid, target, Training.of(self), device)
 
     def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """Clips of several utterances go through the network together. Raises ValueError where a fit is missing."""
+        """Runs the clips of several utterances together. Raises ValueError if the state of a fit is missing."""
         from stages._backbone import split
 
         if self.fine_tune and state is None:
@@ -135,10 +135,10 @@ class VisualCnn3d(VideoStage):
         return [Track.of(part, self._times(item["video"])) for part, item in zip(parts, batch, strict=True)]
 
     def _clips_of(self, video: Frames) -> NDArray[np.uint8]:
-        """[clips, clip, size, size, 3], as `pick` ordered them."""
+        """[clips, clip, size, size, 3], in the order of `pick`."""
         return video.images.reshape(-1, self.clip, *video.images.shape[1:])
 
     def _times(self, video: Frames) -> NDArray[np.float64]:
-        """The mean time of each clip's frames."""
+        """The mean time of the frames of each clip, in seconds, [clips]."""
         times: NDArray[np.float64] = video.time_s.reshape(-1, self.clip).mean(1)
         return times

@@ -1,7 +1,7 @@
-"""Features of frames spread over the utterance, by a ResNet-50 unless told otherwise: HJCAG's visual modality.
+"""Features of single frames by an image network, a ResNet-50 by default: the visual modality of HJCAG.
 
-After HJCAG, which samples L frames uniformly and passes each through a ResNet-50. Decisions X5 (which frames), H9 (the
-native 2048 pooled features are cached; their reduction to 512 belongs to the model).
+Source: HJCAG, which samples L frames uniformly and passes each through a ResNet-50. Decisions: X5 (which frames), H9
+(the 2048 pooled features are cached; the model reduces them to 512).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pipeline.stage import SOURCE, Item, Spec, State, Track
 
 @dataclass(frozen=True, kw_only=True)
 class VisualResnet50(VideoStage):
-    """[frames, D], what goes into the last layer of an image classifier for each frame; times in seconds.
+    """[frames, D], the input of an image classifier's last layer for each frame; times in seconds.
 
-    D is 2048 for a ResNet-50, whose last layer follows its average pooling.
-    frames: the frame on screen at the centre of each of so many equal parts of the stretch; a clip with fewer repeats
-    the nearest, and all steps stay valid.
-    backbone: any classifier of torchvision by its name there ("vit_b_16", "convnext_tiny"), or of timm as "timm/<name>"
-    or "timm/<name>.<tag>", which needs that package. weights: a published set of torchvision's ("IMAGENET1K_V1"), a
-    local .safetensors, .pth or .pt file of its state dict, or "random", drawn from seed. Colours are scaled as the
-    weights were trained, by torchvision's or timm's own record: the tag ("timm/vit_small_patch16_224.dino") tells timm
-    whose weights a file holds, and is wanted where those that timm has published differ in it.
-    size: the short side of a frame in pixels, of which the centre square is seen; some networks take one size alone.
-    precision: "bf16" computes in bfloat16, close to float32 but not within its tolerance.
+    D is 2048 for a ResNet-50, whose last layer follows its average pooling. frames: how many equal parts the stretch is
+    cut into; of each, the frame on screen at its centre is used. A clip with fewer frames repeats the nearest, and all
+    steps are valid. backbone: the name of any torchvision classifier ("vit_b_16", "convnext_tiny"), or a classifier of
+    timm, which must be installed, as "timm/<name>" or "timm/<name>.<tag>". weights: the name of a set that torchvision
+    publishes ("IMAGENET1K_V1"), a local .safetensors, .pth or .pt file of a state dict, or "random", drawn from seed.
+    Colours are scaled as the weights were trained, by the records of torchvision or timm. The tag
+    ("timm/vit_small_patch16_224.dino") tells timm whose weights a file holds; it is required if timm publishes sets of
+    that network with different scales. size: the short side of a frame in pixels, of which the centre square is used;
+    some networks take only one size. precision: "bf16" computes in bfloat16, which differs from float32 by more than
+    its tolerance.
     """
 
     version: ClassVar[int] = 1
@@ -44,7 +44,7 @@ class VisualResnet50(VideoStage):
     precision: Literal["float32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
-        """Has the version of timm decide the key where the network is of timm."""
+        """Adds timm to the libraries, and so to the key, for a network of timm."""
         if self._of_timm:
             object.__setattr__(self, "libraries", (*type(self).libraries, "timm"))
 
@@ -54,11 +54,11 @@ class VisualResnet50(VideoStage):
 
     @property
     def steps(self) -> int:
-        """One for each of `frames`."""
+        """`frames`."""
         return self.frames
 
     def check(self) -> None:
-        """Raises ValueError for numbers that make no frame, a seed that draws nothing, and timm not installed."""
+        """Raises ValueError for numbers out of range, a seed that nothing reads, and a missing timm."""
         if self.frames < 1 or self.size < 32:
             raise ValueError(f"frames must be at least 1, size at least 32; are {self.frames}, {self.size}")
         if self.weights != "random":
@@ -67,16 +67,16 @@ class VisualResnet50(VideoStage):
             raise ValueError(f"{self.backbone} needs timm, which is not installed: pip install timm")
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
-        """The frame on screen at the centre of each of `frames` equal parts (X5)."""
+        """Picks the frame on screen at the centre of each of `frames` equal parts (X5)."""
         return shown_at(time_s, (np.arange(self.frames) + 0.5) * duration_s / self.frames)
 
     def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The centre square, [size, size, 3]; no wider margin is cut off, since faces come cropped."""
+        """Returns the centre square, [size, size, 3]. No wider margin is cut off, because faces are cropped already."""
         return square(image, self.size)
 
     def load(self, device: str) -> Any:
-        """The network. Raises InputError for one unknown, weights out of reach or of which the scale of colours is not
-        known, and a size that it does not take."""
+        """Returns the network. Raises InputError for an unknown network, for weights that can't be read or whose scale
+        of colours is unknown, and for a size that the network can't take."""
         import torch
 
         from stages._backbone import Extractor, build, scale_of, width
@@ -86,11 +86,11 @@ class VisualResnet50(VideoStage):
         return Extractor(model, dim, device, self.precision, scale, torch.channels_last, size=16)
 
     def spec(self, loaded: Any) -> Spec:
-        """D features without names."""
+        """D is the network's width; the dimensions have no names."""
         return Spec(dim=loaded.dim, tolerance=1e-4 if self.precision == "float32" else 0.1)
 
     def transform(self, loaded: Any, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """Frames of several clips go through the network together."""
+        """Runs the frames of several utterances together."""
         from stages._backbone import split
 
         clips = [item["video"] for item in batch]

@@ -31,7 +31,7 @@ from pipeline.errors import InputError
 from pipeline.reader import Label
 from pipeline.reason import Reason
 from pipeline.stage import Item, Rows, State, Target, Track
-from stages._roberta import Source, batches, learn_tokenizer, make_model
+from stages._roberta import batches, learn_tokenizer, make_model
 from stages.text_roberta import PUBLISHED, TextRoberta
 
 TWO = Target("multiclass", ("glad", "sad"))

@@ -1,0 +1,62 @@
+"""Published models of `transformers`: read from a local directory or from the hub, safetensors only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoModel, PreTrainedModel
+
+from pipeline.cache.weights import local, unreachable
+from pipeline.errors import InputError
+
+Precision = Literal["float32", "bf16"]
+
+_UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place of published weights: a hub id with its revision, or a directory.
+
+    beside: the file that is needed beside the weights, for messages.
+    """
+
+    model: str
+    revision: str
+    beside: str = "tokenizer.json"
+
+    @property
+    def path(self) -> Path:
+        """The model as a local path, which need not exist; for a pinned model, the copy at home."""
+        return Path(os.path.expandvars(local(self.model))).expanduser()
+
+    def read(self, auto: Any, **options: Any) -> Any:
+        """Returns `auto.from_pretrained` of this source, without running its code. Raises InputError if it can't."""
+        path = self.path
+        local_only = path.is_dir()
+        why = "" if local_only else unreachable(self.model, self.revision)
+        where: dict[str, Any] = {} if local_only else {"revision": self.revision}
+        try:
+            name = str(path) if local_only else self.model
+            where |= {"trust_remote_code": False, "local_files_only": local_only or bool(why)}
+            return auto.from_pretrained(name, **where, **options)
+        except _UNREADABLE as error:
+            at = f" at revision {self.revision}" if self.revision else ""
+            raise InputError(
+                f"no weights of {self.model}{at}: {why or error}\nFetch them with `make weights`, or name a local "
+                f'directory that holds config.json, model.safetensors and {self.beside}: model = "/path/to/it"'
+            ) from error
+
+    def weights(self, unused: str) -> PreTrainedModel:
+        """The model in float32. Raises InputError if weights are missing, except those with `unused` in their names."""
+        model, report = self.read(AutoModel, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+        if missing := sorted(name for name in report["missing_keys"] if unused not in name):
+            kind = model.config.model_type
+            raise InputError(f"{self.model} lacks {len(missing)} weights of a {kind}, among them {missing[0]}")
+        return cast(PreTrainedModel, model)
