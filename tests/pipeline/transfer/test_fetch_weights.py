@@ -49,7 +49,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small encoder as `transformers` saves one, with pickled weights beside it."""
     from transformers import RobertaConfig
 
-    from tests.stages.test_text_roberta import saved
+    from tests.encoders import saved
 
     folder = saved(tmp_path_factory.mktemp("tiny"), RobertaConfig)
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
