@@ -41,11 +41,11 @@ class Source:
         path = self.path
         local_only = path.is_dir()
         why = "" if local_only else unreachable(self.model, self.revision)
-        where: dict[str, Any] = {} if local_only else {"revision": self.revision}
+        origin: dict[str, Any] = {} if local_only else {"revision": self.revision}
         try:
             name = str(path) if local_only else self.model
-            where |= {"trust_remote_code": False, "local_files_only": local_only or bool(why)}
-            return auto.from_pretrained(name, **where, **options)
+            origin |= {"trust_remote_code": False, "local_files_only": local_only or bool(why)}
+            return auto.from_pretrained(name, **origin, **options)
         except _UNREADABLE as error:
             at = f" at revision {self.revision}" if self.revision else ""
             raise InputError(

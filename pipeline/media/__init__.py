@@ -1,1 +1,1 @@
-"""Opens media files that nobody checked: where they lie, how they decode, what the doctor finds in them."""
+"""Reads unchecked media files: finds and digests them, decodes their audio and video, and examines them."""

@@ -22,7 +22,9 @@ def values(made, name):
     return made.rows()[STAGE, name][1].values.tolist()
 
 
-def test_what_is_written_over_after_the_scan_fails_for_now_and_is_computed_once_it_is_back(heard, tmp_path):
+def test_a_file_overwritten_after_the_scan_fails_with_a_transient_reason_and_is_computed_once_it_is_back(
+    heard, tmp_path
+):
     other = tmp_path / "other"
     other.mkdir()
     undisturbed = sounds(other)
@@ -38,7 +40,7 @@ def test_what_is_written_over_after_the_scan_fails_for_now_and_is_computed_once_
 
 
 @pytest.mark.parametrize("late", [b"", b"no media", None])
-def test_a_file_that_is_half_written_or_gone_when_it_is_decoded_fails_for_now_and_not_for_good(heard, late):
+def test_a_file_that_is_half_written_or_gone_when_it_is_decoded_fails_with_a_transient_reason(heard, late):
     opened, path = heard.session(), heard.root / "00.wav"
     path.unlink() if late is None else path.write_bytes(late)
     assert extract(opened).total().reasons[STAGE] == {"u00": "io_error"}
@@ -50,7 +52,7 @@ def test_a_file_that_was_touched_and_has_the_same_bytes_is_used(heard):
     assert extract(opened).total().reasons[STAGE] == {}
 
 
-def test_a_file_that_changes_while_it_is_decoded_fails_for_now(heard, monkeypatch):
+def test_a_file_that_changes_while_it_is_decoded_fails_with_a_transient_reason(heard, monkeypatch):
     rows = heard.session().corpus.manifest.rows[:2]
     monkeypatch.setattr(decode, "read", Overwriting(heard.root / "00.wav"))
     results = list(decode.decoded("audio", rows, heard.root, [[("mine", None)]] * 2, Home(heard.home).memory))

@@ -95,7 +95,9 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     assert codes == dict.fromkeys(names) | bad
 
 
-def test_what_may_pass_is_tried_again_and_a_crash_is_not(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_failure_is_examined_again_and_a_crash_is_not(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for index, name in enumerate(("segfault", "memory")):
         clinic.add(name, audio=wav(clinic.root / f"{name}.wav", tone(1 + index)).name)
     with monkeypatch.context() as patched:
