@@ -1,1 +1,1 @@
-"""Corpora: one file each, found by its name. A file with a leading underscore is a helper."""
+"""Readers: one file for each corpus, found by its name. A file whose name begins with an underscore is a helper."""

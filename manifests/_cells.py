@@ -1,4 +1,4 @@
-"""The rows of a table of clips: cells read by kind, and what is wrong with each."""
+"""Tables of clips: reads their files, and the cells of each row by kind, and collects the errors of a row."""
 
 from __future__ import annotations
 
@@ -24,24 +24,27 @@ COLUMNS = {"utterance", *MODALITIES, "dialogue", "turn", "speaker", "session", "
 _SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("valid", "validation", "dev", "val"), "valid")}
 _UNKNOWN = {"", "na", "n/a", "nan", "null", "none"}
 
-# The names of the columns; of each row its place in the file, and its cells by column, empty where not known.
 Cells = tuple[list[str], list[tuple[str, dict[str, str]]]]
+"""The names of the columns, and for each row its place in the file and its cells by column, "" for an unknown one."""
 
 
 class Row:
-    """The cells of one row, read by kind. What is wrong with one is added to `errors`, and it reads as None."""
+    """The cells of one row, read by kind. A cell that is wrong reads as None, and an error is added to `errors`."""
 
     def __init__(self, root: Path, place: str, cells: Mapping[str, str]) -> None:
         self.root, self.place, self.cells = root, place, cells
         self.errors: list[str] = []
 
     def wrong(self, message: str) -> None:
+        """Adds an error with the row's place."""
         self.errors.append(f"{self.place}: {message}")
 
     def text(self, name: str) -> str | None:
+        """The cell; None if it is empty or there is no such column."""
         return self.cells.get(name) or None
 
     def number(self, name: str, hint: str = "") -> float | None:
+        """A finite number; `hint` is added to the message about a cell that is none."""
         cell = self.cells.get(name)
         if not cell:
             return None
@@ -52,6 +55,7 @@ class Row:
             return None
 
     def count(self, name: str) -> int | None:
+        """A whole number from 0."""
         value = self.number(name)
         if value is not None and (value < 0 or value != int(value)):
             self.wrong(f"{name} = {self.cells[name]!r} is not a whole number from 0")
@@ -59,12 +63,14 @@ class Row:
         return None if value is None else int(value)
 
     def choice(self, name: str, known: Mapping[str, str]) -> str | None:
+        """The value of a cell that is a key of `known`."""
         cell = self.text(name)
         if cell is not None and cell not in known:
             self.wrong(f"{name} = {cell!r}: {closest(cell, known)}")
         return None if cell is None else known.get(cell)
 
     def path(self, name: str) -> str | None:
+        """A path relative to the root that stays inside it."""
         cell = self.text(name)
         if cell is not None and not stays(cell):
             self.wrong(f"{name} = {cell!r} is outside the root")
@@ -72,6 +78,7 @@ class Row:
         return cell and (PurePosixPath(cell).as_posix() if "./" in cell or "//" in cell else cell)
 
     def span(self, prefix: str) -> tuple[float | None, float | None]:
+        """The cells `<prefix>start_s` and `<prefix>end_s`, in seconds."""
         start, end = self.number(f"{prefix}start_s"), self.number(f"{prefix}end_s")
         if start is not None and start < 0:
             self.wrong(f"{prefix}start_s = {start} is negative")
@@ -80,10 +87,10 @@ class Row:
         return start, end
 
     def utterance(self, turn: int, labels: Mapping[str, Value], own_audio: bool) -> Utterance:
-        """`own_audio`: the table has an audio column, so the sound isn't taken from the video."""
+        """The row as an utterance. own_audio: the table has an audio column; if not, the video's sound is used."""
         video, audio = self.path("video"), self.path("audio")
-        seen, heard, said = self.span("video_"), self.span("audio_"), self.span("")
-        sound, part = (audio, heard) if own_audio else (video, seen)
+        video_span, audio_span, span = self.span("video_"), self.span("audio_"), self.span("")
+        sound, sound_span = (audio, audio_span) if own_audio else (video, video_span)
         channel, name = self.count("audio_channel"), self.cells["utterance"]
         return Utterance(
             id=name,
@@ -91,10 +98,10 @@ class Row:
             turn=turn,
             speaker=self.text("speaker"),
             text=self.text("text"),
-            audio=Audio(path=sound, start_s=part[0], end_s=part[1], channel=channel) if sound else None,
-            video=Video(path=video, start_s=seen[0], end_s=seen[1]) if video else None,
-            start_s=said[0],
-            end_s=said[1],
+            audio=Audio(path=sound, start_s=sound_span[0], end_s=sound_span[1], channel=channel) if sound else None,
+            video=Video(path=video, start_s=video_span[0], end_s=video_span[1]) if video else None,
+            start_s=span[0],
+            end_s=span[1],
             split=self.choice("split", _SPLITS),
             session=self.text("session"),
             labels={name: value for name, value in labels.items() if value is not None},
@@ -102,7 +109,7 @@ class Row:
 
 
 def inside(root: Path, path: str) -> bool:
-    """Whether a path is relative and stays inside the root, also where symbolic links lead."""
+    """True if a path is relative and stays inside the root, symbolic links followed."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
         return False
@@ -113,13 +120,13 @@ def inside(root: Path, path: str) -> bool:
 
 
 def refuse_stray(root: Path, paths: Iterable[PurePath]) -> None:
-    """Raises one InputError that lists the paths, relative to the root, that leave it, also by symbolic links."""
+    """Raises one InputError that lists those of the paths, relative to the root, that leave it, links followed."""
     if stray := [f"{root / path} leads outside {root}" for path in paths if not inside(root, str(path))]:
         raise InputError("\n".join(stray))
 
 
 def number(cell: str) -> float | None:
-    """The number in a cell, None for one that is not known; raises ValueError for anything else, infinity too."""
+    """The finite number in a cell; None for an empty cell, `NaN` and the like. Raises ValueError for anything else."""
     try:
         if math.isfinite(value := float(cell)):
             return value
@@ -139,7 +146,7 @@ def is_number(cell: str) -> bool:
 
 
 def whole(row: Row, name: str) -> int:
-    """The number in a cell; one that isn't there counts as wrong, and as 0."""
+    """The whole number in a required cell; 0 if it is missing or wrong, which is an error of the row."""
     cell = row.cells.get(name, "").strip()
     if not _WHOLE.fullmatch(cell):
         row.wrong(f"{name} = {cell!r} is not a whole number from 0")
@@ -148,7 +155,7 @@ def whole(row: Row, name: str) -> int:
 
 
 def read(file: Path) -> Cells:
-    """The names of the columns, and every row with its place in the file; cells are strings, unknown ones empty."""
+    """Reads a CSV or Parquet table. Raises InputError if it is neither, or if it is damaged."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if file.suffix not in readers:
         raise InputError(f"{file} is neither .csv nor .parquet")

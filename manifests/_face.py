@@ -1,4 +1,4 @@
-"""A drawn face, whose brows, eyes, mouth and movement show an emotion."""
+"""Draws a face whose brows, eyes, mouth and movement show an emotion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOUTH, _LIPS = (70, 15, 25), (165, 60, 65)
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """An actor's appearance; colours are RGB, `wide` and `tall` multiply the head."""
+    """An actor's appearance. Colours are RGB; `wide` and `tall` are factors of the head's size."""
 
     skin: Colour
     hair: Colour
@@ -36,11 +36,11 @@ class Looks:
 
 @dataclass(frozen=True, kw_only=True)
 class Expression:
-    """What a face does, in shares of the largest movement, from -1 or 0 to 1.
+    """The movements of a face, as shares of the largest one, from -1 or 0 to 1.
 
-    `smile`: corners up; `open`, `width`: of the mouth; `teeth`; `skew`: one corner higher; `brow`: raised;
-    `frown`: inner ends of the brows down; `eye`: open; `flush`: red skin; `droop`: head down; `nod` and `shake`:
-    movement, `tempo_hz` times a second.
+    smile: corners of the mouth up. open, width: of the mouth. teeth: shown. skew: one corner of the mouth higher. brow:
+    raised. frown: inner ends of the brows down. eye: open. flush: red skin. droop: head down. nod, shake: movements of
+    the head, `tempo_hz` times a second.
     """
 
     smile: float = 0.0
@@ -78,13 +78,13 @@ REST = Expression()
 
 
 def blend(share: float, towards: Expression) -> Expression:
-    """`share` of the way from rest to an expression."""
+    """The expression at `share` of the way from rest to another one."""
     named = zip(fields(REST), astuple(REST), astuple(towards), strict=True)
     return Expression(**{field.name: rest + share * (there - rest) for field, rest, there in named})
 
 
 def draw(looks: Looks, face: Expression, time_s: float, talk: float) -> Image:
-    """One picture [HEIGHT, WIDTH, RGB] at a time; `talk` from 0 to 1 opens the mouth further."""
+    """The picture [HEIGHT, WIDTH, RGB] at a time; `talk`, from 0 to 1, opens the mouth further."""
     canvas = np.empty((HEIGHT * _SCALE, WIDTH * _SCALE, 3), np.uint8)
     canvas[:] = _WALL
     _Drawing(canvas, looks, face, time_s).paint(talk)
@@ -92,7 +92,7 @@ def draw(looks: Looks, face: Expression, time_s: float, talk: float) -> Image:
 
 
 class _Drawing:
-    """Draws in units of the head: (0, 0) is its middle, x = 1 its right side, y = 1 its chin."""
+    """A drawing in units of the head: (0, 0) is its middle, x = 1 its right side, y = 1 its chin."""
 
     def __init__(self, canvas: Image, looks: Looks, face: Expression, time_s: float) -> None:
         swing = np.sin(2 * np.pi * face.tempo_hz * time_s)

@@ -1,4 +1,4 @@
-"""IEMOCAP on disk: the turns of a dialogue's evaluation, with every rater's votes, and the lines of its transcript."""
+"""Parses IEMOCAP's files: the turns of a dialogue's evaluation, with the votes of each rater, and its transcript."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINE = re.compile(r"(\w+) \[\d+\.\d+-\d+\.\d+\]:(.*)")
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What an evaluation says of one utterance; actor is F or M, who speaks."""
+    """The evaluation of one utterance; `actor` is F or M, for who speaks."""
 
     name: str
     actor: str
@@ -31,10 +31,8 @@ class Turn:
 
 
 def malformed(file: Path) -> list[str]:
-    """What is wrong in an evaluation, by line.
-
-    A turn begins with a bracket at the start of a line, as nothing else does, and names its file's dialogue.
-    """
+    """A message for each line of an evaluation that begins as a turn does, with a bracket, but is not a turn of the
+    file's dialogue."""
     lines = ((n, line) for n, line in enumerate(_read(file).splitlines(), start=1) if line.startswith("["))
     return [f"{file}:{n}: not a turn of this dialogue: {line!r}" for n, line in lines if not _belongs(line, file.stem)]
 
@@ -45,7 +43,7 @@ def _belongs(line: str, dialogue: str) -> bool:
 
 
 def turns(file: Path) -> list[Turn]:
-    """The turns of an evaluation, in its order; anything else in it is passed over."""
+    """The turns of an evaluation, in the order of the file; anything else in it is skipped."""
     blocks = re.split(r"^(?=\[)", _read(file), flags=re.MULTILINE)
     return [_turn(found, block) for block in blocks if (found := _TURN.match(block))]
 
@@ -67,13 +65,13 @@ def _ratings(block: str) -> str:
     return ";".join(f"{rater}={','.join(values)}" for rater, *values in _RATING.findall(block))
 
 
-def said_in(file: Path) -> Path:
-    """Where the transcript of an evaluation's dialogue belongs."""
-    return file.parents[1] / "transcriptions" / file.name
+def transcript_path(evaluation: Path) -> Path:
+    """The path of the transcript that belongs to an evaluation."""
+    return evaluation.parents[1] / "transcriptions" / evaluation.name
 
 
 def transcript(file: Path) -> dict[str, str]:
-    """What is said in each utterance, by id; empty where there is no such file."""
+    """The text of each utterance by id; none if there is no such file."""
     lines = _read(file).splitlines() if file.is_file() else []
     return {found[1]: found[2].strip() for line in lines if (found := _LINE.match(line))}
 

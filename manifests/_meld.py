@@ -1,4 +1,4 @@
-"""MELD on disk: its three tables, its folders of clips wherever they lie, and the clips known to be bad."""
+"""Finds and parses MELD's files: its three tables, its folders of clips, and a list of clips with reported faults."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REPORTS: Mapping[str, tuple[str, ...]] = {
     "reported without sound, MELD#47": ("test_dia263_utt7",),
 }
 KNOWN: Mapping[str, str] = {name: report for report, names in _REPORTS.items() for name in names}
-"""What is reported of an utterance's clip, with where; by id."""
+"""The fault reported of an utterance's clip, with its source, by id."""
 
 _COLUMNS = (
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"),
@@ -49,90 +49,91 @@ _TIME = re.compile(r"(\d{1,2}):(\d\d):(\d\d),(\d{1,6})", re.ASCII)
 
 _ESCAPED = 0xDC00
 _CHARACTER = {byte: bytes([byte]).decode("cp1252", errors="replace") for byte in range(0x80, 0x100)}
-# A byte that isn't UTF-8, and the control character with the number of the byte.
+# Keys: a byte that is not UTF-8, and the control character with the number of such a byte.
 _LEFT_OVER = {_ESCAPED + byte: character for byte, character in _CHARACTER.items()} | {
     byte: character for byte, character in _CHARACTER.items() if byte < 0xA0
 }
 
 Listing = Mapping[PurePosixPath, frozenset[str]]
+"""The names of the files in each folder, by the folder's path from the root."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of one part. `paths`: by name of the file, relative to the root; `folder`: where the others belong."""
+    """The clips of one part: their `paths` from the root by the file's name, and the `folder` of those missing."""
 
     folder: PurePosixPath
     paths: Mapping[str, str]
 
     def path(self, name: str) -> str:
-        """Where the clip is, or where it ought to be."""
+        """The path of a clip, or of the place where it ought to be."""
         return self.paths.get(name) or str(self.folder / name)
 
 
 def listing(root: Path) -> Listing:
-    """Names of the files of each folder below `root`, by its path from there: the nearest first, then by name.
+    """Lists the folder `root` and every folder below it, the nearest to the root first, then by name.
 
-    Hidden entries are left out, AppleDouble's `._*` among them. Of links only those to a table or to a folder of clips
-    are followed; raises InputError for those that lead outside the root.
+    Hidden entries, such as AppleDouble's `._*`, are left out. Only links to a table or to a folder of clips are
+    followed. Raises InputError for those that lead outside the root.
     """
-    found: dict[PurePosixPath, frozenset[str]] = {}
+    names: dict[PurePosixPath, frozenset[str]] = {}
     linked: list[PurePosixPath] = []
     waiting = [PurePosixPath()]
     while waiting:
-        here = waiting.pop()
-        folders, files, links = _entries(root / here)
-        found[here] = frozenset(files)
-        waiting += [here / name for name in folders]
-        linked += [here / name for name in links]
+        folder = waiting.pop()
+        folders, files, links = _entries(root / folder)
+        names[folder] = frozenset(files)
+        waiting += [folder / name for name in folders]
+        linked += [folder / name for name in links]
     refuse_stray(root, sorted(linked))
-    found |= {path: frozenset(_entries(root / path)[1]) for path in linked if path.name in FOLDERS.values()}
-    return dict(sorted(found.items(), key=lambda each: (len(each[0].parts), each[0])))
+    names |= {path: frozenset(_entries(root / path)[1]) for path in linked if path.name in FOLDERS.values()}
+    return dict(sorted(names.items(), key=lambda item: (len(item[0].parts), item[0])))
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Names of its folders, of all else in it, and of the links that are to be followed; none if it can't be read."""
+    """The names of a folder's folders, of all its other entries, and of the links to follow; none if unreadable."""
     try:
         with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return [], [], []
-    inner = [entry.name for entry in seen if entry.is_dir(follow_symlinks=False)]
-    links = [entry.name for entry in seen if entry.is_symlink() and entry.name in _FOLLOWED]
-    return inner, [entry.name for entry in seen if not entry.is_dir(follow_symlinks=False)], links
+    folders = [entry.name for entry in visible if entry.is_dir(follow_symlinks=False)]
+    links = [entry.name for entry in visible if entry.is_symlink() and entry.name in _FOLLOWED]
+    return folders, [entry.name for entry in visible if not entry.is_dir(follow_symlinks=False)], links
 
 
-def tables(listed: Listing) -> dict[str, PurePosixPath]:
+def tables(files: Listing) -> dict[str, PurePosixPath]:
     """The path of each table that is there, by part.
 
-    Of several copies the git repository's is taken, whose counts are the published ones, not that of the tar with the
-    clips: the one in data/MELD, else one with all three tables beside each other (the tar keeps train's apart), else
+    Of several copies, the git repository's is taken, whose counts are the published ones, rather than that of the tar
+    with the clips: the one in data/MELD, else one in a folder with all three tables (the tar keeps train's apart), else
     the nearest to the root, then the first by name.
     """
-    found = {}
+    paths = {}
     for part, name in TABLES.items():
-        if places := [place for place, files in listed.items() if name in files]:
-            found[part] = min(places, key=lambda place: _strangeness(place, listed[place])) / name
-    return found
+        if folders := [folder for folder, names in files.items() if name in names]:
+            paths[part] = min(folders, key=lambda folder: _strangeness(folder, files[folder])) / name
+    return paths
 
 
-def _strangeness(place: PurePosixPath, files: frozenset[str]) -> tuple[bool, bool]:
-    return place.parts[-2:] != ("data", "MELD"), not files.issuperset(TABLES.values())
+def _strangeness(folder: PurePosixPath, names: frozenset[str]) -> tuple[bool, bool]:
+    return folder.parts[-2:] != ("data", "MELD"), not names.issuperset(TABLES.values())
 
 
-def clips(listed: Listing, part: str) -> Clips:
-    """What lies in the folders of the part's name; a clip in several of them is taken from the first."""
-    places = [place for place in listed if place.name == FOLDERS[part]]
-    paths = {name: str(place / name) for place in reversed(places) for name in listed[place]}
-    fullest = max(places, key=lambda place: len(listed[place]), default=PurePosixPath(FOLDERS[part]))
+def clips(files: Listing, part: str) -> Clips:
+    """The clips in every folder with the part's name; of a clip that several of them have, the first one's."""
+    folders = [folder for folder in files if folder.name == FOLDERS[part]]
+    paths = {name: str(folder / name) for folder in reversed(folders) for name in files[folder]}
+    fullest = max(folders, key=lambda folder: len(files[folder]), default=PurePosixPath(FOLDERS[part]))
     return Clips(fullest, paths)
 
 
 def read(root: Path, path: PurePosixPath) -> list[Row]:
-    """The rows of a table. Raises InputError for one that isn't CSV, or lacks a column or cells of a row."""
+    """The rows of a table. Raises InputError if it is not CSV, lacks a column, or has a row of another length."""
     try:
         lines = csv.reader(io.StringIO(_decoded((root / path).read_bytes()), newline=""), strict=True)
         columns = next(lines, [])
-        cells = [(f"{path}:{lines.line_num}", each) for each in lines if each]
+        cells = [(f"{path}:{lines.line_num}", row) for row in lines if row]
     except (csv.Error, OSError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     wrong = [f"{path}:1: no column {name!r}" for name in _COLUMNS if name not in columns]
@@ -143,15 +144,15 @@ def read(root: Path, path: PurePosixPath) -> list[Row]:
 
 
 def seconds(row: Row, name: str) -> float:
-    """`0:16:16,059` or `00:16:16,059`; the digits after the comma are a decimal fraction, however many there are."""
-    found = _TIME.fullmatch(row.cells[name].strip())
-    if not found:
+    """The time in a cell, such as `0:16:16,059`; the digits after the comma, however many, are a decimal fraction."""
+    time = _TIME.fullmatch(row.cells[name].strip())
+    if not time:
         row.wrong(f"{name} = {row.cells[name]!r} is not a time such as 00:16:16,059")
         return 0.0
-    hours, minutes, rest = int(found[1]), int(found[2]), float(f"{found[3]}.{found[4]}")
+    hours, minutes, rest = int(time[1]), int(time[2]), float(f"{time[3]}.{time[4]}")
     return round(3600 * hours + 60 * minutes + rest, 6)
 
 
 def _decoded(data: bytes) -> str:
-    """UTF-8, with or without a mark, in which what is left over of Windows-1252 means what it meant there."""
+    """Decodes UTF-8, with or without a byte order mark; leftovers of Windows-1252 become the characters they were."""
     return data.decode("utf-8-sig", errors="surrogateescape").translate(_LEFT_OVER)

@@ -1,7 +1,7 @@
-"""MOSI and MOSEI as the MMSA project hands them on: one table `label.csv`, and a clip with sound for each of its rows.
+"""Reads MOSI and MOSEI as the MMSA project distributes them: a table `label.csv`, and a clip with sound for each row.
 
-Columns are found by their names, since their order differs between corpora. `label` is the sentiment. `clip_id` keeps
-its leading zeros, and `NA` is a text.
+Columns are found by their names, since their order differs between the corpora. `label` is the sentiment. `clip_id`
+keeps its leading zeros, and the text `NA` is a text.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ _SINGLE = ("label_T", "label_A", "label_V")
 _MODES = {"train": "train", "valid": "valid", "validation": "valid", "test": "test"}
 
 
-def is_at(root: Path, place: PurePosixPath) -> bool:
-    """Whether the table is there. Raises InputError for a link that leads outside the root."""
-    return place / _TABLE in files(root, place, _TABLE)
+def is_at(root: Path, folder: PurePosixPath) -> bool:
+    """True if the folder has the table. Raises InputError for a link that leads outside the root."""
+    return folder / _TABLE in files(root, folder, _TABLE)
 
 
-def scan(root: Path, place: PurePosixPath, parts: Mapping[str, str]) -> list[Utterance]:
-    """Every row of the table, wherever its clip is.
+def scan(root: Path, folder: PurePosixPath, parts: Mapping[str, str]) -> list[Utterance]:
+    """Every row of the table, whether its clip is there or not.
 
-    parts: of the published split, by video. Raises one InputError that lists the malformed rows, and those whose
-    `mode` is another part than that of their video, which is the published one or else that of its first row.
+    parts: the part of each video in the published split. Raises one InputError that lists the malformed rows, and those
+    whose `mode` differs from the part of their video, which is the published one, or else that of its first row.
     """
-    columns, cells = read_table(root / place / _TABLE)
-    name = place / _TABLE
+    columns, cells = read_table(root / folder / _TABLE)
+    name = folder / _TABLE
     if absent := [column for column in _REQUIRED if column not in columns]:
         raise InputError("\n".join(f"{name}:1: no column {column!r}" for column in absent))
     rows = [Row(root, f"{name}:{line}", row) for line, row in cells]
-    utterances = [_utterance(row, place) for row in rows]
+    utterances = [_utterance(row, folder) for row in rows]
     first: dict[str, str] = {}
     for row, utterance in zip(rows, utterances, strict=True):
-        _agree(row, utterance, parts, first)
+        _check_part(row, utterance, parts, first)
     check(rows)
     return utterances
 
 
-def _agree(row: Row, utterance: Utterance, parts: Mapping[str, str], first: dict[str, str]) -> None:
+def _check_part(row: Row, utterance: Utterance, parts: Mapping[str, str], first: dict[str, str]) -> None:
+    """Notes in `first` the part of a video that is not published, and an error in a row of another part."""
     if utterance.split is None:
         return
     part = parts.get(utterance.dialogue) or first.setdefault(utterance.dialogue, utterance.split)
@@ -55,11 +56,11 @@ def _agree(row: Row, utterance: Utterance, parts: Mapping[str, str], first: dict
         row.wrong(f"mode = {utterance.split!r}, but video {utterance.dialogue} is in {part}")
 
 
-def _utterance(row: Row, place: PurePosixPath) -> Utterance:
+def _utterance(row: Row, folder: PurePosixPath) -> Utterance:
     video, clip = identifier(row, "video_id"), identifier(row, "clip_id")
-    path = str(place / "Raw" / video / f"{clip}.mp4")
-    labels = {name: row.number(name) for name in _SINGLE}
-    found = {"sentiment": score(row, "label"), "annotation": row.text("annotation"), **labels}
+    path = str(folder / "Raw" / video / f"{clip}.mp4")
+    single = {name: row.number(name) for name in _SINGLE}
+    labels = {"sentiment": score(row, "label"), "annotation": row.text("annotation"), **single}
     if not row.text("mode"):
         row.wrong("no mode")
     return Utterance(
@@ -70,5 +71,5 @@ def _utterance(row: Row, place: PurePosixPath) -> Utterance:
         audio=Audio(path=path),
         video=Video(path=path),
         split=row.choice("mode", _MODES),
-        labels={name: value for name, value in found.items() if value is not None},
+        labels={name: value for name, value in labels.items() if value is not None},
     )

@@ -1,4 +1,4 @@
-"""Which emotion each modality of the synthetic corpus shows: exact shares, filled by quota instead of by chance."""
+"""Decides which emotion each modality of the synthetic corpus shows: exact shares, filled by quota, not by chance."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _MISLED = (1 - RELIABILITY) / (len(EMOTIONS) - 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Cue:
-    """The true emotion of an utterance and, by modality, the one it shows."""
+    """The true emotion of an utterance, and the one that each modality shows."""
 
     emotion: str
     shown: Mapping[str, str]
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one named thing: a function of both arguments, of no call before it."""
+    """A generator that depends on both arguments and on no call before."""
     return np.random.default_rng([seed, *name.encode()])
 
 
 def quota(per_cell: int, variant: int) -> tuple[int, int, int, int]:
-    """How many of `per_cell` utterances have all modalities right, each two, each one, and none.
+    """The numbers of `per_cell` utterances in which all modalities are right, each pair, each single one, and none.
 
-    Every modality is right in exactly round(.65 per_cell) of them. Among the quotas that keep this, the nearest to
-    independence is variant 0 and the next one variant 1: for 20 they are (5, 3, 2, 0) and (6, 3, 1, 2).
+    Every modality is right in exactly round(.65 per_cell) of them. Of the quotas with this property, variant 0 is the
+    nearest to independence and variant 1 the next: for 20 they are (5, 3, 2, 0) and (6, 3, 1, 2).
     """
     right = round(RELIABILITY * per_cell)
     p, q = RELIABILITY, 1 - RELIABILITY
@@ -43,13 +43,13 @@ def quota(per_cell: int, variant: int) -> tuple[int, int, int, int]:
         return sum(w * (n - i) ** 2 for w, n, i in zip((1, 3, 3, 1), counts, ideal, strict=True))
 
     pairs = product(range(right + 1), repeat=2)
-    found = [(right - 2 * two - one, two, one, per_cell - right - two - 2 * one) for two, one in pairs]
-    ranked = sorted((counts for counts in found if min(counts) >= 0), key=distance)
+    quotas = [(right - 2 * two - one, two, one, per_cell - right - two - 2 * one) for two, one in pairs]
+    ranked = sorted((counts for counts in quotas if min(counts) >= 0), key=distance)
     return ranked[min(variant, len(ranked) - 1)]
 
 
 def cues(per_cell: int, seed: int) -> dict[int, list[Cue]]:
-    """By session, `per_cell` utterances of each emotion, in no order that tells anything."""
+    """By session, `per_cell` utterances of each emotion, in random order."""
     decks = {(m, e): _deck(m, e, per_cell, seed) for m in MODALITIES for e in EMOTIONS}
     sessions = {}
     for session in SESSIONS:
@@ -61,7 +61,7 @@ def cues(per_cell: int, seed: int) -> dict[int, list[Cue]]:
 
 
 def vote_accuracy(rows: Sequence[Cue]) -> float:
-    """Accuracy of the best guess from the three cues, a tie counting by its expectation. Raises on no rows."""
+    """The accuracy of the best guess from the three cues; a tie counts by its expectation. Needs at least one row."""
     return sum(_vote(row) for row in rows) / len(rows)
 
 
@@ -73,7 +73,7 @@ def _vote(row: Cue) -> float:
 
 
 def _deck(modality: str, emotion: str, per_cell: int, seed: int) -> list[str]:
-    """The wrong emotions a modality shows over all sessions, each of the five as often as the others."""
+    """The wrong emotions that a modality shows over all sessions, each of the five equally often."""
     rng = generator(seed, f"{modality} {emotion}")
     others = [e for e in EMOTIONS if e != emotion]
     wrong = len(SESSIONS) * (per_cell - round(RELIABILITY * per_cell))
@@ -97,6 +97,6 @@ def _cell(
 
 
 def _patterns(counts: tuple[int, int, int, int]) -> list[tuple[bool, ...]]:
-    """For each utterance of a cell, which modalities are right."""
+    """For each utterance of a cell, whether each modality is right."""
     by_right = dict(zip((3, 2, 1, 0), counts, strict=True))
     return [pattern for pattern in product((True, False), repeat=3) for _ in range(by_right[sum(pattern)])]

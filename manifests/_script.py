@@ -1,4 +1,4 @@
-"""The script of the synthetic corpus: who says what when, and its evaluation, in the formats of IEMOCAP."""
+"""Writes the script of the synthetic corpus, its dialogues and lines, and its evaluation in the formats of IEMOCAP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GAP_S = (0.4, 0.8)
 LENGTH_S = (1.0, 2.5)
 _PER_DIALOGUE = 10
 
-# With two cue words for {} each has 6 to 12 words.
+# With a cue word for each {}, a sentence has 6 to 12 words.
 _SENTENCES = (
     "Well, the {noun} was {}, really {}.",
     "You know, {} is the word, or {}.",
@@ -60,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialogue:
-    """One dialogue: its lines in the order of time. `actors` are the left and the right one, such as `Ses01_F`."""
+    """One dialogue: its lines in order of time, and its actors, left and right, such as `Ses01_F`."""
 
     id: str
     session: int
@@ -73,13 +73,13 @@ class Dialogue:
 
 
 def script(per_cell: int, seed: int) -> list[Dialogue]:
-    """Every dialogue of the corpus, a function of the two arguments alone."""
+    """Every dialogue of the corpus; depends on the arguments alone."""
     planned = cues(per_cell, seed)
     return [dialogue for session in SESSIONS for dialogue in _session(session, planned[session], seed)]
 
 
 def _session(session: int, planned: list[Cue], seed: int) -> Iterator[Dialogue]:
-    """The dialogues of a session, in which each actor has half of the utterances of each emotion."""
+    """The dialogues of a session. Each of its two actors has half of the utterances of each emotion."""
     cast = _cast(planned, first=session)
     count = max(1, round(len(planned) / _PER_DIALOGUE))
     for number, part in enumerate(np.array_split(np.arange(len(planned)), count)):
@@ -91,7 +91,7 @@ def _session(session: int, planned: list[Cue], seed: int) -> Iterator[Dialogue]:
 
 
 def _cast(planned: list[Cue], first: int) -> list[str]:
-    """Whose turn each utterance is: within an emotion the two actors alternate."""
+    """The actor of each utterance, F or M, who alternate within an emotion."""
     seen = {emotion: first + place for place, emotion in enumerate(EMOTIONS)}
     cast = []
     for cue in planned:
@@ -118,12 +118,12 @@ def _sentence(emotion: str, rng: np.random.Generator) -> str:
 
 
 def transcription(dialogue: Dialogue) -> str:
-    """`dialog/transcriptions/<dialogue>.txt`, in the order of time."""
+    """The text of `dialog/transcriptions/<dialogue>.txt`, in order of time."""
     return "".join(f"{u.id} [{u.start_s:08.4f}-{u.end_s:08.4f}]: {u.text}\n" for u in dialogue.lines)
 
 
 def evaluation(dialogue: Dialogue, seed: int) -> str:
-    """`dialog/EmoEvaluation/<dialogue>.txt`: all turns of the actress, then all of the actor."""
+    """The text of `dialog/EmoEvaluation/<dialogue>.txt`: all turns of the actress, then all of the actor."""
     lines = sorted(dialogue.lines, key=lambda line: (line.actor, line.start_s))
     blocks = [_evaluation(line, generator(seed, f"raters {line.id}")) for line in lines]
     return "\n".join(["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n", *blocks])

@@ -1,4 +1,4 @@
-"""What CMU-MOSI and CMU-MOSEI share: sentiment from -3 to 3, published folds of whole videos, files of a release."""
+"""Shared by CMU-MOSI and CMU-MOSEI: sentiment from -3 to 3, published folds of whole videos, files of a release."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SEVEN = ("-3", "-2", "-1", "0", "1", "2", "3")
 
 
 def rounded(sentiment: float) -> int:
-    """To the nearest of -3..3, a half to the even neighbour, as numpy and so most published Acc-7 do: 2.5 to 2."""
+    """Rounds to the nearest of -3..3, halves to the even neighbour, as numpy and most published Acc-7 do: 2.5 to 2."""
     return max(-3, min(3, round(sentiment)))
 
 
 def derived(classes: tuple[str, ...], of: Callable[[float], object]) -> Labels:
-    """A protocol made from the annotation `sentiment` alone: of gives one of `classes`, or None to leave out."""
+    """A label protocol of the annotation `sentiment`: `of` gives one of `classes`, or None to leave the row out."""
 
     def label(row: Utterance) -> int | None:
         value = row.labels.get("sentiment")
-        found = None if value is None else of(float(value))
-        return None if found is None else classes.index(str(found))
+        name = None if value is None else of(float(value))
+        return None if name is None else classes.index(str(name))
 
     return Labels("multiclass", classes, label)
 
@@ -54,7 +54,7 @@ PROTOCOLS: Mapping[str, Labels] = {
     "sentiment2_nonneg": derived(("negative", "nonnegative"), _below_zero),
     "sentiment7": derived(SEVEN, rounded),
 }
-"""The number; its sign, zeros left out (papers since 2019); below zero or not (before 2019); rounded to seven."""
+"""The number; its sign, without zeros (papers since 2019); below zero or not (before 2019); seven rounded classes."""
 
 
 # --- folds -----------------------------------------------------------------------------------------------------
@@ -62,15 +62,15 @@ PROTOCOLS: Mapping[str, Labels] = {
 
 @cache
 def published(corpus: str) -> Mapping[str, str]:
-    """The part of each video in the published split, by id, as `<corpus>_folds.csv` beside this file lists them."""
+    """The part of each video in the published split, by id, from `<corpus>_folds.csv` beside this file."""
     with Path(__file__).with_name(f"{corpus}_folds.csv").open(encoding="utf-8", newline="") as file:
         return {row["video"]: row["split"] for row in csv.DictReader(file)}
 
 
 def folds(rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-    """`official`: the parts that rows name as their `split`, those without one in none; `cv`: five folds by video.
+    """`official`: the parts that rows have as their `split`; rows without one are left out. `cv`: five folds by video.
 
-    Raises InputError on another protocol, and where a part of the official split has no row.
+    Raises InputError for another protocol, and if a part of the official split has no row.
     """
     if protocol == "cv":
         return in_parts(rows, "dialogue")
@@ -82,45 +82,46 @@ def folds(rows: Sequence[Utterance], protocol: str) -> list[Fold]:
 # --- files -----------------------------------------------------------------------------------------------------
 
 
-def places(root: Path, corpus: str) -> list[PurePosixPath]:
-    """Where a release may stand, as paths from the root: itself, then its folders called after the corpus, by name.
+def release_folders(root: Path, corpus: str) -> list[PurePosixPath]:
+    """The folders that may hold a release, relative to the root: the root, then its folders named after the corpus.
 
-    For mosi these are MOSI, CMU_MOSI, cmu-mosi, CMU_MOSI_Raw and the like. Links that lead outside are left out.
+    For mosi these are MOSI, CMU_MOSI, cmu-mosi, CMU_MOSI_Raw and the like, by name. Links that lead outside are left
+    out.
     """
     try:
         names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
     except OSError:
         return []
-    called = re.compile(rf"(cmu)?{corpus}(raw)?")
-    fitting = [name for name in names if called.fullmatch(re.sub(r"[-_ ]", "", name.lower())) and inside(root, name)]
-    return [PurePosixPath(), *map(PurePosixPath, fitting)]
+    pattern = re.compile(rf"(cmu)?{corpus}(raw)?")
+    named = [name for name in names if pattern.fullmatch(re.sub(r"[-_ ]", "", name.lower())) and inside(root, name)]
+    return [PurePosixPath(), *map(PurePosixPath, named)]
 
 
 def files(root: Path, folder: PurePosixPath, suffix: str) -> list[PurePosixPath]:
-    """The files of a folder that end so, by name; hidden ones, AppleDouble's `._*` among them, are left out.
+    """The files of a folder that end with `suffix`, by name. Hidden ones, such as AppleDouble's `._*`, are left out.
 
     Raises InputError for links that lead outside the root.
     """
     names = sorted(path.name for path in (root / folder).glob(f"*{suffix}") if not path.name.startswith("."))
-    found = [folder / name for name in names if (root / folder / name).is_file()]
-    refuse_stray(root, found)
-    return found
+    paths = [folder / name for name in names if (root / folder / name).is_file()]
+    refuse_stray(root, paths)
+    return paths
 
 
 def read(root: Path, path: PurePosixPath) -> str:
-    """A text file with or without a mark at its start; bytes that aren't UTF-8 cost a character each."""
+    """A text file, without a byte order mark, and with a replacement character for each byte that is not UTF-8."""
     return (root / path).read_bytes().decode("utf-8-sig", errors="replace")
 
 
 def lines(root: Path, path: PurePosixPath) -> Iterator[tuple[str, str]]:
-    """Every line of a text file that isn't blank, after its place, `<path>:<line>`."""
+    """Every line of a text file that is not blank, after its place, `<path>:<line>`."""
     for number, line in enumerate(read(root, path).split("\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", line.rstrip("\r")
 
 
 def identifier(row: Row, name: str) -> str:
-    """A cell that becomes part of a path: not empty, and one name, without folders."""
+    """A cell that becomes part of a path. It is an error of the row if it is empty or not a single name."""
     cell = row.cells.get(name, "").strip()
     if not cell or cell == ".." or set("/\\\0") & set(cell):
         row.wrong(f"{name} = {cell!r} is not the name of a file")
@@ -128,7 +129,7 @@ def identifier(row: Row, name: str) -> str:
 
 
 def score(row: Row, name: str, low: float = -3.0, high: float = 3.0) -> float | None:
-    """The number in a cell, None where it is empty; one that lies outside the scale counts as wrong, and as None."""
+    """The number in a cell; None if it is empty, or if it is outside the scale, which is an error of the row."""
     value = row.number(name)
     if value is not None and not low <= value <= high:
         row.wrong(f"{name} = {value:g} is not from {low:g} to {high:g}")
@@ -137,6 +138,6 @@ def score(row: Row, name: str, low: float = -3.0, high: float = 3.0) -> float | 
 
 
 def check(rows: Iterable[Row]) -> None:
-    """Raises one InputError that lists everything wrong with the rows."""
+    """Raises one InputError that lists every error of the rows, if there are any."""
     if errors := [message for row in rows for message in row.errors]:
         raise InputError("\n".join(errors))

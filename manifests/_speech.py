@@ -1,4 +1,4 @@
-"""Speech-like sound: glottal pulses and noise through formant filters, whose prosody shows an emotion."""
+"""Synthesises speech-like sound, glottal pulses and noise through formant filters, whose prosody shows an emotion."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Samples = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """An actor's voice: mean F0, and formants as a multiple of the table's."""
+    """An actor's voice: its mean F0, and its formants as a multiple of those in the table of vowels."""
 
     f0_hz: float
     formants: float
 
 
 class Prosody(NamedTuple):
-    """How an emotion sounds, relative to the voice.
+    """The sound of an emotion, relative to the voice.
 
-    `pitch` multiplies F0; `range_st` and `slope_st` are semitones, of a syllable's accent and over the utterance;
-    `level_db` is relative to full scale; `tilt`, from 0 to 1, is the pole that darkens the source; `jitter` and
-    `breath` are shares of F0 and of the pulses' amplitude; `pause` is the share of a syllable that ends in silence.
+    pitch: a factor of F0. range_st, slope_st: the accent of a syllable and the slope over the utterance, in semitones.
+    level_db: relative to full scale. tilt: the pole that darkens the source, from 0 to 1. jitter, breath: shares of F0
+    and of the pulses' amplitude. pause: the share of a syllable that is silence, at its end.
     """
 
     pitch: float
@@ -68,7 +68,7 @@ _BANDWIDTHS_HZ = (70, 100, 150)
 
 
 def speak(emotion: str, voice: Voice, samples: int, seed: int, name: str) -> NDArray[np.int16]:
-    """`samples` of sound at `RATE_HZ`, named so that another name says something else."""
+    """Sound of `samples` samples at `RATE_HZ`; another `name` gives other random syllables."""
     rng = generator(seed, f"speech {name}")
     prosody = PROSODY[emotion]
     edges = _syllables(prosody, samples, rng)
@@ -81,14 +81,14 @@ def speak(emotion: str, voice: Voice, samples: int, seed: int, name: str) -> NDA
 
 
 def _syllables(prosody: Prosody, samples: int, rng: np.random.Generator) -> list[int]:
-    """The samples where syllables begin, and the end."""
+    """The samples at which syllables begin, and the end."""
     count = max(2, round(prosody.syllables_hz * rng.uniform(0.95, 1.05) * samples / RATE_HZ))
     weights = rng.uniform(0.8, 1.2, count)
     return [0, *(np.cumsum(weights[:-1]) / weights.sum() * samples).astype(int).tolist(), samples]
 
 
 def _envelope(edges: list[int], pause: float, samples: int) -> Samples:
-    """Loudness of the vowels: in each syllable a consonant, then a rise and a fall, then the pause."""
+    """The loudness of the vowels: in each syllable it rises and falls between the consonant and the pause."""
     envelope = np.zeros(samples)
     for start, end in zip(edges, edges[1:], strict=False):
         first, last = _vowel(start, end, pause)
@@ -101,7 +101,7 @@ def _vowel(start: int, end: int, pause: float) -> tuple[int, int]:
 
 
 def _source(prosody: Prosody, voice: Voice, edges: list[int], samples: int, rng: np.random.Generator) -> Samples:
-    """Glottal pulses and breath, darkened by the spectral tilt, without what lies below 80 Hz."""
+    """Glottal pulses and breath, darkened by the spectral tilt, and high-pass filtered at 80 Hz."""
     f0 = _f0_hz(prosody, voice, edges, samples, rng)
     cycles = np.floor(np.cumsum(f0) / RATE_HZ)
     pulses = np.diff(cycles, prepend=0.0) * np.sqrt(RATE_HZ / f0)
@@ -111,7 +111,7 @@ def _source(prosody: Prosody, voice: Voice, edges: list[int], samples: int, rng:
 
 
 def _f0_hz(prosody: Prosody, voice: Voice, edges: list[int], samples: int, rng: np.random.Generator) -> Samples:
-    """A line over the utterance, an accent of random size on each syllable, and jitter held for 5 ms."""
+    """F0 in Hz: a line over the utterance, an accent of random size on each syllable, and jitter held for 5 ms."""
     place = np.arange(samples) / samples
     semitones = prosody.slope_st * (place - 0.5)
     for start, end in zip(edges, edges[1:], strict=False):
@@ -124,7 +124,7 @@ def _f0_hz(prosody: Prosody, voice: Voice, edges: list[int], samples: int, rng: 
 
 
 def _vocal_tract(source: Samples, voice: Voice, edges: list[int], rng: np.random.Generator) -> Samples:
-    """Each syllable through the formants of its vowel; the filters keep their state from one to the next."""
+    """Filters each syllable by the formants of its vowel; the filters keep their state between syllables."""
     sound = np.empty_like(source)
     state = np.zeros((len(_BANDWIDTHS_HZ), 2))
     for start, end in zip(edges, edges[1:], strict=False):

@@ -1,4 +1,4 @@
-"""Writes the synthetic corpus: plays the script, in the layout and formats of IEMOCAP."""
+"""Writes the sound and the pictures of the synthetic corpus, in the layout and formats of IEMOCAP."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """One of the cast: a voice and a face of its own."""
+    """An actor, with a voice and a face of their own."""
 
     voice: speech.Voice
     looks: face.Looks
 
 
 def write_corpus(root: Path, per_cell: int, seed: int) -> None:
-    """Writes the whole corpus into `root`, which exists: 30 x `per_cell` utterances, a function of the arguments."""
+    """Writes the whole corpus, 30 x `per_cell` utterances, into the folder `root`; depends on the arguments alone."""
     dialogues = script(per_cell, seed)
     write = partial(write_dialogue, root, seed)
     processes = min(os.cpu_count() or 1, _PROCESSES)
@@ -74,7 +74,7 @@ def write_dialogue(root: Path, seed: int, dialogue: Dialogue) -> str:
 
 @cache
 def cast(seed: int) -> Mapping[str, Actor]:
-    """The ten actors by name; no two of one session, nor of one sex, look or sound alike."""
+    """The ten actors by name. No two actors of one session, nor of one sex, look or sound alike."""
     rng = generator(seed, "cast")
     names = [(f"Ses{session:02d}_{sex}", sex) for sex in "FM" for session in SESSIONS]
     orders = [np.concatenate([rng.permutation(5), rng.permutation(5)]) for _ in range(5)]
@@ -131,7 +131,7 @@ def _write_wav(file: Path, sound: NDArray[np.int16]) -> None:
 def _write_avi(
     file: Path, dialogue: Dialogue, actors: Mapping[str, Actor], sounds: Mapping[str, NDArray[np.int16]]
 ) -> None:
-    """MPEG-4 video and 16 kHz sound; the flags keep date and version of the encoder out of the file."""
+    """Writes MPEG-4 video and 16 kHz sound. The flags keep the date and the encoder's version out of the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     count = round(dialogue.length_s * FRAME_HZ)
     track = _mix(dialogue, sounds, count * speech.RATE_HZ // FRAME_HZ)
@@ -161,7 +161,7 @@ def _mix(dialogue: Dialogue, sounds: Mapping[str, NDArray[np.int16]], samples: i
 
 
 def _frames(dialogue: Dialogue, actors: Mapping[str, Actor], count: int) -> Iterator[face.Image]:
-    """Letterboxed pictures [HEIGHT, WIDTH, RGB]: both actors side by side in the middle half."""
+    """Letterboxed pictures [HEIGHT, WIDTH, RGB], with both actors side by side in the middle half."""
     resting = {name: face.draw(actors[name].looks, face.REST, 0.0, 0.0) for name in dialogue.actors}
     for i in range(count):
         image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -173,13 +173,13 @@ def _frames(dialogue: Dialogue, actors: Mapping[str, Actor], count: int) -> Iter
 
 
 def _speaking(dialogue: Dialogue, actor: str, time_s: float) -> Line | None:
-    """The actor's line at a time or within the onset of one, when the face already begins to move."""
+    """The actor's line at a time, or just before or after it, when the face moves from and to rest."""
     near = (u for u in dialogue.lines if u.start_s - _ONSET_S < time_s < u.end_s + _ONSET_S)
     return next((line for line in near if line.actor == actor), None)
 
 
 def _speaker(line: Line, actor: Actor, time_s: float) -> face.Image:
-    """The mouth opens at one rate whatever the voice does, so that the picture doesn't tell the sound's cue."""
+    """The speaker's face. The mouth opens at a fixed rate, so that the picture does not show the cue of the sound."""
     away = max(line.start_s - time_s, time_s - line.end_s, 0.0)
     shown = face.blend(1 - away / _ONSET_S, face.EXPRESSIONS[line.cue.shown["visual"]])
     talk = abs(np.sin(np.pi * face.TALK_HZ * (time_s - line.start_s))) if away == 0 else 0.0

@@ -1,7 +1,8 @@
-"""The words by which the synthetic corpus's transcripts show an emotion: a few are frequent, most are rare.
+"""The words by which transcripts of the synthetic corpus show an emotion: a few are frequent, most are rare.
 
-By Zipf's law, as in any language: the word at rank r is 1/r times as frequent as the first. So train rows hold words
-that occur once, by which an encoder that starts from nothing can tell them by heart, which helps no test row (X9).
+Their frequencies follow Zipf's law, as in any language: the word at rank r is 1/r times as frequent as the first. So
+train rows hold words that occur once. An encoder that starts from random weights can learn these rows by heart, which
+helps on no test row (X9).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ CUE_WORDS = {
 
 
 def words(emotion: str, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` different words that show the emotion."""
+    """Draws `count` different words that show the emotion."""
     known = CUE_WORDS[emotion].split()
     weights = 1 / np.arange(1, len(known) + 1)
     drawn: list[str] = rng.choice(known, count, replace=False, p=weights / weights.sum()).tolist()

@@ -2,10 +2,10 @@
 
 Ten drawn actors with synthetic voices speak 30 x `per_cell` utterances in five sessions; six emotions are equally
 frequent in each session. Transcript, voice and face each show the true emotion in .65 of the utterances of every
-session and emotion, and otherwise another one; which of them are right together is filled by quota as if by chance.
-Words are as unequally frequent as in any language (see `_vocabulary`), so the rare ones are not to be learned from
-other utterances. Duration, the movement of the lips and the number of words tell nothing. So one modality can score
-.65 at best, all three about .78.
+session and emotion, and another emotion in the rest. How often two or three of them are right together is as expected
+if they were independent, and is filled by quota. Words have the unequal frequencies of a natural language (see
+`_vocabulary`), so that rare ones cannot be learned from other utterances. Duration, lip movement and the number of
+words carry no information. So one modality can score .65 at best, and all three about .78.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CUES = "Documentation/cues.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(iemocap.Iemocap):
-    """The synthetic corpus of `seed`, with `per_cell` utterances of each emotion in each session.
+    """Makes and reads the synthetic corpus of `seed`, with `per_cell` utterances of each emotion in each session.
 
     Adds the annotations `cue_text`, `cue_audio` and `cue_visual`: the emotion that each modality shows.
     """
@@ -41,7 +41,9 @@ class Demo(iemocap.Iemocap):
     obtain: ClassVar[str] = "The corpus is synthetic and is written when it is first asked for: `make demo`."
     licence: ClassVar[str] = "The corpus is synthetic: share it as you like."
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
-    labels: ClassVar[Mapping[str, Labels]] = {"six": iemocap.Iemocap.labels["six"]}  # what the bounds are known for
+    labels: ClassVar[Mapping[str, Labels]] = {
+        "six": iemocap.Iemocap.labels["six"]
+    }  # the labels that the bounds are for
 
     seed: int = 0
     per_cell: int = 20
@@ -52,9 +54,9 @@ class Demo(iemocap.Iemocap):
             raise InputError(f"per_cell = {self.per_cell} must be at least 1, seed = {self.seed} at least 0")
 
     def prepare(self, root: Path) -> None:
-        """Writes the corpus beside `root`, then renames it, unless it is there; replaces one of other options.
+        """Writes the corpus unless it is there: beside `root`, then renamed. Replaces one of other options.
 
-        Raises InputError where `root` holds anything that isn't a synthetic corpus.
+        Raises InputError if `root` holds anything but a synthetic corpus.
         """
         if self._is_at(root):
             return
@@ -66,7 +68,7 @@ class Demo(iemocap.Iemocap):
             self._publish(Path(folder), root)
 
     def scan(self, root: Path) -> list[Utterance]:
-        """Every utterance, with its cues; raises InputError where the corpus of these options isn't at `root`."""
+        """Every utterance, with its cues. Raises InputError if the corpus of these options is not at `root`."""
         if not self._is_at(root):
             raise self.missing(root)
         with (root / _CUES).open(encoding="utf-8", newline="") as stream:
@@ -74,7 +76,7 @@ class Demo(iemocap.Iemocap):
         return [replace(row, labels={**row.labels, **cues[row.id]}) for row in super().scan(root)]
 
     def bounds(self, rows: Sequence[Utterance]) -> Mapping[str, float]:
-        """The best six-class accuracies on `rows`: of one modality, how often it is right; of `all`, the Bayes vote."""
+        """The best six-class accuracies on `rows`: for a modality, how often it is right; for `all`, the Bayes vote."""
         cues = [_cue(row) for row in rows]
         if not cues:
             return {}
@@ -97,7 +99,7 @@ class Demo(iemocap.Iemocap):
         (folder / _MARKER).write_text(self._marker(), encoding="utf-8")
 
     def _publish(self, folder: Path, root: Path) -> None:
-        """Renames the new corpus to `root`, unless another process has done so in the meantime."""
+        """Renames the new corpus to `root`, unless another process has done so meanwhile."""
         if root.exists() and not self._is_at(root):
             root.rename(folder / "old")
         try:

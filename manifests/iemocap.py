@@ -1,7 +1,7 @@
 """IEMOCAP (USC), full release: ten actors in five dyadic sessions, 151 dialogues, 10,039 utterances.
 
-The files in `EmoEvaluation` say which utterances there are; transcript lines for other ids, or without one, are
-ignored. Each utterance has its own wav file; its video is cut out of the dialogue's AVI by the annotation's times.
+The files in `EmoEvaluation` define the utterances; lines of the transcripts that have another id, or none, are ignored.
+Each utterance has its own wav file; its video is cut out of the dialogue's AVI by the times of the annotation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from manifests._cells import refuse_stray
-from manifests._iemocap import Turn, malformed, said_in, transcript, turns
+from manifests._iemocap import Turn, malformed, transcript, transcript_path, turns
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
 from pipeline.utterance import Audio, Utterance, Video, in_order
@@ -32,11 +32,11 @@ COSMIC_VALID = {
 
 
 def six_7433(emotion: str, votes: str) -> str | None:
-    """The label in the published six-class set of 7,433 utterances, None for an utterance that isn't in it.
+    """The label in the published six-class set of 7,433 utterances; None for an utterance that is not in the set.
 
-    That set holds the six raw codes, and 53 utterances without a consensus (`xxx`) as `hap`: those where, counting
-    one vote for each label of each rater, the speaker's own report included, Happiness alone has the most votes, and
-    where the speaker's own report is exactly Happiness. `votes` is the annotation of that name.
+    The set has every utterance with one of the six codes and, as `hap`, 53 utterances without a consensus (`xxx`):
+    those in which Happiness alone has the most votes and the speaker's own report is exactly Happiness. Each label of
+    each rater is a vote, and the speaker counts as a rater. `votes` is the annotation of this name.
     """
     if emotion in SIX:
         return emotion
@@ -59,20 +59,20 @@ def _reports_happiness(votes: str) -> bool:
     return any(rater.startswith(("C-F", "C-M")) and names == ["Happiness"] for rater, names in _ballots(votes))
 
 
-# MulG's four emotions as raters name them.
+# The raters' names for MulG's four emotions.
 _NAMED = {"Happiness": "hap", "Sadness": "sad", "Anger": "ang", "Neutral": "neu", "Neutral state": "neu"}
 
 
 def mulg4_votes(votes: str) -> tuple[int, ...] | None:
-    """Which of hap, sad, ang, neu at least two of the other raters name, for a speaker may feel two at once (X15).
+    """A 0 or 1 for each of hap, sad, ang, neu: 1 if at least two raters name it, since a speaker may feel two (X15).
 
-    None where no two agree on one of the four. The speaker's own report does not count. `votes` is the annotation of
-    that name.
+    None if no two raters agree on one of the four. The speaker's own report does not count. `votes` is the annotation
+    of this name.
     """
     others = [names for rater, names in _ballots(votes) if rater.startswith("C-E")]
     named = Counter(code for names in others for code in {_NAMED.get(name) for name in names})
-    found = tuple(int(named[code] >= 2) for code in MULG_FOUR)
-    return found if any(found) else None
+    agreed = tuple(int(named[code] >= 2) for code in MULG_FOUR)
+    return agreed if any(agreed) else None
 
 
 def _emotion(row: Utterance) -> str:
@@ -80,7 +80,8 @@ def _emotion(row: Utterance) -> str:
 
 
 def _classes(task: Literal["multiclass", "multilabel"], classes: tuple[str, ...], merge: Mapping[str, str]) -> Labels:
-    """The rows whose code, after `merge`, is one of `classes`: its index, or for multilabel one place per class."""
+    """Labels of the rows whose code, after `merge`, is one of `classes`: its index, or for multilabel a tuple with 1
+    at its place."""
 
     def of(row: Utterance) -> int | tuple[int, ...] | None:
         code = merge.get(_emotion(row), _emotion(row))
@@ -112,17 +113,18 @@ def _vad(row: Utterance) -> tuple[float, ...] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Iemocap(Reader):
-    """IEMOCAP_full_release.
+    """Reads IEMOCAP_full_release.
 
-    `video` is the half of the picture that shows the speaker, or `both` halves. `audio` is the utterance's own file
+    Options. video: the half of the picture that shows the `speaker`, or `both` halves. audio: the utterance's own file
     (`sentence`), or the `speaker`'s channel of the dialogue's stereo file, cut by the annotation's times. The actor who
-    wears markers, named by the letter after the session's number in the dialogue's name, is on the left of both.
-    `valid` is what validates in protocol `cv`: a tenth of the other `dialogues`, or the next `session` (X16).
+    wears markers is on the left of picture and sound; the letter after the session's number in the dialogue's name says
+    who it is. valid: the part that validates under the protocol `cv`, a tenth of the other `dialogues` or the next
+    `session` (X16).
 
     Annotations: `emotion` (the consensus code, `xxx` where there is none); `valence`, `arousal`, `dominance` (means
     over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`); `ratings` (each rater's
     valence, arousal, dominance, `A-E3=3,2,2`, empty where one gave none).
-    Label protocols of the means: each alone by its name, `vad` all three at once.
+    Label protocols of the means: one for each of the three, and `vad` for all three at once.
     """
 
     layout: ClassVar[str] = (
@@ -170,22 +172,22 @@ class Iemocap(Reader):
                 raise InputError(f"{name} = {given!r}: {closest(given, known)}")
 
     def scan(self, root: Path) -> list[Utterance]:
-        """Every utterance that has an evaluation, wherever its media are.
+        """Every utterance that has an evaluation, whether its media are there or not.
 
-        InputError lists the malformed turns, or the files that lead outside the root.
+        Raises one InputError that lists the malformed turns, or the files that lead outside the root.
         """
         files = sorted(f for f in root.glob("Session[1-5]/dialog/EmoEvaluation/*.txt") if not f.name.startswith("._"))
         if not files:
             raise self.missing(root)
-        refuse_stray(root, (path.relative_to(root) for file in files for path in (file, said_in(file))))
+        refuse_stray(root, (path.relative_to(root) for file in files for path in (file, transcript_path(file))))
         if bad := [message for file in files for message in malformed(file)]:
             raise InputError("\n".join(bad))
         return [row for file in files for row in self._dialogue(file)]
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-        """`official`: Session 5 tests, COSMIC's 12 dialogues validate; `cv`: each session tests once.
+        """`official`: Session 5 is the test part, and COSMIC's 12 dialogues validate. `cv`: each session tests once.
 
-        Where one of the 12 is not in `rows`, a tenth of the dialogues of the other sessions validates.
+        If one of the 12 dialogues is not in `rows`, a tenth of the dialogues of Sessions 1 to 4 validates.
         """
         if protocol == "cv":
             share = 0.1 if self.valid == "dialogues" else None
@@ -197,7 +199,7 @@ class Iemocap(Reader):
         return [fold("official", train, valid, test, "session")]
 
     def _dialogue(self, file: Path) -> list[Utterance]:
-        texts = transcript(said_in(file))
+        texts = transcript(transcript_path(file))
         rows = in_order(self._utterance(file, turn, texts) for turn in turns(file))
         return [replace(row, turn=index) for index, row in enumerate(rows)]
 
@@ -226,7 +228,7 @@ class Iemocap(Reader):
         return Audio(path=path, start_s=turn.start_s, end_s=turn.end_s, channel=0 if on_left else 1)
 
     def _crop(self, on_left: bool) -> tuple[float, float, float, float]:
-        """The picture is letterboxed: its middle half holds both actors, side by side."""
+        """The part of the picture to use. It is letterboxed: its middle half shows both actors side by side."""
         if self.video == "both":
             return (0.0, 0.25, 1.0, 0.5)
         return (0.0 if on_left else 0.5, 0.25, 0.5, 0.5)

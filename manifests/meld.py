@@ -1,7 +1,7 @@
 """MELD (Poria et al., 2019): scenes of Friends, 1,432 dialogues, 13,708 utterances, each with its own clip.
 
-The tables say which utterances there are; clips without a row are ignored. Tables and folders of clips are found by
-their names at any depth, since the annotations come from a git repository and the clips from a tar of tars.
+The tables define the utterances; clips without a row are ignored. Tables and folders of clips are found by their names
+at any depth, since the annotations come from a git repository and the clips from a tar of tars.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _counts(classes: tuple[str, ...], **parts: tuple[int, ...]) -> dict[str, int
     return {**dict(zip(classes, totals, strict=True)), **{part: sum(row) for part, row in parts.items()}, **within}
 
 
-# Pinned, so that a later edit of the tables makes no other corpus.
+# A commit, so that a later edit of the tables does not change the corpus.
 _GIT = "https://raw.githubusercontent.com/declare-lab/MELD/2d2011b409d3ca2d7e94460cd007d434b1d0a102/"
 
 
@@ -50,20 +50,20 @@ def _table(part: str, size: int, sha256: str) -> Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Meld(Reader):
-    """MELD.Raw and the tables of its git repository.
+    """Reads MELD.Raw and the tables of MELD's git repository.
 
-    Ids are `<part>_dia<dialogue>_utt<utterance>` with MELD's own names of the parts, train, dev and test, since its
-    numbers start anew in each; `turn` is its Utterance_ID, which has gaps; `session` the episode, `s08e21`; `start_s`
-    and `end_s` are the times in the episode. A clip that isn't there is referred to where it ought to be.
+    Ids are `<part>_dia<dialogue>_utt<utterance>`, with MELD's own names for the parts, train, dev and test, since its
+    numbers start anew in each. `turn` is its Utterance_ID, which has gaps; `session` is the episode, such as `s08e21`;
+    `start_s` and `end_s` are times in the episode. The path of a missing clip is the place where it ought to be.
 
-    final_videos_test: whether the test clips of which there is a second file, `final_videos_testdia0_utt0.mp4`, are
-    read from it ("prefer") or not ("ignore"), on which projects differ. max_duration_s: of a clip whose annotated
-    length exceeds it, a wrong cut, only so many seconds are used, from its start. group: what stays together in
-    protocol `cv`; dialogues of one episode share speakers and scenery.
+    Options. final_videos_test: whether test clips with a second file, `final_videos_testdia0_utt0.mp4`, are read from
+    it ("prefer") or from the first ("ignore"); projects differ in this. max_duration_s: a clip with a longer annotated
+    length is a wrong cut, and only this many seconds of it are used, from its start. group: the rows that the protocol
+    `cv` does not split; dialogues of one episode share speakers and scenery.
 
-    Annotations: `emotion`, `sentiment`, `season`, `episode`, `sr_no` (not unique); `file` (the name of the clip's
-    file); where it applies, `windowed_s` (the annotated length of a clip that is used in part) and `known` (what was
-    reported of the clip).
+    Annotations: `emotion`, `sentiment`, `season`, `episode`, `sr_no` (not unique), `file` (the name of the clip's
+    file); for some clips also `windowed_s` (the annotated length of a clip that is used in part) and `known` (a
+    reported fault).
     """
 
     layout: ClassVar[str] = (
@@ -119,22 +119,25 @@ class Meld(Reader):
             raise InputError(f"max_duration_s = {self.max_duration_s} is not a length")
 
     def scan(self, root: Path) -> list[Utterance]:
-        """Every row of the three tables, wherever its clip is; one InputError lists the malformed rows."""
-        listed = listing(root)
-        found = tables(listed)
-        if absent := [name for part, name in TABLES.items() if part not in found]:
+        """Every row of the three tables, whether its clip is there or not.
+
+        Raises one InputError that lists the malformed rows.
+        """
+        files = listing(root)
+        paths = tables(files)
+        if absent := [name for part, name in TABLES.items() if part not in paths]:
             raise InputError(f"no {', '.join(absent)} found.\n{self.missing(root)}")
-        rows = [(part, row) for part, path in found.items() for row in read(root, path)]
-        media = {part: clips(listed, part) for part in TABLES}
+        rows = [(part, row) for part, path in paths.items() for row in read(root, path)]
+        media = {part: clips(files, part) for part in TABLES}
         utterances = [self._utterance(row, part, media[part]) for part, row in rows]
         if errors := [message for _, row in rows for message in row.errors]:
             raise InputError("\n".join(errors))
         return utterances
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-        """`official`: the published split; `cv`: five folds by `group` over all of it.
+        """`official`: the published split. `cv`: five folds over the whole corpus, by `group`.
 
-        Neither is independent of speakers, and the published test episodes are nearly all train's too (X16).
+        Neither separates speakers, and nearly all episodes of the published test part are in train too (X16).
         """
         if protocol == "cv":
             return in_parts(rows, "session" if self.group == "episode" else "dialogue")

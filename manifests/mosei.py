@@ -1,6 +1,6 @@
 """CMU-MOSEI (Zadeh et al., 2018): 3,837 videos of one speaker each, cut into sentences with sentiment and six emotions.
 
-Read from the raw release, CMU_MOSEI.zip, or from the copy that the MMSA project hands on.
+It is read from the raw release, CMU_MOSEI.zip, or from the copy that the MMSA project distributes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from manifests._sentiment import (
     files,
     folds,
     lines,
-    places,
     published,
     read,
+    release_folders,
     score,
 )
 from pipeline.errors import InputError
@@ -37,21 +37,21 @@ from pipeline.utterance import Audio, Utterance, Value, Video
 
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 KNOWN = {"ZZzdvUdOTww": "text and media out of step, CMU-MultimodalSDK#278"}
-"""What is reported of a video, with where."""
+"""The fault reported of a video, with its source."""
 
 _TEXTS = "Transcript/Segmented/Combined"
 _CLIPS, _FILMS, _SOUNDS = "Videos/Segmented/Combined", "Videos/Full/Combined", "Audio/Full/WAV_16000"
 _NAMED = {"happy": "happiness", "sad": "sadness"}
 _ANSWERS = {name: f"Answer.{_NAMED.get(name, name)}" for name in ("sentiment", *EMOTIONS)}
 _VIDEO, _CLIP, _WORKER = "Input.VIDEO_ID", "Input.CLIP", "WorkerId"
-# The first underscores that numbers follow end the video's id, which may itself end in one.
+# The id of the video ends at the first underscores before a number; it may end in an underscore itself.
 _LINE = re.compile(r"([^/\\\0]+?)___(\d{1,9})___([^_]+)___([^_]+)___(.*)", re.ASCII | re.DOTALL)
 
 Clip = tuple[str, int]
 
 
 def outwards(sentiment: float) -> int:
-    """-3..3 by the rule in CMU-MOSEI's own notes: to the next whole number away from zero, so that 0.2 is 1."""
+    """Rounds to -3..3 away from zero, the rule in CMU-MOSEI's own notes: 0.2 becomes 1."""
     return max(-3, min(3, math.ceil(sentiment) if sentiment > 0 else math.floor(sentiment)))
 
 
@@ -62,25 +62,25 @@ def _emotions(row: Utterance) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Mosei(Reader):
-    """The raw release or MMSA's copy, in the root or in a folder of it called after the corpus (MOSEI, CMU_MOSEI).
+    """Reads the raw release or MMSA's copy, in the root or in a folder of it named after the corpus (MOSEI, CMU_MOSEI).
 
-    The root itself comes first, then those folders by name; in each, the raw release comes before the copy. Ids are
-    `<video>_<clip>`, clips counting from 0, with the clip's zeros as written in MMSA's copy; the dialogue is the video,
-    `turn` the clip.
+    The root is searched first, then these folders by name; in each, the raw release comes before the copy. The dialogue
+    is the video and `turn` the clip. Ids are `<video>_<clip>`, with clips from 0, and in MMSA's copy with the clip's
+    leading zeros.
 
-    Of the raw release the transcripts say which clips there are, and ratings of others are ignored. Sound is cut from
-    the whole video's wav by the transcript's times; pictures are the clip's own file, or where there is none cut from
-    the whole video by the same times. Times before 0 count as 0; a clip that has no length then is kept, and its
-    extraction fails as too short. Ratings are the means over workers, of each of whom the first rating of a clip
-    counts (files by name, then lines); the .csd of the CMU-MultimodalSDK is not read.
+    In the raw release, the transcripts define the clips, and ratings of others are ignored. Sound is cut out of the
+    whole video's wav by the times of the transcript; pictures are read from the clip's own file, or if there is none,
+    cut out of the whole video by the same times. Times before 0 count as 0; a clip without length is kept, and its
+    extraction fails as too short. Ratings are means over workers; of several ratings of a clip by one worker, the first
+    counts (files by name, then lines). The .csd of the CMU-MultimodalSDK is not read.
 
-    Annotations: `sentiment` (-3 to 3); of the raw release `happy`, `sad`, `anger`, `surprise`, `disgust`, `fear` (0 to
-    3), `raters` (how many) and, where it applies, `known` (what was reported of the video); of MMSA's copy `annotation`
-    (Negative, Neutral, Positive) and, where filled, `label_T`, `label_A`, `label_V`.
+    Annotations: `sentiment` (-3 to 3); in the raw release also `happy`, `sad`, `anger`, `surprise`, `disgust`, `fear`
+    (0 to 3), `raters` (their number) and, for some videos, `known` (a reported fault); in MMSA's copy `annotation`
+    (Negative, Neutral, Positive) and, if filled in, `label_T`, `label_A`, `label_V`.
 
-    Label protocols: `sentiment` regresses it; `sentiment2` is below or above zero, zeros left out;
-    `sentiment2_nonneg` is below zero or not; `sentiment7` is rounded to -3..3, halves to the even neighbour (numpy's
-    rounding), `sentiment7_sdk` away from zero, as the corpus's own notes have it; `emotions` are those above 0.
+    Label protocols: `sentiment` is the number, to regress; `sentiment2` is below or above zero, without zeros;
+    `sentiment2_nonneg` is below zero or not; `sentiment7` is the number rounded to -3..3, halves to the even neighbour
+    as numpy rounds, and `sentiment7_sdk` away from zero as the corpus's own notes say; `emotions` are those above 0.
     """
 
     layout: ClassVar[str] = (
@@ -107,18 +107,23 @@ class Mosei(Reader):
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 16326}}
 
     def scan(self, root: Path) -> list[Utterance]:
-        """Every clip, wherever its media are; one InputError lists the malformed lines of all files."""
-        for place in places(root, "mosei"):
-            for base in (place / "Raw", place):
-                if found := files(root, base / _TEXTS, ".txt"):
-                    return self._raw(root, base, found)
-            if _mmsa.is_at(root, place):
-                return _mmsa.scan(root, place, published("mosei"))
+        """Every clip, whether its media are there or not.
+
+        Raises one InputError that lists the malformed lines of all files.
+        """
+        for folder in release_folders(root, "mosei"):
+            for base in (folder / "Raw", folder):
+                if transcripts := files(root, base / _TEXTS, ".txt"):
+                    return self._raw(root, base, transcripts)
+            if _mmsa.is_at(root, folder):
+                return _mmsa.scan(root, folder, published("mosei"))
         raise self.missing(root)
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-        """`official`: the published 2,249, 300 and 678 videos, of the others MMSA's part or none; `cv`: five folds by
-        video, over all videos. InputError where a part of the official split has no row.
+        """`official`: the published 2,249, 300 and 678 videos. `cv`: five folds by video, over all videos.
+
+        A video that is not among the published ones has MMSA's part, or none. Raises InputError if a part of the
+        official split has no row.
         """
         return folds(rows, protocol)
 
@@ -126,33 +131,36 @@ class Mosei(Reader):
         tables = files(root, base / "Labels", ".csv")
         if not tables:
             raise InputError(f"no {root / base}/Labels/*.csv: they hold what each worker answered. {self.obtain}")
-        said = [_said(root, place, line) for path in transcripts for place, line in lines(root, path)]
+        text_rows = [_text_row(root, place, line) for path in transcripts for place, line in lines(root, path)]
         answers = [row for path in tables for row in _answers(root, path)]
         ratings = _ratings(answers)
-        cut = _names(root / base / _CLIPS)
-        utterances = [_utterance(row, base, cut, ratings) for row in said]
-        check([*said, *answers])
+        clips = _names(root / base / _CLIPS)
+        utterances = [_utterance(row, base, clips, ratings) for row in text_rows]
+        check([*text_rows, *answers])
         return utterances
 
 
-def _said(root: Path, place: str, line: str) -> Row:
-    """A line of a transcript, `video___clip___start___end___text`; the text may hold underscores of its own."""
-    found = _LINE.fullmatch(line)
+def _text_row(root: Path, place: str, line: str) -> Row:
+    """A line of a transcript, `video___clip___start___end___text`; the text may have underscores of its own."""
+    match = _LINE.fullmatch(line)
     names = ("video", "clip", "start", "end", "text")
-    row = Row(root, place, dict(zip(names, (cell.strip() for cell in found.groups()), strict=True)) if found else {})
-    if not found:
+    row = Row(root, place, dict(zip(names, (cell.strip() for cell in match.groups()), strict=True)) if match else {})
+    if not match:
         row.wrong(f"not video___clip___start___end___text: {line!r}")
     return row
 
 
 def _names(folder: Path) -> set[str]:
+    """The names in a folder; none if it cannot be read."""
     try:
         return {path.name for path in folder.iterdir()}
     except OSError:
         return set()
 
 
-def _utterance(row: Row, base: PurePosixPath, cut: set[str], ratings: Mapping[Clip, Mapping[str, Value]]) -> Utterance:
+def _utterance(
+    row: Row, base: PurePosixPath, clips: set[str], ratings: Mapping[Clip, Mapping[str, Value]]
+) -> Utterance:
     video, clip = row.cells.get("video", ""), int(row.cells.get("clip", 0))
     name = f"{video}_{clip}"
     start_s, end_s = _times(row)
@@ -164,7 +172,7 @@ def _utterance(row: Row, base: PurePosixPath, cut: set[str], ratings: Mapping[Cl
         turn=clip,
         text=row.text("text"),
         audio=Audio(path=str(base / _SOUNDS / f"{video}.wav"), start_s=start_s, end_s=end_s),
-        video=Video(path=str(base / _CLIPS / f"{name}.mp4")) if f"{name}.mp4" in cut else film,
+        video=Video(path=str(base / _CLIPS / f"{name}.mp4")) if f"{name}.mp4" in clips else film,
         start_s=start_s,
         end_s=end_s,
         split=published("mosei").get(video),
@@ -184,7 +192,8 @@ def _times(row: Row) -> tuple[float, float]:
 
 
 def _answers(root: Path, path: PurePosixPath) -> Iterator[Row]:
-    """The rows of a table of answers, whose rows may be shorter than its header. InputError if it is not such a one."""
+    """The rows of a table of workers' answers, which may be shorter than its header. Raises InputError if it is damaged
+    or lacks a column."""
     table = csv.DictReader(io.StringIO(read(root, path), newline=""), restval="")
     try:
         wanted = (_VIDEO, _CLIP, _WORKER, *_ANSWERS.values())
@@ -197,12 +206,12 @@ def _answers(root: Path, path: PurePosixPath) -> Iterator[Row]:
 
 
 def _ratings(answers: Iterable[Row]) -> dict[Clip, dict[str, Value]]:
-    """Means over workers, by clip; a worker who left something out has no part in its mean."""
+    """Means over workers, by clip; a worker without an answer does not count in the mean of this answer."""
     clips: dict[Clip, dict[str, dict[str, float | None]]] = defaultdict(dict)
     for row in answers:
         video, worker = row.cells[_VIDEO].strip().rpartition("/")[2], row.cells[_WORKER].strip() or row.place
-        found = {name: score(row, column, _lowest(name)) for name, column in _ANSWERS.items()}
-        clips[video, whole(row, _CLIP)].setdefault(worker, found)
+        scores = {name: score(row, column, _lowest(name)) for name, column in _ANSWERS.items()}
+        clips[video, whole(row, _CLIP)].setdefault(worker, scores)
     return {clip: _means(list(workers.values())) for clip, workers in clips.items()}
 
 
@@ -211,5 +220,5 @@ def _lowest(name: str) -> float:
 
 
 def _means(workers: Sequence[Mapping[str, float | None]]) -> dict[str, Value]:
-    given = {name: [value for each in workers if (value := each[name]) is not None] for name in _ANSWERS}
+    given = {name: [value for scores in workers if (value := scores[name]) is not None] for name in _ANSWERS}
     return {**{name: fmean(values) for name, values in given.items() if values}, "raters": len(workers)}

@@ -1,6 +1,6 @@
 """CMU-MOSI (Zadeh et al., 2016): 93 videos in which one person reviews a film, 2,199 segments with sentiment.
 
-Read from the raw release, CMU_MOSI.zip, or from the copy that the MMSA project hands on.
+It is read from the raw release, CMU_MOSI.zip, or from the copy that the MMSA project distributes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from manifests import _mmsa
 from manifests._cells import Row, whole
-from manifests._sentiment import PROTOCOLS, check, files, folds, identifier, lines, places, published, score
+from manifests._sentiment import PROTOCOLS, check, files, folds, identifier, lines, published, release_folders, score
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Labels, Reader
 from pipeline.utterance import Audio, Utterance, Video
@@ -26,22 +26,22 @@ Segment = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Mosi(Reader):
-    """The raw release or MMSA's copy, in the root or in a folder of it called after the corpus (MOSI, CMU_MOSI).
+    """Reads the raw release or MMSA's copy, in the root or in a folder of it named after the corpus (MOSI, CMU_MOSI).
 
-    The root itself comes first, then those folders by name; in each, the raw release comes before the copy. Ids are
-    `<video>_<segment>`, segments counting from 1, and `<video>_<clip>` with the clip's zeros in MMSA's copy; the
-    dialogue is the video, `turn` the segment.
+    The root is searched first, then these folders by name; in each, the raw release comes before the copy. The dialogue
+    is the video and `turn` the segment. Ids are `<video>_<segment>`, with segments from 1, and in MMSA's copy
+    `<video>_<clip>`, with the clip's leading zeros.
 
-    Of the raw release each segment's own wav and mp4 are used whole: the intervals of the labels do not fit them, and
-    only stand in `start_s` and `end_s`. A segment of either the transcripts or the labels is a row. Sentiment is read
-    from the CSV alone, not from the .csd of the CMU-MultimodalSDK.
+    In the raw release, each segment's own wav and mp4 are used whole: the intervals of the labels do not fit them, and
+    are kept as `start_s` and `end_s` only. There is a row for each segment in the transcripts or in the labels.
+    Sentiment is read from the CSV, not from the .csd of the CMU-MultimodalSDK.
 
-    Annotations: `sentiment` (mean of five raters, -3 to 3); of MMSA's copy also `annotation` (Negative, Neutral,
-    Positive) and, where filled, `label_T`, `label_A`, `label_V` (sentiment of one modality).
+    Annotations: `sentiment` (mean of five raters, -3 to 3); in MMSA's copy also `annotation` (Negative, Neutral,
+    Positive) and, if filled in, `label_T`, `label_A`, `label_V` (sentiment of one modality).
 
-    Label protocols: `sentiment` regresses it; `sentiment2` is below or above zero, zeros left out;
-    `sentiment2_nonneg` is below zero or not; `sentiment7` is rounded to -3..3, halves to the even neighbour (numpy's
-    rounding).
+    Label protocols: `sentiment` is the number, to regress; `sentiment2` is below or above zero, without zeros;
+    `sentiment2_nonneg` is below zero or not; `sentiment7` is the number rounded to -3..3, halves to the even neighbour
+    as numpy rounds.
     """
 
     layout: ClassVar[str] = (
@@ -63,28 +63,31 @@ class Mosi(Reader):
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 1284, "valid": 229, "test": 686}}
 
     def scan(self, root: Path) -> list[Utterance]:
-        """Every segment, wherever its media are; one InputError lists the malformed lines of all files."""
-        for place in places(root, "mosi"):
-            for base in (place / "Raw", place):
-                if found := files(root, base / _TEXTS, _SUFFIX):
-                    return self._raw(root, base, found)
-            if _mmsa.is_at(root, place):
-                return _mmsa.scan(root, place, published("mosi"))
+        """Every segment, whether its media are there or not.
+
+        Raises one InputError that lists the malformed lines of all files.
+        """
+        for folder in release_folders(root, "mosi"):
+            for base in (folder / "Raw", folder):
+                if transcripts := files(root, base / _TEXTS, _SUFFIX):
+                    return self._raw(root, base, transcripts)
+            if _mmsa.is_at(root, folder):
+                return _mmsa.scan(root, folder, published("mosi"))
         raise self.missing(root)
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-        """`official`: the published 52, 10 and 31 videos; `cv`: five folds by video.
+        """`official`: the published 52, 10 and 31 videos. `cv`: five folds by video.
 
-        A video that is not among the published ones has MMSA's part, or none. InputError where a part has no row.
+        A video that is not among the published ones has MMSA's part, or none. Raises InputError if a part has no row.
         """
         return folds(rows, protocol)
 
     def _raw(self, root: Path, base: PurePosixPath, transcripts: Sequence[PurePosixPath]) -> list[Utterance]:
-        said = [row for path in transcripts for row in _said(root, path)]
-        rated = list(_rated(root, self._labels(root, base)))
-        texts, ratings = _by_segment(said), _by_segment(rated)
-        utterances = [_utterance(base, key, texts.get(key), ratings.get(key)) for key in sorted({*texts, *ratings})]
-        check([*said, *rated])
+        text_rows = [row for path in transcripts for row in _text_rows(root, path)]
+        label_rows = list(_label_rows(root, self._labels(root, base)))
+        texts, labels = _by_segment(text_rows), _by_segment(label_rows)
+        utterances = [_utterance(base, key, texts.get(key), labels.get(key)) for key in sorted({*texts, *labels})]
+        check([*text_rows, *label_rows])
         return utterances
 
     def _labels(self, root: Path, base: PurePosixPath) -> PurePosixPath:
@@ -100,8 +103,8 @@ class Mosi(Reader):
         )
 
 
-def _said(root: Path, path: PurePosixPath) -> Iterator[Row]:
-    """The lines of a transcript, `3_DELIM_IT WAS GOOD`; cells video, segment, text."""
+def _text_rows(root: Path, path: PurePosixPath) -> Iterator[Row]:
+    """The lines of a transcript, such as `3_DELIM_IT WAS GOOD`, with the cells video, segment and text."""
     for place, line in lines(root, path):
         number, delimiter, text = line.partition(_DELIMITER)
         row = Row(root, place, {"video": path.name.removesuffix(_SUFFIX), "segment": number, "text": text.strip()})
@@ -110,7 +113,8 @@ def _said(root: Path, path: PurePosixPath) -> Iterator[Row]:
         yield row
 
 
-def _rated(root: Path, path: PurePosixPath) -> Iterator[Row]:
+def _label_rows(root: Path, path: PurePosixPath) -> Iterator[Row]:
+    """The lines of the table of labels, which has no header."""
     for place, line in lines(root, path):
         cells = line.split(",")
         row = Row(root, place, dict(zip(_COLUMNS, cells, strict=False)))
@@ -124,24 +128,24 @@ def _segment(row: Row) -> Segment:
 
 
 def _by_segment(rows: Sequence[Row]) -> dict[Segment, Row]:
-    found: dict[Segment, Row] = {}
+    by_segment: dict[Segment, Row] = {}
     for row in rows:
         key = _segment(row)
-        if key in found and not row.errors:
-            row.wrong(f"segment {key[1]} of {key[0]} stands already in {found[key].place}")
-        found.setdefault(key, row)
-    return found
+        if key in by_segment and not row.errors:
+            row.wrong(f"segment {key[1]} of {key[0]} is already in {by_segment[key].place}")
+        by_segment.setdefault(key, row)
+    return by_segment
 
 
-def _utterance(base: PurePosixPath, key: Segment, said: Row | None, rated: Row | None) -> Utterance:
+def _utterance(base: PurePosixPath, key: Segment, text: Row | None, label: Row | None) -> Utterance:
     video, number = key
     name = f"{video}_{number}"
-    start_s, end_s, sentiment = _rating(rated) if rated else (None, None, None)
+    start_s, end_s, sentiment = _rating(label) if label else (None, None, None)
     return Utterance(
         id=name,
         dialogue=video,
         turn=number,
-        text=said.text("text") if said else None,
+        text=text.text("text") if text else None,
         audio=Audio(path=str(base / "Audio/WAV_16000/Segmented" / f"{name}.wav")),
         video=Video(path=str(base / "Video/Segmented" / f"{name}.mp4")),
         start_s=start_s,

@@ -1,20 +1,20 @@
-"""Bring your own clips: a CSV or Parquet table with a row for each utterance.
+"""Your own clips: a CSV or Parquet table with a row for each utterance.
 
 | column | what it holds |
 |---|---|
-| `utterance` | id, required, unique |
-| `text`, `audio`, `video` | transcript; files, relative to the root. At least one of these three columns |
-| `dialogue`, `turn` | the conversation, default the utterance's id; the place in it, default the table's order |
+| `utterance` | the id, required and unique |
+| `text`, `audio`, `video` | the transcript; files, relative to the root. At least one of these columns is required |
+| `dialogue`, `turn` | the conversation, by default the utterance's id; the place in it, by default the table's order |
 | `speaker`, `session` | names that folds are grouped by |
 | `split` | `train`, `valid` (also `validation`, `dev`, `val`) or `test` |
 | `audio_start_s`, `audio_end_s`, `audio_channel` | the part of the audio file, by default all; channels count from 0 |
 | `video_start_s`, `video_end_s` | the part of the video file |
-| `start_s`, `end_s` | when it was said in the dialogue: an annotation, which also orders the dialogue |
-| any other | an annotation, the label among them; a number where every cell of the column is one |
+| `start_s`, `end_s` | when it is said in the dialogue: an annotation, which also orders the dialogue |
+| any other | an annotation, such as the label; a number if every cell of the column is one |
 
-Without an `audio` column the sound is that of the video file, and of the same part of it. An empty cell means not
-known, or a modality that the utterance doesn't have; so do `NA`, `NaN` and the like among numbers, but not elsewhere:
-the transcript `NA` is a transcript.
+Without an `audio` column, the sound is that of the video file, in the same part of it. An empty cell is an unknown
+value, or a modality that the utterance does not have. In a column of numbers, `NA`, `NaN` and the like are unknown too;
+elsewhere they are text, so that the transcript `NA` is a transcript.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from pipeline.utterance import Utterance, Value
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Reader):
-    """The table `file` inside the root.
+    """Reads the table `file` inside the root.
 
-    Its one label protocol is `label`: the column named by `label`, as an index into `classes`, or, where the recipe
-    lists no classes, as a number to regress.
+    Its one label protocol, `label`, is the column that the option `label` names: an index into `classes`, or a number
+    to regress if the recipe lists no classes.
     """
 
     layout: ClassVar[str] = "utterances.csv, or the `file` of the recipe: columns utterance and text, audio or video"
@@ -48,14 +48,14 @@ class Table(Reader):
     classes: tuple[str, ...] = ()
 
     def protocol(self, name: str) -> Labels:
-        """`label`, with the task and classes that the options give; InputError on another name."""
+        """The protocol `label`, with the task and classes of the options. Raises InputError for another name."""
         super().protocol(name)
         if self.classes:
             return Labels("multiclass", tuple(self.classes), self._index)
         return Labels("regression", (), lambda row: _number(row, self.label))
 
     def scan(self, root: Path) -> list[Utterance]:
-        """The rows of the table. One InputError lists everything that is wrong in it, by file and line."""
+        """The rows of the table. Raises one InputError that lists every error in it, by file and line."""
         if not inside(root, self.file):
             raise InputError(f"file = {self.file!r} is outside {root}")
         if not (root / self.file).is_file():
@@ -75,8 +75,8 @@ class Table(Reader):
         return utterances
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-        """`official`: the column `split`, a tenth of the train dialogues validating where it names no valid rows;
-        `cv`: five folds (fewer for fewer groups) by session, else by speaker, else by dialogue, whichever all have.
+        """`official`: the column `split`; if it has no valid rows, a tenth of the train dialogues validates. `cv`: five
+        folds, or fewer if there are fewer groups, by the first of session, speaker and dialogue that all rows have.
         """
         if protocol == "cv":
             return in_parts(rows, _group(rows))
@@ -129,12 +129,12 @@ def _check_ids(rows: Iterable[Row]) -> None:
         if not name:
             row.wrong("no utterance id")
         elif name in first:
-            row.wrong(f"utterance {name!r} stands already in {first[name]}")
+            row.wrong(f"utterance {name!r} is already in {first[name]}")
         first.setdefault(name, row.place)
 
 
 def _turns(rows: Iterable[Row]) -> list[int]:
-    """The column `turn`, or the number of rows of the same dialogue before this one."""
+    """The turn of each row: the column `turn`, or else the number of rows of its dialogue before it."""
     seen: Counter[str] = Counter()
     turns = []
     for row in rows:

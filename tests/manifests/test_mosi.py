@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manifests._sentiment import places, published, rounded
+from manifests._sentiment import published, release_folders, rounded
 from manifests.mosi import Mosi
 from pipeline.corpus import manifest
 from pipeline.corpus.recipe_file import read_recipe
@@ -282,7 +282,7 @@ def test_which_folder_is_taken_does_not_depend_on_the_order_of_the_disk(
         (tmp_path / name).mkdir()
     listed = [tmp_path / name for name in sorted(names, reverse=backwards)]
     monkeypatch.setattr(Path, "iterdir", lambda self: iter(listed))
-    assert [str(place) for place in places(tmp_path, "mosi")] == [".", *sorted(names)]
+    assert [str(place) for place in release_folders(tmp_path, "mosi")] == [".", *sorted(names)]
 
 
 def test_a_folder_that_leads_outside_the_root_is_not_looked_into(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_everything_wrong_is_listed_at_once_by_line(tmp_path: Path) -> None:
     )
     assert errors(tmp_path, text) == [
         "utterances.csv:2: audio = '../x.wav' is outside the root",
-        "utterances.csv:3: utterance 'a' stands already in utterances.csv:2",
+        "utterances.csv:3: utterance 'a' is already in utterances.csv:2",
         "utterances.csv:3: audio_start_s = 'soon' is not a number",
         "utterances.csv:4: no utterance id",
         "utterances.csv:5: video = 'up/../../x.mp4' is outside the root",
