@@ -1,4 +1,4 @@
-"""What can go wrong that is not a bug, each with the exit code the command line ends with."""
+"""The errors that are no bugs, each with the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class AffectoryError(Exception):
-    """An error the user can act on. The command line prints its message without a traceback."""
+    """An error that the user can act on. The command line prints its message without a traceback."""
 
     exit_code = 1
 
@@ -19,29 +19,31 @@ class InputError(AffectoryError):
 
 
 class KilledError(AffectoryError):
-    """Some of the work killed its worker and was not done; the rest was."""
+    """Some jobs killed their workers and were given up; the others were done."""
 
     exit_code = 3
 
 
 class RemoteError(AffectoryError):
-    """A remote could not be reached or gave something else than was asked for."""
+    """A remote could not be reached, or answered with something else than was asked for."""
 
     exit_code = 4
 
 
 class SpaceError(AffectoryError):
-    """The disk is too small for what is to be written."""
+    """The disk has too little space for what is to be written."""
 
     exit_code = 5
 
 
 TOO_MANY_FAILED = 3
+"""The exit code if more rows of a modality failed than the recipe allows."""
 INTERRUPTED = 130
+"""The exit code after Ctrl-C or SIGTERM: 128 and the number of SIGINT, as shells have it."""
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Ends an error message on an unknown name: the closest known ones, or all of them."""
+    """The end of an error message about an unknown name: the closest known names, or all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(names) or 'none'}"

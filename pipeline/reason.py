@@ -1,17 +1,17 @@
-"""What became of each utterance in each stage: the closed list of reasons, counts, and the failure gate."""
+"""The closed list of reasons for which an utterance has no values in a stage."""
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 class Reason(StrEnum):
-    """Why a row has no values. A permanent reason is a function of the bytes; a transient one is worth another try."""
+    """Why a row has no values.
+
+    A permanent reason follows from the bytes of the input; after a transient one the same bytes may give values.
+    `unknown` is any reason that this version does not know: another version wrote it to a record or a shard.
+    """
 
     NOT_MEDIA = "not_media"
     DECODE_ERROR = "decode_error"
@@ -23,6 +23,7 @@ class Reason(StrEnum):
     MISSING_FILE = "missing_file"
     DECODER_CRASHED = "decoder_crashed"
     ABSENT = "absent"
+    UNKNOWN = "unknown"
     IO_ERROR = "io_error"
     DECODER_HUNG = "decoder_hung"
     STAGE_ERROR = "stage_error"
@@ -31,25 +32,32 @@ class Reason(StrEnum):
 
     @property
     def transient(self) -> bool:
-        """True where the same bytes may give values next time; such a shard stays provisional."""
+        """True if the same bytes may give values next time; a shard with such a row is provisional.
+
+        `unknown` is permanent: the version that wrote it has decided already whether the shard is provisional.
+        """
         return self in _TRANSIENT
 
     @property
     def failed(self) -> bool:
-        """False for `absent` alone: an utterance that has no such modality did not fail."""
+        """False for `absent` alone: an utterance without such a modality did not fail."""
         return self is not Reason.ABSENT
+
+    @classmethod
+    def _missing_(cls, value: object) -> Reason | None:
+        return cls.UNKNOWN if isinstance(value, str) else None
 
 
 _TRANSIENT = {Reason.IO_ERROR, Reason.DECODER_HUNG, Reason.STAGE_ERROR, Reason.WORKER_DIED, Reason.OUT_OF_MEMORY}
 
 
 LONGEST = 300
-"""Characters of a message that a record keeps."""
+"""The most characters of a message that a record keeps."""
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"]+/)+")
 
 
-class Unreadable(Exception):  # noqa: N818 - a finding about a clip more than an error
-    """Raised by decoders and stages for one utterance; becomes that row's reason."""
+class Unreadable(Exception):  # noqa: N818 - it tells about a clip, not about the program
+    """Raised by decoders and stages for one utterance, whose row then has this reason. detail: more about it."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason, detail)

@@ -1,4 +1,4 @@
-"""The row of a manifest: one utterance, where its media lie, and its Arrow schema."""
+"""Utterances, the rows of a manifest, and their form as an Arrow table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ MISSING = "missing"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audio:
-    """A stretch of an audio file. Times are seconds in that file; None is its beginning or its end."""
+    """A stretch of an audio file, in seconds of that file; None is its beginning or its end.
+
+    channel: counted from 0, None for a mix of all. digest: the BLAKE3 of the file's bytes, None while unknown.
+    """
 
     path: str
     start_s: float | None = None
@@ -26,7 +29,11 @@ class Audio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
-    """A stretch of a video file; `crop` is (left, top, width, height) as fractions of the frame."""
+    """A stretch of a video file, in seconds of that file; None is its beginning or its end.
+
+    crop: (left, top, width, height) as fractions of the frame, None for all of it. digest: the BLAKE3 of the file's
+    bytes, None while unknown.
+    """
 
     path: str
     start_s: float | None = None
@@ -39,9 +46,9 @@ class Video:
 class Utterance:
     """One utterance of one speaker.
 
-    Paths are relative to the corpus root. `start_s` and `end_s` are the annotation's own times and stand in no key.
-    `text_digest` stands for a transcript that was left out. `split` and `session` are the corpus's own; `labels` holds
-    every annotation, from which a protocol makes a label.
+    The paths of its media are relative to the corpus root. turn: its place in the dialogue. text_digest: of a
+    transcript that was left out, so that the row keeps its keys. start_s, end_s: the annotation's own times, which
+    enter no key. split, session: the corpus's own. labels: every annotation, from which a recipe makes the label.
     """
 
     id: str
@@ -96,12 +103,12 @@ SCHEMA = pa.schema(
 
 
 def in_order(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """Sorts by dialogue, start and id: the order of every manifest, so that a scan's order never matters."""
+    """The utterances sorted by dialogue, start (or turn) and id, so that the order of a scan never matters."""
     return sorted(utterances, key=lambda u: (u.dialogue, u.start_s if u.start_s is not None else u.turn, u.id))
 
 
 def to_table(utterances: Iterable[Utterance]) -> pa.Table:
-    """The rows as Arrow: `SCHEMA`, then one column for each annotation, named `label.<name>`."""
+    """The rows as an Arrow table: the columns of `SCHEMA`, then one for each annotation, named `label.<name>`."""
     rows = list(utterances)
     columns: dict[str, Any] = {name: [_cell(row, name) for row in rows] for name in SCHEMA.names}
     table = pa.table(columns, schema=SCHEMA)

@@ -1,11 +1,15 @@
-"""Files that are there whole or not at all, written beside their place: objects are flushed to disk and linked in
-exclusively, notes replace what stood there."""
+"""Writes files that are there whole or not at all, and says when a disk is full.
+
+A file is written beside its place and flushed to disk. Then it is linked in if nothing is there yet (objects and
+records, which never change), or it replaces what is there (notes, tables, checkpoints).
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 import uuid
@@ -16,13 +20,13 @@ from pathlib import Path
 from pipeline.errors import SpaceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-_SHORT = re.compile(r"\d+ requested and \d+ written")
-"""What numpy says of a write that the disk did not take whole."""
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""numpy's message about a write of which the disk took only a part."""
 
 
 @contextmanager
 def beside(root: Path) -> Iterator[Path]:
-    """An empty file in `root/partial`, on the disk where it is to stand; gone at the end unless it was moved."""
+    """An empty file in `root/partial`, on the same disk as its later place. At the end it is deleted unless moved."""
     with space(root):
         folder = root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,29 +40,8 @@ def beside(root: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def space(root: Path) -> Iterator[None]:
-    """Within it a full disk is a SpaceError that names `root`."""
-    try:
-        yield
-    except Exception as error:
-        if not is_full(error):
-            raise
-        raise SpaceError(f"no space left on the disk of {root}") from error
-
-
-def is_full(error: BaseException) -> bool:
-    """True where an error says that a disk, or what one may use of it, is full: each library says it in its own way."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in FULL
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    said = str(error)
-    return any(os.strerror(code) in said for code in FULL) or _SHORT.fullmatch(said) is not None
-
-
-@contextmanager
 def scratch(root: Path) -> Iterator[Path]:
-    """A folder of the caller's own in `root/partial`, gone at the end; one that a kill leaves is swept later."""
+    """A new folder in `root/partial`, deleted at the end. If the process is killed, `Home.sweep` deletes it later."""
     folder = root / "partial"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -66,7 +49,7 @@ def scratch(root: Path) -> Iterator[Path]:
 
 
 def link(source: Path, target: Path) -> bool:
-    """Flushes `source` and links it in as `target`, read-only; False where somebody else's stands there already."""
+    """Flushes `source` to disk and links it in as `target`, read-only; False if a file is there already."""
     _flush(source)
     source.chmod(0o444)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +62,7 @@ def link(source: Path, target: Path) -> bool:
 
 
 def write_new(root: Path, target: Path, content: bytes) -> bool:
-    """`content` as the new file `target` below `root`; False where one stands there already. Raises SpaceError."""
+    """Writes `content` to the new file `target` below `root`; False if a file is there already. Raises SpaceError."""
     with beside(root) as temporary:
         temporary.write_bytes(content)
         return link(temporary, target)
@@ -87,24 +70,57 @@ def write_new(root: Path, target: Path, content: bytes) -> bool:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A file to write, which at the end replaces `target`; what stands there stays until then, and after an error.
+    """A path to write a file to, which at the end is flushed to disk and replaces `target`.
 
-    The folder is made where it is missing. Raises SpaceError.
+    The old file stays until then, and after an error. Missing folders are made. Raises SpaceError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     with space(target.parent):
         try:
             yield temporary
+            _flush(temporary)
             temporary.replace(target)
+            _flush(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def publish(target: Path, text: str, *, errors: str = "strict") -> None:
-    """Replaces `target` by this text in UTF-8; `errors` as of `str.encode`. Raises SpaceError."""
+    """Replaces `target` by this text in UTF-8. errors: as of `str.encode`. Raises SpaceError."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
+# --- full disks ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def space(root: Path) -> Iterator[None]:
+    """Turns the error of a full disk into a SpaceError that names `root`."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise SpaceError(f"no space left on the disk of {root}") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """True if an error says that a disk or a quota is full. Each library says so in its own way."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    message = str(error)
+    return any(os.strerror(code) in message for code in FULL) or _SHORT_WRITE.fullmatch(message) is not None
+
+
+def check_space(folder: Path, size: float, purpose: str) -> None:
+    """Raises SpaceError if the disk of `folder`, which exists, has fewer than `size` bytes free for `purpose`."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise SpaceError(f"{folder} has {free / 1e6:,.0f} MB free, {purpose} needs {size / 1e6:,.0f} MB")
 
 
 def _flush(path: Path) -> None:

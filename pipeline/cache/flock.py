@@ -1,4 +1,4 @@
-"""Locks of the kernel on files: one process at a time holds one, and it is let go of when that process dies."""
+"""Locks of the kernel on files: one process holds a lock at a time, and loses it when it dies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
-"""What a disk without locks says. There everybody gets in."""
+"""The errors of a disk that has no locks. There every process gets in."""
 
 
 @contextmanager
 def alone(path: Path, taken: Callable[[], None]) -> Iterator[None]:
-    """Within it nobody else holds `path`, a file that is made where it is missing.
+    """A context in which no other process holds the lock of `path`, a file that is made if it is missing.
 
-    Where somebody does, `taken` is called once: it raises, or else this waits.
+    If another process holds it, `taken` is called once: it raises, or else this waits for the lock.
     """
     with path.open("a") as file:
         try:
@@ -28,7 +28,7 @@ def alone(path: Path, taken: Callable[[], None]) -> Iterator[None]:
 
 
 def held(path: Path) -> bool:
-    """True where somebody holds `path` now."""
+    """True if a process holds the lock of `path` now."""
     if not path.exists():
         return False
     with path.open("a") as file:
@@ -40,7 +40,7 @@ def held(path: Path) -> bool:
 
 
 def take(handle: int, kind: int) -> None:
-    """Takes the lock of an open file, where its disk has any. Raises BlockingIOError as `fcntl.flock` does."""
+    """Takes the lock of an open file, unless its disk has none. Raises BlockingIOError as `fcntl.flock` does."""
     try:
         fcntl.flock(handle, kind)
     except OSError as error:

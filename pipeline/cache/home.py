@@ -1,4 +1,4 @@
-"""The one folder that running leaves behind: `data/`, or what AFFECTORY_HOME says."""
+"""The home folder, where every run keeps its files: `data/`, or the value of AFFECTORY_HOME."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pipeline.cache.atomic import publish
 from pipeline.errors import InputError
 
 MEMORY = "digests.sqlite"
-"""Where a cache remembers the digests of media files."""
+"""The file in which a cache remembers the digests of media files."""
 STREAMS = "streams.sqlite"
-"""Where the doctor remembers what it found in media files."""
+"""The file in which the doctor remembers its findings about media files."""
 LEFTOVER_S = 7 * 86_400.0
-"""How old a half-written file must be before it is taken for what a killed run left."""
+"""The age from which a half-written file counts as left by a killed run."""
 
 
 class Home:
-    """Paths under the home folder, and what was extracted last."""
+    """The paths in the home folder, and its notes about the last extraction and about locks."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or Path(os.environ.get("AFFECTORY_HOME") or "data")).absolute()
@@ -34,20 +34,19 @@ class Home:
         self.doctor = self.root / "doctor"
 
     def remember(self, dataset: str, root: str, changes: Sequence[str]) -> None:
-        """Notes what was extracted last, for a `train` that names no dataset."""
-        found = {"dataset": dataset, "root": root, "changes": list(changes)}
-        publish(self.root / "last.json", json.dumps(found))
+        """Notes the dataset that was extracted last, for a `train` that names none."""
+        publish(self.root / "last.json", json.dumps({"dataset": dataset, "root": root, "changes": list(changes)}))
 
     def last(self) -> tuple[str, str, list[str]]:
-        """Dataset, root and changes of what was extracted last; raises InputError where there is nothing."""
+        """Dataset, root and changes of the last extraction. Raises InputError if there was none."""
         try:
-            found = json.loads((self.root / "last.json").read_text())
-            return str(found["dataset"]), str(found["root"]), [str(change) for change in found["changes"]]
+            note = json.loads((self.root / "last.json").read_text())
+            return str(note["dataset"]), str(note["root"]), [str(change) for change in note["changes"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
 
     def note_lock(self, path: Path) -> None:
-        """Notes where a lock lies that was read or written, for `gc --remote`: it may lie beside a recipe anywhere."""
+        """Notes the path of a lock that was read or written, for `gc --remote`: recipes with locks may be anywhere."""
         line = f"{path.absolute()}\n"
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "locks.txt").open("a+", encoding="utf-8") as file:
@@ -56,21 +55,21 @@ class Home:
                 file.write(line)
 
     def locks(self) -> list[Path]:
-        """Every lock that was noted and is still there."""
+        """The paths of all noted locks that still exist."""
         noted = self.root / "locks.txt"
         lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
         return [path for path in map(Path, lines) if path.exists()]
 
     def sweep(self) -> None:
-        """Removes what killed runs left half written; nothing that a live one may still be writing."""
-        before = time.time() - LEFTOVER_S
+        """Deletes half-written files of killed runs, and none so young that a live run may be writing it."""
+        newest = time.time() - LEFTOVER_S
         for path in [*(self.cache / "partial").glob("*"), *(self.root / "views").glob(".*")]:
             with suppress(FileNotFoundError):
-                if path.lstat().st_mtime < before:
+                if path.lstat().st_mtime < newest:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def log_to_file(self, command: str, name: str) -> Path:
-        """Sends this process's log, and what workers forward to it, to a new file in `runs/logs`."""
+        """Sends the log of this process, and those that workers forward to it, to a new file in `runs/logs`."""
         folder = self.runs / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{name}-{os.getpid()}.log"

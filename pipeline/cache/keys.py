@@ -1,7 +1,7 @@
-"""The only hashing code: what a row, a shard, a state and a view are called.
+"""Keys: the digests by which rows, shards, fitted states and views are found in the cache.
 
-A key holds everything that can change the values and nothing else. Left out on purpose, everywhere below: device,
-batch size, workers, threads, paths, dates, host, and labels (but for those of a state).
+A key is made of everything that can change the values, and of nothing else. So no key depends on device, batch size,
+workers, threads, paths, dates or host, and none but that of a state on labels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.stage import Stage
 from pipeline.utterance import Audio, Utterance, Video
 
 KEY_VERSION = 1
-"""Bumped when the meaning of a key changes; everything cached before is then made again."""
+"""Bumped when the meaning of a key changes; everything cached before is then computed again."""
 
 
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -34,7 +34,7 @@ def digest(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """The BLAKE3 of a file's bytes; of a directory, that of its files' names and digests."""
+    """The BLAKE3 of a file's bytes; for a folder, the digest of the names and digests of its files."""
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         return digest("dir", [(p.relative_to(path).as_posix(), file_digest(p)) for p in files])
@@ -44,27 +44,33 @@ def file_digest(path: Path) -> str:
 
 
 def text_digest(row: Utterance) -> str | None:
-    """What is said; None where there is no transcript, so that the row is absent."""
+    """The digest of a transcript; None if there is none, so that the row is absent."""
     return row.text_digest if row.text is None else digest("text", row.text)
 
 
 def audio_digest(audio: Audio | None, version: int) -> str | None:
-    """What is heard: the file's content and the stretch; not its path. `version` is that of the decoding code."""
+    """The digest of a row's sound: of the file's bytes and the stretch, not of its path.
+
+    version: that of the decoding code.
+    """
     if audio is None:
         return None
     return digest("audio", version, audio.digest, audio.start_s, audio.end_s, audio.channel)
 
 
 def video_digest(video: Video | None, version: int) -> str | None:
-    """What is seen: the file's content, the stretch and the crop; not its path."""
+    """The digest of a row's pictures: of the file's bytes, the stretch and the crop, not of its path."""
     if video is None:
         return None
     return digest("video", version, video.digest, video.start_s, video.end_s, video.crop)
 
 
 def stage_params(stage: Stage, source: Callable[[str], str]) -> dict[str, Any]:
-    """Every field of the stage by name. A field that names weights goes through `source`, which gives the digest of
-    the bytes where the name is a local path, so that the path itself stays out of the key."""
+    """Every field of the stage by name, as it enters the key.
+
+    source: turns the value of a field that names weights into the digest of the bytes if it is a local path, so that
+    no path enters the key.
+    """
     return {
         f.name: source(getattr(stage, f.name)) if f.metadata.get("source") else getattr(stage, f.name)
         for f in fields(stage)
@@ -78,36 +84,40 @@ def library_version(name: str) -> str:
 
 
 def stage_digest(stage: Stage, params: Mapping[str, Any], upstream: Sequence[str]) -> str:
-    """Identifies a stage with its parameters, its libraries' versions and the stages it stands on."""
+    """The digest of a stage with its parameters, the versions of its libraries, and the inputs it reads."""
     libraries = {name: library_version(name) for name in stage.libraries}
     return digest("stage", KEY_VERSION, name_of(type(stage)), stage.version, params, libraries, list(upstream))
 
 
 def row_key(stage: str, state: str | None, inputs: Sequence[str | None]) -> str:
-    """One utterance through one stage. `stage` is its digest, `state` the digest of the fitted state's bytes, since a
-    fit is not reproducible to the bit; `inputs` are digests of raw rows or keys of upstream rows.
+    """The key of one utterance in one stage: `digest("row", stage, state, inputs)`.
 
-    It is `digest("row", stage, state, inputs)`, written out since there are millions: no digest needs escaping.
+    stage: its digest. state: the digest of the fitted state's bytes, since a fit is not reproducible to the bit.
+    inputs: the digests of raw inputs or the keys of upstream rows, None for an input that is absent.
     """
-    given = ",".join([f'"{key}"' if key is not None else "null" for key in inputs])
-    learned = "null" if state is None else f'"{state}"'
-    return blake3(f'["row","{stage}",{learned},[{given}]]'.encode()).hexdigest()
+    # written out, since there are millions of rows: no digest needs escaping
+    input_list = ",".join([f'"{key}"' if key is not None else "null" for key in inputs])
+    state_text = "null" if state is None else f'"{state}"'
+    return blake3(f'["row","{stage}",{state_text},[{input_list}]]'.encode()).hexdigest()
 
 
 def shard_key(ids: Sequence[str], row_keys: Sequence[str]) -> str:
-    """Ids are in it, so that equal text under other ids is never served the first one's ids."""
+    """The key of a shard. Ids are part of it, since two utterances of equal text have equal row keys."""
     return digest("shard", list(zip(ids, row_keys, strict=True)))
 
 
 FitRow = tuple[str, str, Label]
+"""Utterance, key of its row, and label."""
 
 
 def state_key(stage: str, target: Sequence[Any], train: Sequence[FitRow], valid: Sequence[FitRow]) -> str:
-    """Looks a fitted state up: who it learned from, in order, with which inputs and labels. The seed is a parameter
-    of the stage, so it stands in `stage`."""
+    """The key of a fitted state: the rows it learns from, in order, with their inputs and labels.
+
+    The seed is a parameter of the stage, so it is part of `stage`, the stage's digest.
+    """
     return digest("state", KEY_VERSION, stage, list(target), list(train), list(valid))
 
 
 def view_key(row_keys: Sequence[Sequence[str]], mode: str, length: int) -> str:
-    """A column of a view: the rows of each concatenated part in manifest order, and how they are aligned."""
+    """The key of a view's column: the rows of each concatenated stage in manifest order, and how they are aligned."""
     return digest("view", KEY_VERSION, [list(keys) for keys in row_keys], mode, length)

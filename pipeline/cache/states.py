@@ -1,4 +1,4 @@
-"""Fitted states on disk: one safetensors file, arrays as tensors and text as bytes. No pickle."""
+"""Fitted states on disk: one safetensors file with arrays and texts. No pickle."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ TEXT = "text:"
 
 
 def save_state(state: State, path: Path) -> None:
-    """Writes tensors and text. Text goes in as bytes, since the order of a safetensors header's own metadata is not
-    fixed: the same state gives the same file."""
+    """Writes the tensors and texts of a state; the same state gives the same bytes.
+
+    Texts are stored as tensors of bytes, since the metadata in a safetensors header has no fixed order.
+    """
     text = {TEXT + name: np.frombuffer(value.encode(), np.uint8) for name, value in state.text.items()}
     tensors = {name: np.array(value, order="C") for name, value in state.tensors.items()}
     save_file(dict(sorted((tensors | text).items())), path)
 
 
 def load_state(path: Path) -> State:
-    """Reads what `save_state` wrote; the log stays with the record."""
-    found = load_file(path)
-    text = {name.removeprefix(TEXT): value.tobytes().decode() for name, value in found.items() if name.startswith(TEXT)}
-    return State({name: value for name, value in found.items() if not name.startswith(TEXT)}, text)
+    """Reads a file of `save_state`. The state's log is not in it, but in the record."""
+    arrays = load_file(path)
+    names = [name for name in arrays if name.startswith(TEXT)]
+    text = {name.removeprefix(TEXT): arrays.pop(name).tobytes().decode() for name in names}
+    return State(arrays, text)
