@@ -1,7 +1,7 @@
-"""`gc --remote`: what nothing on a remote names any more.
+"""`gc --remote`: lists the files of a remote that nothing names any more, and deletes them if asked to.
 
-Other machines push at any time: objects first, then the index that names them, and never over what stands there. So
-nothing younger than a day goes, nor an object that an index or an action of this cache names.
+Other machines may push at any time: objects first, then the index that names them, and never over a file that is there.
+So no file younger than a day is deleted, and no object that an index or an action of this cache names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.cache.gc import DAY, held_objects, noted_objects, summed, unpinned
+from pipeline.cache.gc import DAY, named_objects, pulled_manifests, summed, unpinned
 from pipeline.cache.home import Home
 from pipeline.cache.in_use import live
 from pipeline.cache.record import Record
@@ -24,7 +24,7 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class RemoteWaste:
-    """What may go: indexes all of whose records are superseded, objects that nothing names."""
+    """What may be deleted: indexes all of whose records are superseded, and objects that nothing names."""
 
     url: str
     indexes: tuple[File, ...]
@@ -32,64 +32,69 @@ class RemoteWaste:
 
     @property
     def bytes(self) -> int:
-        """Of both."""
+        """The size of indexes and objects."""
         return sum(file.size for file in (*self.indexes, *self.objects))
 
     def answer(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """The waste as data for JSON."""
         kinds = {"indexes": summed(self.indexes), "objects": summed(self.objects)}
         return {"url": self.url, **kinds, "bytes": self.bytes}
 
 
 def collect(
-    there: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None
+    remote: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None
 ) -> RemoteWaste:
-    """What a remote holds that nothing names any more, by the time at which it was written; without one it stays.
+    """Lists the files of a remote that nothing names any more. A file of unknown age is never listed.
 
-    An index goes if all its records are superseded and it is older than `days`, at least 1. It stays if it is its
-    stage's newest, if its digest is among those that are `locked`, or if a live run here has pinned its stage. An
-    object goes if neither an index that stays nor an action of this cache names it; none goes while a run is live
-    here. Raises RemoteError if an index is damaged, since it may name anything.
+    An index is listed if all its records are superseded and it was written more than `days`, at least 1, ago. It is
+    kept if it is the newest of its stage, if its digest is among the `locked`, or if a live run here has pinned its
+    stage. An object is listed if neither a kept index nor an action of this cache names it, and none while a run is
+    live here. Raises RemoteError if an index is damaged, since it may name any object, and InputError if an action
+    here cannot be read.
     """
     now, pinned = time.time() if now is None else now, live(home.cache)
-    written = {file.place: file for file in there.files("index")}
-    named = held_objects(home) | set(noted_objects(home))
+    index_files = {file.place: file for file in remote.files("index")}
+    named = named_objects(home) | set(pulled_manifests(home))
     indexes: list[File] = []
-    for stage in there.stages():
-        read = {segment: there.read(stage, segment) for segment in there.segments(stage)}
-        for segment in _superseded(read) if unpinned(stage, pinned) else ():
-            file = written.get(f"index/{stage}/{segment.name}")
+    for stage in remote.stages():
+        kept = {segment: remote.read(stage, segment) for segment in remote.segments(stage)}
+        for segment in _superseded(kept) if unpinned(stage, pinned) else ():
+            file = index_files.get(f"index/{stage}/{segment.name}")
             if file and file.older(max(days, 1) * DAY, now) and segment.digest not in locked:
                 indexes.append(file)
-                del read[segment]
-        named |= {record.object for records in read.values() for record in records}
-    unnamed = (file for file in there.files("objects") if file.object and file.object not in named)
+                del kept[segment]
+        named |= {record.object for records in kept.values() for record in records}
+    unnamed = (file for file in remote.files("objects") if file.object and file.object not in named)
     objects = () if pinned else tuple(file for file in unnamed if file.older(DAY, now))
-    return RemoteWaste(there.url, tuple(indexes), objects)
+    return RemoteWaste(remote.url, tuple(indexes), objects)
 
 
-def delete(there: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None) -> RemoteWaste:
-    """Deletes what `collect` finds, indexes first, and returns it; what was named meanwhile stays."""
-    first = collect(there, home, days, locked, now)
-    _remove(there, first.indexes)
-    again = set(collect(there, home, days, locked, now).objects)
+def delete(
+    remote: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None
+) -> RemoteWaste:
+    """Deletes what `collect` lists, indexes first, and returns it. An object that was named meanwhile is kept."""
+    first = collect(remote, home, days, locked, now)
+    _remove(remote, first.indexes)
+    again = set(collect(remote, home, days, locked, now).objects)
     objects = tuple(file for file in first.objects if file in again)
-    _remove(there, objects)
-    return RemoteWaste(there.url, first.indexes, objects)
+    _remove(remote, objects)
+    return RemoteWaste(remote.url, first.indexes, objects)
 
 
-def _superseded(read: Mapping[Segment, Sequence[Record]]) -> list[Segment]:
-    """The indexes none of whose records wins its key, see `Remote.index`; never the newest, which names what a
-    dataset's manifest is."""
+def _superseded(records: Mapping[Segment, Sequence[Record]]) -> list[Segment]:
+    """The indexes none of whose records wins its key, see `Remote.index`.
+
+    The newest index is never among them: of a dataset's manifests it names the one that is current.
+    """
     winners: dict[str, tuple[int, Segment]] = {}
-    for segment in sorted(read):
-        for record in read[segment]:
-            mine = (len(record.reasons), segment)
-            winners[record.key] = min(winners.get(record.key, mine), mine)
+    for segment in sorted(records):
+        for record in records[segment]:
+            rank = (len(record.reasons), segment)
+            winners[record.key] = min(winners.get(record.key, rank), rank)
     winning = {segment for _, segment in winners.values()}
-    return [segment for segment in sorted(read)[:-1] if segment not in winning]
+    return [segment for segment in sorted(records)[:-1] if segment not in winning]
 
 
-def _remove(there: Inventory, files: Iterable[File]) -> None:
+def _remove(remote: Inventory, files: Iterable[File]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(there.remove, files))
+        list(pool.map(remote.remove, files))

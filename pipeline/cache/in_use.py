@@ -1,9 +1,10 @@
-"""Which stages live runs use, so that `gc` leaves them alone.
+"""What `gc` must keep: the stages that live runs have pinned, and every file that was used lately.
 
-    pins/<random>.json      the digests of the stages a run uses, locked for as long as the run lives
-    pins/gate               shared while a pin is set, exclusive while `gc` deletes
+    pins/<random>.json      the digests of the stages that a run uses; locked for as long as the run lives
+    pins/gate               locked by all while they set a pin, exclusively while `gc` deletes
 
-The kernel lets go of the locks of a process that dies, so no pin outlives its run.
+The kernel frees the locks of a process that dies, so no pin outlives its run. The last use of a file is its time of
+change.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline.cache import atomic, flock
-from pipeline.cache.store import TOUCH_S, Store
 from pipeline.errors import InputError
 
 log = logging.getLogger(__name__)
 
+TOUCH_S = 86_400.0
+"""How often a use of a file is noted at most. A file may have been used this much later than its note says."""
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def note_use(path: Path) -> None:
+    """Notes a use of a file, at most once a day. Raises FileNotFoundError."""
+    if time.time() - path.stat().st_mtime > TOUCH_S:
+        with suppress(PermissionError):  # a cache that others own
+            os.utime(path)
 
 
 @contextmanager
 def pinned(cache: Path, stages: Iterable[str]) -> Iterator[None]:
-    """Within it `gc` leaves these stages, by their digests, alone; waits for a `gc` that is deleting.
+    """A context in which `gc` keeps these stages, given by their digests. Waits for a `gc` that is deleting.
 
-    A cache that others own and that can't be written to is not pinned. Raises SpaceError on a full disk.
+    A cache that this user cannot write to is not pinned, with a warning. Raises SpaceError on a full disk.
     """
     with ExitStack() as stack:
         try:
@@ -45,24 +54,13 @@ def pinned(cache: Path, stages: Iterable[str]) -> Iterator[None]:
 
 
 def live(cache: Path) -> frozenset[str]:
-    """The stages that live runs use; the pins of dead ones are removed. Raises InputError for one that is damaged."""
-    return frozenset(stage for path in (cache / "pins").glob("*.json") for stage in _held(path))
-
-
-def note_locked(store: Store) -> None:
-    """Notes the use of what a lock names and is here: with a lock, no action is read, and `gc` goes by actions."""
-    for record in (record for records in (store.fixed or {}).values() for record in records.values()):
-        action = store.action(record.stage, record.key)
-        if store.here(record) and not action.exists():
-            store.adopt(record)
-        elif action.exists() and time.time() - action.stat().st_mtime > TOUCH_S:
-            with suppress(PermissionError):
-                os.utime(action)
+    """The stages that live runs use. Removes pins of dead runs. Raises InputError for a live pin that is damaged."""
+    return frozenset(stage for path in (cache / "pins").glob("*.json") for stage in _pinned_by(path))
 
 
 @contextmanager
 def gate(cache: Path, *, exclusive: bool) -> Iterator[None]:
-    """Waits until nobody deletes, or with `exclusive` until nobody sets a pin either."""
+    """A context in which nobody deletes and, if `exclusive`, nobody sets a pin either. Waits for it."""
     folder = cache / "pins"
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "gate", os.O_CREAT | (os.O_RDWR if exclusive else os.O_RDONLY), 0o666)
@@ -77,7 +75,7 @@ def gate(cache: Path, *, exclusive: bool) -> Iterator[None]:
 def _pin(cache: Path, stages: list[str]) -> Iterator[None]:
     path = cache / "pins" / f"{uuid.uuid4().hex}.json"
     with atomic.space(cache):
-        handle = _set(cache, path, stages)
+        handle = _set_pin(cache, path, stages)
     try:
         yield
     finally:
@@ -86,11 +84,11 @@ def _pin(cache: Path, stages: list[str]) -> Iterator[None]:
         os.close(handle)
 
 
-def _set(cache: Path, path: Path, stages: list[str]) -> int:
-    """Writes a pin that is locked before anybody sees it; its open file."""
+def _set_pin(cache: Path, path: Path, stages: list[str]) -> int:
+    """Writes a pin, which is locked before another process can see it. Returns its open file."""
     with gate(cache, exclusive=False), atomic.beside(cache) as temporary:
         temporary.write_text(json.dumps({"process": os.getpid(), "stages": stages}))
-        temporary.chmod(0o644)  # whoever collects reads it
+        temporary.chmod(0o644)  # a gc of another user reads it
         handle = os.open(temporary, os.O_RDWR)
         try:
             flock.take(handle, fcntl.LOCK_EX)
@@ -101,8 +99,8 @@ def _set(cache: Path, path: Path, stages: list[str]) -> int:
     return handle
 
 
-def _held(path: Path) -> list[str]:
-    """The stages of a pin whose owner lives; else none, and the pin goes."""
+def _pinned_by(path: Path) -> list[str]:
+    """The stages in a pin whose run is alive. The pin of a dead run is removed and has none."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # its run has just ended
@@ -110,7 +108,7 @@ def _held(path: Path) -> list[str]:
     with os.fdopen(handle, "rb") as file:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # held, or on a disk without locks: there a pin counts as live for as long as its file stands
+        except OSError:  # locked, or on a disk without locks, where every pin counts as live
             return _stages(path, file.read())
         path.unlink(missing_ok=True)
         return []

@@ -1,12 +1,11 @@
-"""A cache that teams share: any fsspec URL, written once and never over.
+"""A cache that teams share, at any URL that fsspec understands. Its files are written once and never changed.
 
     objects/ab/cdef....parquet                      as in a local cache
-    index/<stage digest>/<number>-<digest>.json     records of a stage that one push added
+    index/<stage digest>/<number>-<digest>.json     the records of a stage that one push added
 
-An index is named by the BLAKE3 of its bytes, and its number is one more than the highest its writer saw. So there are
-no locks: of two records of one key the one with fewer failed rows wins, then the lower number, then the smaller digest,
-and nothing that stands there is ever changed. One listing of a stage's folder says what there is; an index once read
-is kept.
+An index is named by the BLAKE3 of its bytes, and its number is one more than the highest that its writer saw. So no
+locks are needed: of two records of a key the one with fewer reasons wins, then that of the lower number, then that of
+the smaller digest. One listing of a stage's folder gives its indexes; each is read once, and its copy is kept here.
 """
 
 from __future__ import annotations
@@ -24,48 +23,44 @@ import fsspec
 from blake3 import blake3
 
 from pipeline.cache import atomic
-from pipeline.cache.record import DamagedError, Record, Ref, decode_index, encode_index
+from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, decode_index, encode_index
 from pipeline.errors import RemoteError
 
 T = TypeVar("T")
 
 ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss"}
-"""Protocols whose uploads are seen whole or not at all; elsewhere a file is uploaded beside its place, then moved."""
+"""Protocols whose uploads appear whole or not at all. With others a file is uploaded beside its place, then moved."""
 LARGEST_INDEX = 1 << 29
-"""Bytes; a stage of ten million utterances has half of it."""
+"""In bytes; the index of a stage with ten million utterances is half as large."""
 BLOCK = 1 << 23
-"""Bytes asked for at once."""
+"""The number of bytes that are read at once."""
 _NUMBER, _DIGEST = re.compile(r"[0-9]{1,12}"), re.compile(r"[0-9a-f]{64}")
-
-
-class ForeignError(RemoteError):
-    """An object on the remote is not what its record says; nothing of it was kept."""
 
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """An index file: the rank of its records among those of the same key, and its digest."""
+    """An index file. number: ranks its records among others of the same key. digest: of the file's bytes."""
 
     number: int
     digest: str
 
     @property
     def name(self) -> str:
-        """The file's."""
+        """The name of the file."""
         return f"{self.number:08d}-{self.digest}.json"
 
     @classmethod
     def parse(cls, name: str) -> Segment | None:
-        """None for a file that is no index."""
+        """The inverse of `name`; None for a file that is no index."""
         number, _, digest = name.removesuffix(".json").partition("-")
         return cls(int(number), digest) if _NUMBER.fullmatch(number) and _DIGEST.fullmatch(digest) else None
 
 
 class Remote:
-    """A remote cache. Every call that cannot reach it raises RemoteError. Safe for threads and for other writers.
+    """A remote cache. Every method raises RemoteError if it cannot be reached. Safe for threads and for other writers.
 
-    url: what fsspec understands, s3://bucket/prefix, file:///shared, sftp://host/path. root: of the local cache, in
-    which indexes that were read are kept.
+    url: as fsspec understands it, such as s3://bucket/prefix, file:///shared or sftp://host/path. root: the folder of
+    the local cache, which keeps copies of the indexes that were read.
     """
 
     def __init__(self, url: str, root: Path) -> None:
@@ -73,39 +68,39 @@ class Remote:
         self._indexes: dict[str, Mapping[str, Record]] = {}
         self._objects: dict[str, int] = {}
 
-    # --- what is there ---------------------------------------------------------------------------------------------
+    # --- questions -------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raises RemoteError where it cannot be reached."""
+        """Raises RemoteError if the remote cannot be reached."""
         self._list("index")
 
     def stages(self) -> list[str]:
-        """The digests of the stages it has an index of."""
+        """The digests of the stages that have an index."""
         return [name for name, _ in self._list("index")]
 
     def segments(self, stage: str) -> list[Segment]:
-        """The indexes of a stage, in the order in which their records win."""
-        found = (Segment.parse(name) for name, _ in self._list(f"index/{stage}"))
-        return sorted(segment for segment in found if segment is not None)
+        """The indexes of a stage, sorted by the rank of their records."""
+        parsed = (Segment.parse(name) for name, _ in self._list(f"index/{stage}"))
+        return sorted(segment for segment in parsed if segment is not None)
 
     def index(self, stage: str) -> Mapping[str, Record]:
-        """The record of each key of a stage; read once a process, see `forget`.
+        """The record of each key of a stage. A process reads the indexes of a stage once.
 
-        Of two records of a key the one with fewer rows that failed wins, then the one that came first.
+        Of two records of a key the one with fewer reasons wins, then the one that was pushed first.
         """
         if stage not in self._indexes:
-            found: dict[str, Record] = {}
+            winners: dict[str, Record] = {}
             for segment in self.segments(stage):
-                for record in self._standing(stage, segment):
-                    known = found.get(record.key)
-                    if known is None or len(record.reasons) < len(known.reasons):
-                        found[record.key] = record
-            self._indexes[stage] = found
-            self._objects.update((record.object, record.size) for record in found.values())
+                for record in self._listed_records(stage, segment):
+                    first = winners.get(record.key)
+                    if first is None or len(record.reasons) < len(first.reasons):
+                        winners[record.key] = record
+            self._indexes[stage] = winners
+            self._objects.update((record.object, record.size) for record in winners.values())
         return self._indexes[stage]
 
     def records(self, stage: str, digest: str) -> list[Record]:
-        """The records of one index by its digest, the local copy first. Raises RemoteError where it is nowhere."""
+        """The records of an index, given by its digest, from a copy here or from the remote. Raises RemoteError."""
         if raw := self._kept(digest):
             return decode_index(raw, stage)
         for segment in self.segments(stage):
@@ -114,55 +109,55 @@ class Remote:
         raise RemoteError(f"{self.url} has no index {digest[:12]} of stage {stage[:12]}")
 
     def has(self, ref: Ref) -> bool:
-        """True where the object stands there in its full size; asked of the remote only where no index names it."""
+        """True if the remote has the object in its full size. The remote is asked only if no index names the object."""
         if self._objects.get(ref.object) != ref.size:
             size = self._size(self._object(ref))
             if size is not None:
                 self._objects[ref.object] = size
         return self._objects.get(ref.object) == ref.size
 
-    def forget(self) -> None:
-        """Reads indexes anew when they are asked for next."""
-        self._indexes.clear()
-
-    # --- to and from it --------------------------------------------------------------------------------------------
+    # --- transfers -------------------------------------------------------------------------------------------------
 
     def fetch(self, ref: Ref, target: Path, moved: Callable[[int], None] = lambda size: None) -> None:
-        """Brings an object to `target`, checked on the way; `moved` is told of bytes as they come.
+        """Downloads an object to `target` and checks it.
 
-        Raises ForeignError where it is gone, or has other bytes than its record says.
+        moved: called with the number of bytes of each block that came. Raises ForeignError if the object is gone, or
+        has other bytes than its record says.
         """
         with atomic.beside(self.root) as temporary:
             if self._download(ref, temporary, moved) != ref.object:
                 raise ForeignError(f"{self.url}: object {ref.object[:12]} has other bytes than its name says")
             if not atomic.link(temporary, target):
-                temporary.replace(target)  # what stood there was not the object: these bytes are checked
+                temporary.replace(target)  # the old file was not the object, and these bytes are checked
 
     def send(self, ref: Ref, source: Path) -> bool:
-        """Uploads an object unless it is there; True where it was sent."""
+        """Uploads an object unless the remote has it; True if it was uploaded."""
         if self.has(ref):
             return False
         self.put(ref, source)
         return True
 
     def put(self, ref: Ref, source: Path) -> None:
-        """Uploads an object, the same bytes over the same if it is there."""
+        """Uploads an object. If the remote has it, the same bytes replace it."""
         self._put(self._object(ref), lambda place: self._files.put_file(str(source), place))
         self._objects[ref.object] = ref.size
 
     def publish(self, stage: str, records: Iterable[Record], newest: bool = False) -> str:
-        """Adds an index of a stage unless this very one is there, or with `newest` is the last; its digest."""
+        """Adds an index of these records, and returns its digest.
+
+        Nothing is added if a stage has this index already or, with `newest`, if it is the last one.
+        """
         raw = encode_index(records)
         digest = self.keep(raw)
-        there = self.segments(stage)
-        if all(segment.digest != digest for segment in (there[-1:] if newest else there)):
-            mine = Segment(1 + max((segment.number for segment in there), default=0), digest)
-            self._put(f"index/{stage}/{mine.name}", lambda place: self._files.pipe_file(place, raw))
+        segments = self.segments(stage)
+        if all(segment.digest != digest for segment in (segments[-1:] if newest else segments)):
+            new = Segment(1 + max((segment.number for segment in segments), default=0), digest)
+            self._put(f"index/{stage}/{new.name}", lambda place: self._files.pipe_file(place, raw))
             self._indexes.pop(stage, None)
         return digest
 
     def keep(self, raw: bytes) -> str:
-        """Keeps an index in the local cache under its digest, which it returns."""
+        """Keeps a copy of an index in the local cache, named by its digest, which is returned."""
         digest = blake3(raw).hexdigest()
         target = self.root / "index" / f"{digest}.json"
         if not target.exists():
@@ -186,8 +181,8 @@ class Remote:
     def _object(self, ref: Ref) -> str:
         return f"objects/{ref.object[:2]}/{ref.object[2:]}{ref.suffix}"
 
-    def _standing(self, stage: str, segment: Segment) -> list[Record]:
-        """The records of an index that was just listed; none of one that a `gc` elsewhere has deleted since."""
+    def _listed_records(self, stage: str, segment: Segment) -> list[Record]:
+        """The records of an index that was just listed; none if a `gc` elsewhere has deleted it since."""
         try:
             return self._records(stage, segment)
         except ForeignError:
@@ -196,7 +191,7 @@ class Remote:
             return []
 
     def _kept(self, digest: str) -> bytes | None:
-        """The copy of an index that is kept here; a damaged one is forgotten."""
+        """The copy here of an index; None if there is none. A damaged copy is deleted."""
         path = self.root / "index" / f"{digest}.json"
         raw = path.read_bytes() if path.exists() else b""
         if blake3(raw).hexdigest() == digest:
@@ -209,11 +204,11 @@ class Remote:
         if blake3(raw).hexdigest() != segment.digest:
             raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]} is damaged")
         try:
-            found = decode_index(raw, stage)
+            records = decode_index(raw, stage)
         except DamagedError as error:
             raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]}: {error}") from error
         self.keep(raw)
-        return found
+        return records
 
     def _read(self, place: str) -> bytes:
         size = self._size(place) or 0
@@ -226,7 +221,7 @@ class Remote:
         return raw
 
     def _download(self, ref: Ref, target: Path, moved: Callable[[int], None]) -> str:
-        """Writes as many bytes as the record says, whatever the remote would give; their digest."""
+        """Writes as many bytes as the record says, however large the object is. Returns their digest."""
         place, hasher = self._full(self._object(ref)), blake3()
         with target.open("wb") as sink:
             for start in range(0, ref.size, BLOCK):
@@ -265,7 +260,7 @@ class Remote:
         return not ATOMIC_PUT.isdisjoint([names] if isinstance(names, str) else names)
 
     def _list(self, place: str) -> list[tuple[str, int]]:
-        """Name and size of what stands in a folder; nothing where there is none."""
+        """Name and size of each file in a folder; none if there is no such folder."""
         try:
             entries = self._reach(lambda: self._files.ls(self._full(place), detail=True))
         except FileNotFoundError:
@@ -282,7 +277,7 @@ class Remote:
         return f"{self._where[1]}/{place}"
 
     def _reach(self, call: Callable[[], T]) -> T:
-        """`call()`; whatever an fsspec backend raises is a RemoteError, but for a file that is not there."""
+        """The result of `call`. Any error of an fsspec backend becomes a RemoteError, except FileNotFoundError."""
         try:
             return call()
         except FileNotFoundError:

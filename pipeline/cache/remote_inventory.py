@@ -1,4 +1,4 @@
-"""A remote as `verify` and `gc` see it: what really stands there, past the copies of indexes that are kept here."""
+"""A remote as `verify`, `gc` and `push` see it: the files that are really there, whatever copies of indexes say."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from typing import Any
 
 from blake3 import blake3
 
-from pipeline.cache.record import DamagedError, Record, Ref, decode_index
-from pipeline.cache.remote import BLOCK, ForeignError, Remote, Segment
+from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, decode_index
+from pipeline.cache.remote import BLOCK, Remote, Segment
 
 OBJECT = re.compile(r"(?P<head>[0-9a-f]{2})/(?P<tail>[0-9a-f]{62})\.(parquet|safetensors)(\.[0-9a-f-]+\.part)?")
-"""Where an object lies below `objects`, or half of one whose upload broke off."""
-SECOND = 1.5
+"""The path of an object below `objects`, or of an upload of one that was broken off."""
+SAME_S = 1.5
+"""Two times that differ by less are the same: some backends round them to seconds."""
 MODIFIED = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
-"""What fsspec's backends call the time of the last change, the likelier first."""
+"""The names of the time of change in fsspec's backends, the likelier first."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a remote: its place below the root, its bytes, and when it was written (None where nobody says)."""
+    """A file of a remote.
+
+    place: its path below the root. size: in bytes. modified: its time of change in seconds since 1970, None if unknown.
+    """
 
     place: str
     size: int
@@ -30,33 +34,33 @@ class File:
 
     @property
     def object(self) -> str | None:
-        """The digest it is named by; None for what is no object."""
-        found = OBJECT.fullmatch(self.place.removeprefix("objects/"))
-        return found and found["head"] + found["tail"]
+        """The digest in the path of an object; None for any other file."""
+        match = OBJECT.fullmatch(self.place.removeprefix("objects/"))
+        return match and match["head"] + match["tail"]
 
     def older(self, seconds: float, now: float) -> bool:
-        """False too where nobody says how old it is."""
+        """True if it was changed more than so many seconds before `now`; False if that is unknown."""
         return self.modified is not None and now - self.modified > seconds
 
     def same(self, other: File) -> bool:
-        """True where neither size nor time has changed; backends tell a time to the second or better."""
-        return self.size == other.size and abs((self.modified or 0.0) - (other.modified or 0.0)) < SECOND
+        """True if size and time are the same."""
+        return self.size == other.size and abs((self.modified or 0.0) - (other.modified or 0.0)) < SAME_S
 
 
 class Inventory(Remote):
-    """Every file of a remote. Raises RemoteError where it cannot be reached."""
+    """A remote whose files are listed, read in place and deleted."""
 
     def files(self, folder: str) -> list[File]:
-        """Everything below a folder, in the order of its names; one listing."""
+        """Every file below a folder, sorted by name; from one listing."""
         start = self._full(folder) + "/"
         try:
-            found = self._reach(lambda: self._files.find(start, detail=True))
+            entries = self._reach(lambda: self._files.find(start, detail=True))
         except FileNotFoundError:
             return []
-        return [_file(f"{folder}/{name.removeprefix(start)}", info) for name, info in sorted(found.items())]
+        return [_file(f"{folder}/{name.removeprefix(start)}", info) for name, info in sorted(entries.items())]
 
     def read(self, stage: str, segment: Segment) -> list[Record]:
-        """The records of an index as it stands there. Raises ForeignError where it is damaged."""
+        """The records of an index on the remote, not of a copy here. Raises ForeignError if it is damaged or gone."""
         place = f"index/{stage}/{segment.name}"
         try:
             raw = self._read(place)
@@ -67,11 +71,11 @@ class Inventory(Remote):
             raise ForeignError(f"{place}: {error}") from error
 
     def place(self, ref: Ref) -> str:
-        """Where an object lies, or would."""
+        """The path of an object below the root, whether it is there or not."""
         return self._object(ref)
 
     def digest(self, ref: Ref, moved: Callable[[int], None]) -> str:
-        """Of an object's bytes as they come, none of which is kept; `moved` is told how many came."""
+        """The BLAKE3 of an object's bytes, which are not kept. moved: called with the number of bytes of each block."""
         hasher = blake3()
         for start in range(0, ref.size, BLOCK):
             block = self._cat(self._full(self._object(ref)), start, min(start + BLOCK, ref.size))
@@ -80,7 +84,7 @@ class Inventory(Remote):
         return hasher.hexdigest()
 
     def remove(self, file: File) -> None:
-        """Deletes a file, unless another machine has written it again since; one that is gone already is no error."""
+        """Deletes a file, unless it is gone or another machine has written it again since it was listed."""
         try:
             now = _file(file.place, self._reach(lambda: self._files.info(self._full(file.place))))
             if now.same(file):
@@ -95,7 +99,7 @@ def _file(place: str, info: Any) -> File:
 
 
 def _seconds(when: Any) -> float | None:
-    """A time of any backend as seconds since 1970; a time without a zone is UTC, as backends give it."""
+    """A backend's time in seconds since 1970. A time without a zone is in UTC, as backends give it."""
     if isinstance(when, str):
         try:
             when = datetime.fromisoformat(when)

@@ -1,4 +1,4 @@
-"""Shards: which rows stand together, and their Parquet form."""
+"""Shards: which rows are stored in one file, and its form in Parquet."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from pipeline.reason import Reason
 from pipeline.stage import Spec, Track
 
 TYPICAL, LEAST, MOST = 64, 16, 256
+"""The number of rows in a shard: about, at least as a rule, and at most."""
 RECIPE = b"affectory"
+"""The key of a shard's recipe in the metadata of its schema."""
 LARGEST = 1 << 32
-"""Bytes that a shard may unpack to: 256 utterances of 1,024 steps of 4,096 dimensions."""
+"""The most bytes that a shard may unpack to: 256 utterances of 1,024 steps of 4,096 dimensions in float32."""
 
 
 class Grouped(Protocol):
-    """What cutting needs of a row."""
+    """A row, as far as `cut` reads it."""
 
     @property
     def dialogue(self) -> str:
-        """The dialogue it belongs to."""
+        """The dialogue that the row belongs to."""
 
     @property
     def split(self) -> str | None:
@@ -40,11 +42,10 @@ R = TypeVar("R", bound=Grouped)
 
 
 def cut(rows: Sequence[R]) -> list[list[R]]:
-    """Cuts rows, in manifest order, into shards at ends of dialogues.
+    """Cuts rows, which are in manifest order, into shards at the ends of dialogues.
 
-    Whether a dialogue's end is a cut depends on its own name and size alone (about 64 rows a shard, at least 16, at
-    most 256), so that an insertion moves the shard it falls into and leaves the others byte for byte. A shard never
-    spans two of the corpus's own splits.
+    Whether a shard ends with a dialogue depends on the name and size of that dialogue alone, so that a new row changes
+    the shard it is put into and leaves the others byte for byte. A shard has rows of one of the corpus's splits only.
     """
     shards: list[list[R]] = []
     by_split = sorted(rows, key=lambda r: r.split or "")
@@ -55,20 +56,20 @@ def cut(rows: Sequence[R]) -> list[list[R]]:
 
 def _cut_split(rows: list[R]) -> list[list[R]]:
     shards: list[list[R]] = []
-    open_: list[R] = []
+    unfinished: list[R] = []
     for name, group in groupby(rows, key=lambda r: r.dialogue):
         dialogue = list(group)
-        if open_ and len(open_) + len(dialogue) > MOST:
-            shards.append(open_)
-            open_ = []
-        open_ = open_ + dialogue
-        while len(open_) > MOST:
-            shards.append(open_[:MOST])
-            open_ = open_[MOST:]
-        if len(open_) >= LEAST and _ends_shard(name, len(dialogue)):
-            shards.append(open_)
-            open_ = []
-    return shards + ([open_] if open_ else [])
+        if unfinished and len(unfinished) + len(dialogue) > MOST:
+            shards.append(unfinished)
+            unfinished = []
+        unfinished = unfinished + dialogue
+        while len(unfinished) > MOST:
+            shards.append(unfinished[:MOST])
+            unfinished = unfinished[MOST:]
+        if len(unfinished) >= LEAST and _ends_shard(name, len(dialogue)):
+            shards.append(unfinished)
+            unfinished = []
+    return shards + ([unfinished] if unfinished else [])
 
 
 def _ends_shard(dialogue: str, size: int) -> bool:
@@ -76,8 +77,10 @@ def _ends_shard(dialogue: str, size: int) -> bool:
 
 
 def to_table(ids: Sequence[str], row_keys: Sequence[str], tracks: Sequence[Track], spec: Spec, recipe: Any) -> pa.Table:
-    """One row an utterance, failed ones with a reason and no values. `recipe`, what the key holds, becomes JSON in
-    the schema's metadata, with the names of the dimensions beside it."""
+    """A shard as a table of one row for each utterance; a failed one has a reason and no values.
+
+    recipe: everything that the rows' keys are made of. It becomes JSON in the schema's metadata, beside the Spec.
+    """
     numbers = pa.float16() if spec.dtype == "float16" else pa.float32()
     columns = {
         "utterance": pa.array(ids, pa.string()),
@@ -102,14 +105,15 @@ def _lists(arrays: Sequence[NDArray[Any] | None], kind: pa.DataType, dtype: str)
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """Parquet with zstd; no dictionary on floats, which made reading ten times slower."""
+    """Writes a shard as Parquet with zstd. Dictionaries of floats would make reading ten times slower."""
     pq.write_table(table, path, compression="zstd", use_dictionary=["reason"], store_schema=True)
 
 
 def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A shard, or some of its columns. It may come from another machine, so what its footer says is checked first.
+    """A shard, or some of its columns.
 
-    Raises InputError where it is no shard of ours, or says that it unpacks to more than any of ours.
+    The file may come from another machine, so its footer is checked before anything is unpacked. Raises InputError if
+    the file is no shard, or would unpack to more than any shard does.
     """
     try:
         file = pq.ParquetFile(path)
@@ -120,13 +124,12 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _check(file: pq.ParquetFile, path: Path) -> None:
-    groups = file.metadata
-    size = sum(groups.row_group(i).total_byte_size for i in range(groups.num_row_groups))
-    schema = file.schema_arrow
+    footer, schema = file.metadata, file.schema_arrow
+    size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
     if [*zip(schema.names, schema.types, strict=True)] not in _SCHEMAS or RECIPE not in (schema.metadata or {}):
         raise InputError(f"{path} has not the columns of a shard: {schema.names}")
-    if groups.num_rows > MOST or size > LARGEST:
-        raise InputError(f"{path} says it unpacks to {groups.num_rows} rows of {size} bytes: no shard does")
+    if footer.num_rows > MOST or size > LARGEST:
+        raise InputError(f"{path} says it unpacks to {footer.num_rows} rows of {size} bytes: no shard does")
 
 
 def _columns(numbers: pa.DataType) -> list[tuple[str, pa.DataType]]:
@@ -144,13 +147,13 @@ _SCHEMAS = [_columns(pa.float32()), _columns(pa.float16())]
 
 
 def about(table: pa.Table) -> Mapping[str, Any]:
-    """The recipe, dimension, dtype, tolerance and names that the schema's metadata holds."""
-    found: Mapping[str, Any] = json.loads(table.schema.metadata[RECIPE])
-    return found
+    """The schema's metadata: recipe, dim, dtype, tolerance, and names of the dimensions."""
+    metadata: Mapping[str, Any] = json.loads(table.schema.metadata[RECIPE])
+    return metadata
 
 
 def read(table: pa.Table) -> Iterator[tuple[str, str, Track]]:
-    """(utterance, row key, track) of each row; values are views into the table's memory, [T, D]."""
+    """(utterance, row key, track) of each row. Values, [T, D], are views into the table's memory."""
     dim = about(table)["dim"]
     table = table.combine_chunks()
     values, times, valid = (_Lists(table[name]) for name in ("values", "time_s", "valid"))
@@ -166,7 +169,7 @@ def read(table: pa.Table) -> Iterator[tuple[str, str, Track]]:
 
 
 class _Lists:
-    """Rows of a list column as numpy arrays, without a copy for numbers."""
+    """The rows of a list column as numpy arrays; numbers are not copied."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
@@ -177,5 +180,5 @@ class _Lists:
     def __getitem__(self, i: int) -> NDArray[Any] | None:
         if self.null[i]:
             return None
-        found: NDArray[Any] = self.flat[self.offsets[i] : self.offsets[i + 1]]
-        return found
+        row: NDArray[Any] = self.flat[self.offsets[i] : self.offsets[i + 1]]
+        return row

@@ -1,16 +1,15 @@
-"""The content-addressed cache: actions say what was asked, objects are the immutable bytes that answered.
+"""The content-addressed cache: actions map keys to objects, and objects are immutable files named by their bytes.
 
-    actions/<stage digest>/<key>.json       a record: object digest, recipe, versions, host, seconds, reasons
+    actions/<stage digest>/<key>.json       a record: object digest, host, seconds, reasons
     objects/ab/cdef....parquet              named by the BLAKE3 of its bytes, read-only
 
-Everything is written beside its place, flushed to disk, then linked in exclusively: the first writer wins and the
-loser adopts the winner's. A crash at any moment leaves either nothing or a whole file. Where the store has a remote,
-what others put there counts as held, and is brought here when it is opened.
+Every file is written beside its place, flushed to disk, then linked in if nothing is there: the first writer wins, and
+the others use its object. A crash at any moment leaves either no file or a whole one. If the store has a remote, what
+others put there counts as cached, and is fetched when it is opened.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.cache import atomic, keys
-from pipeline.cache.record import DamagedError, Record, Ref, Suffix, decode, encode
+from pipeline.cache.in_use import note_use
+from pipeline.cache.record import PROVISIONAL, DamagedError, ForeignError, Record, Ref, Suffix, encode, read_action
 from pipeline.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -30,17 +30,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROVISIONAL = "~"
-"""Ends the name of an action whose shard holds a transient reason: it serves, and is planned again next time."""
-TOUCH_S = 86_400.0
-"""How often a hit is noted, by the action's time of change: what `gc` goes by."""
+AWAY_S = 60.0
+"""How long a store does not ask a remote that could not be reached."""
 
-Fixed = Mapping[str, Mapping[str, Record]]
 T = TypeVar("T")
 
 
 class CorruptError(Exception):
-    """An object did not have the bytes its name says, or is nowhere; what was damaged has been set aside."""
+    """An object does not have the bytes its name says, or is nowhere to be had. A damaged file has been set aside."""
 
     def __init__(self, ref: Ref, message: str) -> None:
         super().__init__(ref, message)
@@ -51,44 +48,67 @@ class CorruptError(Exception):
 
 
 class Store:
-    """The cache in one directory. Safe for any number of processes at once, without locks.
+    """The cache in one folder. Safe for any number of processes at once, without locks.
 
-    remote: what it holds counts as held here. fixed: by stage and key, the records of a lock; nothing else answers.
+    remote: a remote whose objects count as cached too. failure: its last error, None while there was none. After an
+    error the store works without the remote for `AWAY_S`, then asks it again.
     """
 
-    def __init__(self, root: Path, remote: Remote | None = None, fixed: Fixed | None = None) -> None:
-        self.root, self.remote, self.fixed = root, remote, fixed
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
+        self.root, self.remote = root, remote
+        self.failure: RemoteError | None = None
+        self._away_until = 0.0
         self._verified: set[str] = set()
         self._distrusted: set[str] = set()
 
-    # --- asking ----------------------------------------------------------------------------------------------------
+    # --- questions -------------------------------------------------------------------------------------------------
 
     def listing(self, stage: str) -> dict[str, bool]:
-        """Every key of a stage, True where it is final and False where provisional; one directory listing."""
-        if self.fixed is not None:
-            return dict.fromkeys(self.fixed.get(stage, {}), True)
-        found = self._names(stage)
-        final = {name: True for name in found if not name.endswith(PROVISIONAL)}
-        provisional = {name.removesuffix(PROVISIONAL): False for name in found if name.endswith(PROVISIONAL)}
-        return provisional | dict.fromkeys(self._beyond(stage), True) | final
+        """Every key of a stage, True for a final one and False for a provisional one; from one listing of a folder."""
+        names = self._names(stage)
+        final = {name: True for name in names if not name.endswith(PROVISIONAL)}
+        provisional = {name.removesuffix(PROVISIONAL): False for name in names if name.endswith(PROVISIONAL)}
+        return provisional | dict.fromkeys(self._on_remote(stage), True) | final
 
     def find(self, stage: str, key: str) -> Record | None:
-        """The record of a key: the final one, here or on the remote, before a provisional one; None where its object
-        is gone."""
-        if self.fixed is not None:
-            return self.fixed.get(stage, {}).get(key)
+        """The record of a key, a final one before a provisional one; None if there is none or its object is gone."""
         return self.final(stage, key) or self.held(stage, key + PROVISIONAL)
 
     def final(self, stage: str, key: str) -> Record | None:
-        """As `find`, never a provisional one."""
-        if self.fixed is not None:
-            return self.fixed.get(stage, {}).get(key)
-        return self.held(stage, key) or self._beyond(stage).get(key)
+        """The final record of a key, of this cache or of the remote; None as in `find`."""
+        return self.held(stage, key) or self._on_remote(stage).get(key)
+
+    def held(self, stage: str, name: str) -> Record | None:
+        """The record of an action of this cache; None if there is none or its object is gone."""
+        record = self._read(stage, name)
+        return record if record is not None and self._is_cached(record) else None
+
+    def here(self, ref: Ref) -> bool:
+        """True if the object is a file of this cache, in its full size."""
+        return _is_file(self.path(ref), ref.size)
+
+    def path(self, ref: Ref) -> Path:
+        """The place of an object, whether it is there or not."""
+        return self.root / "objects" / ref.object[:2] / f"{ref.object[2:]}{ref.suffix}"
+
+    def action(self, stage: str, name: str) -> Path:
+        """The place of an action, whether it is there or not."""
+        return self.root / "actions" / stage / f"{name}.json"
+
+    def records(self, stages: Collection[str] | None = None) -> Iterator[tuple[Path, Record]]:
+        """Every sound action of this cache, or of some stages, with its file; this counts as no use of them."""
+        folders = ["*"] if stages is None else stages
+        for path in sorted(p for name in folders for p in (self.root / "actions").glob(f"{name}/*.json")):
+            if record := self._read(path.parent.name, path.stem, used=False):
+                yield path, record
+
+    # --- objects ---------------------------------------------------------------------------------------------------
 
     def open(self, ref: Ref) -> Path:
-        """The object's file, verified once per process, fetched where the remote alone has it.
+        """The file of an object, fetched if only the remote has it, and verified once per process.
 
-        Raises CorruptError, after setting object and action aside, so that planning again makes it again.
+        Raises CorruptError for an object that is damaged or gone, after setting it aside, so that the next plan
+        computes it again.
         """
         path = self.path(ref)
         if ref.object not in self._verified or not _is_file(path, ref.size):
@@ -100,26 +120,11 @@ class Store:
         return path
 
     def bring(self, ref: Ref) -> Path:
-        """As `open`; raises RemoteError where an object is damaged or gone, for those who cannot make it again."""
+        """As `open`, for callers that cannot compute the object again: raises RemoteError instead of CorruptError."""
         try:
             return self.open(ref)
         except CorruptError as error:
             raise RemoteError(f"{error}, by `affectory extract`") from error
-
-    def path(self, ref: Ref) -> Path:
-        """Where an object lies, or would."""
-        return self.root / "objects" / ref.object[:2] / f"{ref.object[2:]}{ref.suffix}"
-
-    def here(self, ref: Ref) -> bool:
-        """True where the object lies in this cache, in its full size."""
-        return _is_file(self.path(ref), ref.size)
-
-    def records(self, stages: Collection[str] | None = None) -> Iterator[tuple[Path, Record]]:
-        """Every sound action of this cache, or of some stages, with its file; `gc` does not count it as used."""
-        folders = ["*"] if stages is None else stages
-        for path in sorted(p for name in folders for p in (self.root / "actions").glob(f"{name}/*.json")):
-            if record := self._read(path.parent.name, path.stem, used=False):
-                yield path, record
 
     def save(
         self,
@@ -135,17 +140,16 @@ class Store:
         messages: Mapping[str, str] | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Stores what `write` writes and returns the record that stands: ours, or that of whoever came first.
+        """Stores the file that `write` writes. Returns its record, or that of the writer who was first.
 
-        Raises SpaceError on a full disk; nothing partial is left.
+        Raises SpaceError on a full disk, and leaves no part of the file.
         """
         with atomic.beside(self.root) as temporary:
             write(temporary)
-            digest = keys.file_digest(temporary)
             record = Record(
                 stage=stage,
                 key=key,
-                object=digest,
+                object=keys.file_digest(temporary),
                 suffix=suffix,
                 size=temporary.stat().st_size,
                 rows=rows,
@@ -154,17 +158,17 @@ class Store:
                 messages=dict(messages or {}),
                 about=dict(about or {}),
             )
-            self._place(temporary, record)
+            self._link(temporary, record)
         return self.adopt(record, provisional)
 
     def adopt(self, record: Record, provisional: bool = False) -> Record:
-        """Notes an action, of an object that stands here or on the remote; the record that stands afterwards."""
+        """Writes the action of an object that is here or on the remote. Returns the record that then answers."""
         self._distrusted.discard(record.object)
         action = self.action(record.stage, record.key + (PROVISIONAL if provisional else ""))
         if provisional:
             action.unlink(missing_ok=True)
         first = atomic.write_new(self.root, action, encode(record))
-        if not first and self.held(record.stage, action.stem) is None:  # it stands for an object that is lost
+        if not first and self.held(record.stage, action.stem) is None:  # the action there names an object that is gone
             action.unlink(missing_ok=True)
             first = atomic.write_new(self.root, action, encode(record))
         if not provisional:
@@ -172,84 +176,99 @@ class Store:
         return record if first else self.held(record.stage, record.key) or record
 
     def demote(self, record: Record, rows: tuple[str, ...]) -> None:
-        """Makes a final action provisional, its object serving until a better one is saved; only `rows` are copied."""
+        """Makes a final action provisional: its object is used until a better one is saved, only `rows` are copied."""
         self.open(record)
         self.adopt(replace(record, rows=rows), provisional=True)
         self.action(record.stage, record.key).unlink(missing_ok=True)
         self._distrusted.add(record.object)
 
     def distrust(self, ref: Ref) -> None:
-        """Lets this process do without the remote's copy of an object, and without one that is lost here."""
+        """Forgets an object that turned out damaged or lost: this process no longer counts it as cached."""
         self._distrusted.add(ref.object)
         self._drop(ref)
 
     def set_aside(self, ref: Ref) -> None:
-        """Moves a damaged object out of the way, so that it is fetched or made again."""
+        """Moves a damaged object to `corrupt`, so that it is fetched or computed again."""
         aside = self.root / "corrupt"
         aside.mkdir(parents=True, exist_ok=True)
         path = self.path(ref)
         log.warning("%s is corrupt; it is set aside, and fetched or made again", path)
-        with suppress(FileNotFoundError):  # another worker met it too
+        with suppress(FileNotFoundError):  # another process has set it aside
             path.replace(aside / f"{ref.object}{ref.suffix}")
 
-    def action(self, stage: str, name: str) -> Path:
-        """The file of an action."""
-        return self.root / "actions" / stage / f"{name}.json"
+    # --- the remote ------------------------------------------------------------------------------------------------
 
-    # --- within ----------------------------------------------------------------------------------------------------
+    def _on_remote(self, stage: str) -> Mapping[str, Record]:
+        """The records of a stage on the remote, without those of objects that turned out damaged."""
+        nothing: Mapping[str, Record] = {}
+        records = self._ask(lambda remote: remote.index(stage), nothing)
+        if not self._distrusted:
+            return records
+        return {key: record for key, record in records.items() if record.object not in self._distrusted}
 
-    def _names(self, stage: str) -> list[str]:
-        try:
-            found = os.listdir(self.root / "actions" / stage)  # noqa: PTH208 - names alone, of many thousand files
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return [name.removesuffix(".json") for name in found if name.endswith(".json")]
-
-    def held(self, stage: str, name: str) -> Record | None:
-        """The record of an action whose object is at hand, here or on the remote."""
-        record = self._read(stage, name)
-        return record if record is not None and self._at_hand(record) else None
-
-    def _at_hand(self, ref: Ref) -> bool:
+    def _is_cached(self, ref: Ref) -> bool:
         if self.here(ref):
             return True
         return ref.object not in self._distrusted and self._ask(lambda remote: remote.has(ref), False)
 
-    def _beyond(self, stage: str) -> Mapping[str, Record]:
-        """What the remote answers for a stage, less what turned out damaged."""
-        nothing: Mapping[str, Record] = {}
-        found = self._ask(lambda remote: remote.index(stage), nothing)
-        if not self._distrusted:
-            return found
-        return {key: record for key, record in found.items() if record.object not in self._distrusted}
-
     def _ask(self, question: Callable[[Remote], T], otherwise: T) -> T:
-        """What the remote says. One that can't be reached is warned of once, and the work goes on without it."""
-        if self.remote is None:
+        """The remote's answer; `otherwise` if there is no remote, or it cannot be reached."""
+        if self.remote is None or time.monotonic() < self._away_until:
             return otherwise
         try:
-            return question(self.remote)
+            if self._away_until:
+                self.remote.check()  # an index that was read before is answered from memory
+            answer = question(self.remote)
         except RemoteError as error:
-            log.warning("going on without the remote: %s", error)
-            self.remote = None
+            self._leave(error)
             return otherwise
+        self._away_until = 0.0
+        return answer
+
+    def _leave(self, error: RemoteError) -> None:
+        """Works without the remote for a while. The same error is warned of once."""
+        if str(error) != str(self.failure):
+            log.warning("going on without the remote: %s", error)
+        self.failure, self._away_until = error, time.monotonic() + AWAY_S
 
     def _fetch(self, ref: Ref) -> None:
-        if self.remote is not None and ref.object not in self._distrusted:
+        if self.remote is not None and ref.object not in self._distrusted and time.monotonic() >= self._away_until:
             try:
                 return self.remote.fetch(ref, self.path(ref))
-            except RemoteError as error:
-                if self.fixed is not None:
-                    raise
+            except ForeignError as error:
                 log.warning("%s", error)
                 self._distrusted.add(ref.object)
-        if self.fixed is not None:
-            raise RemoteError(f"object {ref.object[:12]}, which the lock names, is not here, and there is no remote")
+            except RemoteError as error:
+                self._leave(error)
         self._drop(ref)
         raise CorruptError(ref, f"object {ref.object[:12]} is damaged or gone; it will be made again")
 
-    def _place(self, temporary: Path, ref: Ref) -> None:
-        """Links an object in. One that stands there already is not believed to have the same bytes."""
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def _names(self, stage: str) -> list[str]:
+        try:
+            names = os.listdir(self.root / "actions" / stage)  # noqa: PTH208 - names alone, of many thousand files
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def _read(self, stage: str, name: str, used: bool = True) -> Record | None:
+        """The record of an action; None if there is none. A damaged action is removed."""
+        path = self.action(stage, name)
+        try:
+            record = read_action(path)
+            if used:
+                note_use(path)
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            log.warning("action %s/%s is removed, and made again: %s", stage[:12], name[:12], error)
+            path.unlink(missing_ok=True)
+            return None
+        return record
+
+    def _link(self, temporary: Path, ref: Ref) -> None:
+        """Links an object in. A file that is there already is checked, and set aside if it has other bytes."""
         path = self.path(ref)
         if not atomic.link(temporary, path) and not (_is_file(path) and keys.file_digest(path) == ref.object):
             self.set_aside(ref)
@@ -257,42 +276,15 @@ class Store:
         self._verified.add(ref.object)
 
     def _drop(self, ref: Ref) -> None:
+        """Removes the actions of a key that name this object, if it is not here."""
         for name in (ref.key, ref.key + PROVISIONAL):
             record = self._read(ref.stage, name)
             if record is not None and record.object == ref.object and not self.here(record):
                 self.action(ref.stage, name).unlink(missing_ok=True)
 
-    def _read(self, stage: str, name: str, used: bool = True) -> Record | None:
-        path = self.action(stage, name)
-        try:
-            record = decode(_content(path, used))
-        except FileNotFoundError:
-            return None
-        except DamagedError:
-            record = None
-        except OSError as error:
-            if error.errno != errno.ELOOP:  # a link, which nothing here makes
-                raise
-            record = None
-        if record is not None and (record.stage, record.key) == (stage, name.removesuffix(PROVISIONAL)):
-            return record
-        log.warning("action %s/%s is damaged; it is set aside and made again", stage[:12], name[:12])
-        path.unlink(missing_ok=True)
-        return None
-
-
-def _content(path: Path, used: bool) -> bytes:
-    """An action's bytes; a use is noted, at most daily."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(handle, "rb") as file:
-        if used and time.time() - os.fstat(handle).st_mtime > TOUCH_S:
-            with suppress(PermissionError):  # a cache that others own
-                os.utime(path)
-        return file.read()
-
 
 def _is_file(path: Path, size: int | None = None) -> bool:
-    """True for a regular file, no link, of that size."""
+    """True for a regular file, and no link, of this size."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""`verify`: everything in the cache, and on a remote, is what its name says."""
+"""`verify`: checks that everything in the cache, and on a remote, is what its name says."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from typing import Any
 from blake3 import blake3
 
 from pipeline.cache import shards
-from pipeline.cache.record import DamagedError, Record, decode
-from pipeline.cache.remote import BLOCK, ForeignError, Remote
+from pipeline.cache.record import DamagedError, ForeignError, Record, read_action
+from pipeline.cache.remote import BLOCK, Remote, Segment
 from pipeline.cache.remote_inventory import File, Inventory
-from pipeline.cache.store import PROVISIONAL, Store
+from pipeline.cache.store import Store
 from pipeline.console import BYTES, bar
 from pipeline.errors import InputError
 
 THREADS = 8
 NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{62}\.(parquet|safetensors)")
+"""The path of an object below `objects`."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is not as it should be, by its place below the cache or the remote, and why."""
+    """A file that is not as it should be, by its path in the cache or on the remote, and why."""
 
     place: str
     why: str
@@ -36,7 +37,11 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was checked: indexes (of a remote) or actions, objects and their bytes; objects that nothing names."""
+    """The result of a check.
+
+    records: the number of actions, or of a remote's indexes. objects, bytes: the objects that were read, and their
+    size. unreferenced: the number of objects that no record names.
+    """
 
     records: int
     objects: int
@@ -45,25 +50,25 @@ class Verified:
     damaged: tuple[Damage, ...]
 
     def answer(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """The result as data for JSON."""
         return asdict(self)
 
 
-# --- here ------------------------------------------------------------------------------------------------------
+# --- the cache -------------------------------------------------------------------------------------------------
 
 
 def verify(cache: Path, remote: Remote | None = None) -> Verified:
-    """Checks every action, and every object whether an action names it or not.
+    """Checks every action and every object of a cache, also objects that no action names.
 
-    What is damaged is set aside, so that it is fetched or made again. An object that is not here but on `remote` is
-    no damage; one that is nowhere is listed, and its action left.
+    Damaged objects are set aside and damaged actions removed, so that they are fetched or made again. An action that
+    cannot be read is reported and left. So is an action whose object is gone, unless `remote` has the object.
     """
     store = Store(cache)
     paths = sorted((cache / "actions").glob("*/*.json"))
     with ThreadPoolExecutor(THREADS) as pool:
-        read = list(pool.map(_action, paths))
-    records = [found for found in read if isinstance(found, Record)]
-    damaged = [found for found in read if isinstance(found, Damage)]
+        results = list(pool.map(_read_action, paths))
+    records = [result for result in results if isinstance(result, Record)]
+    damaged = [result for result in results if isinstance(result, Damage)]
     by_path: dict[Path, list[Record]] = {}
     for record in records:
         by_path.setdefault(store.path(record), []).append(record)
@@ -71,37 +76,35 @@ def verify(cache: Path, remote: Remote | None = None) -> Verified:
     damaged += _objects(store, objects, by_path)
     damaged += _lost(store, records, by_path.keys() - objects.keys(), remote)
     unreferenced = len(objects.keys() - by_path.keys())
-    return Verified(len(read), len(objects), sum(objects.values()), unreferenced, tuple(damaged))
+    return Verified(len(results), len(objects), sum(objects.values()), unreferenced, tuple(damaged))
 
 
-def _action(path: Path) -> Record | Damage | None:
-    """A sound record, without counting as its use. A damaged one is removed; None for one that has just gone."""
+def _read_action(path: Path) -> Record | Damage | None:
+    """The record of an action; None if the file has just gone. A damaged action is removed."""
+    place = f"actions/{path.parent.name}/{path.name}"
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise DamagedError("it is no regular file")
-        record = decode(path.read_bytes())
-        if (record.stage, record.key) != (path.parent.name, path.stem.removesuffix(PROVISIONAL)):
-            raise DamagedError("it is the record of another key")
+        return read_action(path)
     except FileNotFoundError:
         return None
-    except (DamagedError, OSError) as error:
+    except DamagedError as error:
         with suppress(OSError):
             path.unlink()
-        return Damage(f"actions/{path.parent.name}/{path.name}", str(error))
-    return record
+        return Damage(place, str(error))
+    except OSError as error:  # the disk or its rights are at fault, the record may be sound
+        return Damage(place, f"it cannot be read, so it is left as it is: {error.strerror}")
 
 
 def _objects(store: Store, sizes: Mapping[Path, int], named: Mapping[Path, list[Record]]) -> Iterator[Damage]:
     with bar("verify", BYTES, sum(sizes.values())) as moved, ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda path: _why(path, named.get(path, []), moved), sizes))
-    for path, why in zip(sizes, found, strict=True):
+        reasons = list(pool.map(lambda path: _why(path, named.get(path, []), moved), sizes))
+    for path, why in zip(sizes, reasons, strict=True):
         if why:
             _set_aside(store, path, named.get(path, []))
             yield Damage(path.relative_to(store.root).as_posix(), why)
 
 
 def _why(path: Path, records: list[Record], moved: Callable[[int], None]) -> str:
-    """What is wrong with an object; nothing for a sound one, or one that has just gone."""
+    """Why an object is damaged; empty for a sound object, and for one that has just gone."""
     name = f"{path.parent.name}/{path.name}"
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -122,7 +125,7 @@ def _why(path: Path, records: list[Record], moved: Callable[[int], None]) -> str
 
 
 def _digest(path: Path, moved: Callable[[int], None]) -> str:
-    """By reading, not by a map of the file: a sector that can't be read is an error then, not the process's end."""
+    """The BLAKE3 of a file, which is read and not mapped: a bad sector then raises OSError instead of SIGBUS."""
     hasher = blake3()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -132,7 +135,7 @@ def _digest(path: Path, moved: Callable[[int], None]) -> str:
 
 
 def _set_aside(store: Store, path: Path, records: Iterable[Record]) -> None:
-    """Moves an object out of the way, and forgets the actions that name it."""
+    """Moves an object to `corrupt`, and removes the actions that name it."""
     aside = store.root / "corrupt"
     aside.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):
@@ -142,50 +145,55 @@ def _set_aside(store: Store, path: Path, records: Iterable[Record]) -> None:
 
 
 def _lost(store: Store, records: Iterable[Record], gone: Iterable[Path], remote: Remote | None) -> Iterator[Damage]:
-    away = set(gone)
+    """The actions whose objects are neither here nor on the remote."""
+    not_here = set(gone)
     for record in records:
-        if store.path(record) in away and not (remote and remote.has(record)):
+        if store.path(record) in not_here and not (remote and remote.has(record)):
             yield Damage(f"actions/{record.stage}/{record.key}.json", f"its object {record.object[:12]} is gone")
 
 
-# --- there -----------------------------------------------------------------------------------------------------
+# --- a remote --------------------------------------------------------------------------------------------------
 
 
 def verify_remote(url: str, cache: Path) -> Verified:
-    """Reads every index on a remote and every object that one names; nothing there is changed and nothing kept.
+    """Reads every index of a remote and every object that an index names. Changes nothing there and keeps nothing here.
 
-    Raises RemoteError where it cannot be reached.
+    Raises RemoteError if the remote cannot be reached.
     """
-    there = Inventory(url, cache)
-    there.check()
-    files = {file.place: file for file in there.files("objects")}
-    places = [(stage, segment) for stage in there.stages() for segment in there.segments(stage)]
+    remote = Inventory(url, cache)
+    remote.check()
+    files = {file.place: file for file in remote.files("objects")}
+    places = [(stage, segment) for stage in remote.stages() for segment in remote.segments(stage)]
     with ThreadPoolExecutor(THREADS) as pool:
-        read = list(pool.map(lambda place: _index(there, *place), places))
-    damaged = [found for found in read if isinstance(found, Damage)]
-    records = {(there.place(r), r.size): r for found in read if not isinstance(found, Damage) for r in found}
-    with bar("verify", BYTES, sum(r.size for r in records.values())) as moved, ThreadPoolExecutor(THREADS) as pool:
-        damaged += filter(None, pool.map(partial(_object, there, files, moved), records.values()))
+        results = list(pool.map(lambda place: _read_index(remote, *place), places))
+    damaged = [result for result in results if isinstance(result, Damage)]
+    named = [record for result in results if not isinstance(result, Damage) for record in result]
+    records = {(remote.place(record), record.size): record for record in named}
     size = sum(record.size for record in records.values())
+    with bar("verify", BYTES, size) as moved, ThreadPoolExecutor(THREADS) as pool:
+        damaged += filter(None, pool.map(partial(_object, remote, files, moved), records.values()))
     unnamed = files.keys() - {place for place, _ in records}
-    return Verified(len(read), len(records), size, len(unnamed), tuple(damaged))
+    return Verified(len(results), len(records), size, len(unnamed), tuple(damaged))
 
 
-def _index(there: Inventory, stage: str, segment: Any) -> list[Record] | Damage:
+def _read_index(remote: Inventory, stage: str, segment: Segment) -> list[Record] | Damage:
     try:
-        return there.read(stage, segment)
+        return remote.read(stage, segment)
     except ForeignError as error:
         return Damage(f"index/{stage}/{segment.name}", str(error))
 
 
-def _object(there: Inventory, files: Mapping[str, File], moved: Callable[[int], None], record: Record) -> Damage | None:
-    place = there.place(record)
+def _object(
+    remote: Inventory, files: Mapping[str, File], moved: Callable[[int], None], record: Record
+) -> Damage | None:
+    """The damage of a remote's object; None for a sound one."""
+    place = remote.place(record)
     if place not in files:
         return Damage(place, "an index names it, and it is not there")
     if files[place].size != record.size:
         return Damage(place, f"it has {files[place].size:,} bytes, its record says {record.size:,}")
     try:
-        sound = there.digest(record, moved) == record.object
+        sound = remote.digest(record, moved) == record.object
     except ForeignError as error:
         return Damage(place, str(error))
     return None if sound else Damage(place, "it has other bytes than its name says")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cache.home import Home
-from pipeline.cache.record import Record
 from pipeline.cache.store import Store
 from pipeline.console import console
 from pipeline.corpus import manifest, pulled_manifest
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock
+from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.manifest import Manifest
 from pipeline.corpus.recipe import Recipe, WrittenRoot
 from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
@@ -104,7 +104,7 @@ def open_corpus(home: Home, options: Options) -> Opened:
     rows = _manifest(home, recipe, pulled, store)
     if lock is not None:
         _check_lock(lock, rows, path)
-        store = Store(home.cache, remote, locked_records(lock, remote, home.cache))
+        store = LockedStore.of(lock, home.cache, remote)
     corpus = Corpus(recipe, rows, options.protocol or recipe.protocol)
     return Opened(corpus, store, CorpusLocation(recipe.written_root, recipe.reader))
 
@@ -129,15 +129,6 @@ def reachable(url: str, cache: Path) -> Remote | None:
         console.print(f"[yellow]going on without the remote: {error}[/yellow]")
         return None
     return remote
-
-
-def locked_records(lock: Lock, remote: Remote | None, cache: Path) -> dict[str, dict[str, Record]]:
-    """The records that a lock names, by stage and key. Raises RemoteError if an index is neither here nor remote."""
-    from pipeline.cache.remote import Remote
-
-    source = remote or Remote("", cache)
-    indexes = {stage: source.records(stage, digest) for stage, digest in lock.indexes.items()}
-    return {stage: {record.key: record for record in records} for stage, records in indexes.items()}
 
 
 def _check_names(options: Options, recipe: Recipe) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cache import shards
+from pipeline.cache import atomic, shards
 from pipeline.cache.store import Store
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe import Align, Node, Selection, distinct_names
-from pipeline.errors import InputError, SpaceError
+from pipeline.errors import InputError
 from pipeline.plan.jobs import ExtractJob, Plan
 
 Cost = Mapping[str, float | None]
@@ -76,10 +75,8 @@ def check_space(store: Store, plan: Plan, columns: Mapping[str, float | None]) -
     sizes |= {f"view {name}": size or 0.0 for name, size in columns.items()}
     needed = sum(sizes.values())
     store.root.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(store.root).free / 1e6
-    if needed > free:
-        parts = ", ".join(f"{name} {size:.0f} MB" for name, size in sizes.items() if size)
-        raise SpaceError(f"{store.root} has {free:.0f} MB free, the plan needs about {needed:.0f} MB: {parts}")
+    parts = ", ".join(f"{name} {size:,.0f} MB" for name, size in sizes.items() if size)
+    atomic.check_space(store.root, needed * 1e6, f"the plan ({parts})")
 
 
 def _times(rate: float | None, count: float, digits: int) -> float | None:

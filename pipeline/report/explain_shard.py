@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.cache import keys, shards
 from pipeline.cache.home import Home
-from pipeline.cache.record import FITS, Record
-from pipeline.cache.store import PROVISIONAL, Store
+from pipeline.cache.record import FITS, PROVISIONAL, Record
+from pipeline.cache.store import Store
 from pipeline.errors import InputError
 
 LISTED = 10

@@ -105,7 +105,7 @@ class OwnCache:
     def share(self, store: Store, outcome: Outcome) -> Outcome:
         """The outcome with its records, once their objects are on the remote. Raises RemoteError if they can't be."""
         if store.remote is None:
-            raise RemoteError(f"{self.remote} went away: what was computed cannot be handed on")
+            raise RemoteError(f"there is no remote to share what was computed, which should be {self.remote}")
         for record in outcome.saved:
             if store.here(record):
                 store.remote.put(record, store.open(record))

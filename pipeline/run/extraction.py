@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.cache import in_use
 from pipeline.cache.store import CorruptError
 from pipeline.console import Bars
+from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.open_corpus import remember
 from pipeline.errors import InputError
 from pipeline.plan import estimate, last_extraction, preflight
@@ -40,9 +40,10 @@ def extract(session: Session) -> RunCounts:
         return workers(session)
 
     with session.pinned():
-        if session.options.locked:
+        store = session.catalogue.store
+        if isinstance(store, LockedStore):
             preflight.bring_locked(session.catalogue, session.plan())
-            in_use.note_locked(session.catalogue.store)
+            store.note_use()
         with Bars() as bars:
             counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
     session.home.sweep()

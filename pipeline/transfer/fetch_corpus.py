@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,12 +15,12 @@ from rich.markup import escape
 
 from pipeline import plugins
 from pipeline.cache import flock
-from pipeline.cache.atomic import publish
+from pipeline.cache.atomic import check_space, publish
 from pipeline.cache.home import Home
 from pipeline.console import BYTES, Bars, console
 from pipeline.corpus.recipe import WrittenRoot
 from pipeline.corpus.recipe_file import RECIPES, recipe_path, written_root
-from pipeline.errors import InputError, SpaceError, closest
+from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Reader
 from pipeline.transfer.download import Show, download
 from pipeline.transfer.unpack import unpack
@@ -108,9 +107,7 @@ def _check_space(items: Sequence[Download], root: Path) -> None:
     places = [root / f"{item.name}{ending}" for item in items for ending in ("", ".part")]
     there = sum(path.stat().st_size for path in places if path.exists())
     needed = sum(item.bytes + item.unpacked for item in items) - there
-    free = shutil.disk_usage(root).free
-    if needed > free:
-        raise SpaceError(f"{root} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free")
+    check_space(root, needed, "the rest of the corpus")
 
 
 def _unpack(item: Download, root: Path, show: Show) -> None:

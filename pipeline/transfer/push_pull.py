@@ -142,7 +142,7 @@ def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
 def _fetch(store: Store, records: Iterable[Record]) -> list[int]:
     """Brings what is not here; the bytes of each object. An action is noted when its object has come."""
     remote = store.remote
-    if remote is None:
+    if remote is None or store.failure is not None:
         raise RemoteError("the remote went away, or an index on it is damaged: `affectory verify --remote` says which")
     todo = {record.object: record for record in records if not store.here(record)}
 

@@ -15,6 +15,7 @@ from pipeline.cache.record import Record
 from pipeline.cache.store import Store
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.fit_scope import Scope
+from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.recipe import Align, Node, Selection
 from pipeline.errors import InputError
 from pipeline.plan.catalogue import Catalogue, Shard, StageRows
@@ -115,7 +116,7 @@ def _part(corpus: Corpus, catalogue: Catalogue, node: Node, fold: Fold | None) -
         if rows.waiting:
             _not_extracted(node)
         for shard in rows.shards:
-            _add(part, rows, shard, catalogue.store.fixed is not None)
+            _add(part, rows, shard, isinstance(catalogue.store, LockedStore))
     return part
 
 

@@ -10,10 +10,8 @@ import json
 import math
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache.store import TOUCH_S
+from pipeline.cache.atomic import check_space
+from pipeline.cache.in_use import note_use
 from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError, SpaceError
 from pipeline.stage import Track
@@ -108,7 +107,8 @@ def write_column(
     shapes = {"values": (n, to.stored, dim), "mask": (n, to.stored), "steps": (n,)}
     kinds = {"values": np.dtype(dtype), "mask": np.dtype(bool), "steps": np.dtype(np.int32)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(path, sum(math.prod(shape) * kinds[part].itemsize for part, shape in shapes.items()))
+    size = sum(math.prod(shape) * kinds[part].itemsize for part, shape in shapes.items())
+    check_space(path.parent, size, f"the column {path.name}")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir()
@@ -122,20 +122,11 @@ def write_column(
 def used(path: Path) -> bool:
     """True where a column is there; a use is noted, at most daily, by the time of change of `column.json`: `gc` goes
     by it."""
-    note = path / "column.json"
     try:
-        if time.time() - note.stat().st_mtime > TOUCH_S:
-            with suppress(PermissionError):  # a home that others own
-                os.utime(note)
+        note_use(path / "column.json")
     except FileNotFoundError:
         return False
     return True
-
-
-def _check_space(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise SpaceError(f"{path} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free")
 
 
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Memmap:

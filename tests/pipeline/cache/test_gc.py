@@ -1,7 +1,8 @@
-"""`gc`: what nobody used goes, when asked to; what is used, young, pinned, locked or named stays."""
+"""`gc`: what nobody used goes, when asked to; what is used, young, pinned or named stays."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -10,32 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache import gc, gc_remote, in_use, verify
+from pipeline.cache import gc, in_use, verify
 from pipeline.cache.gc import DAY
 from pipeline.cache.home import Home
-from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
 from pipeline.cli.extract import extracted as extract_command
-from pipeline.corpus.lock_file import Lock, lock_path, locked_indexes, write_lock
-from pipeline.errors import RemoteError
-from pipeline.plan.estimate import views
+from pipeline.errors import InputError
 from pipeline.plan.session import Session
-from pipeline.transfer.final_records import lock
-from tests.pipeline.cache.test_verify import put
+from tests.pipeline.cache.test_verify import unreadable
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
 from tests.pipeline.transfer.test_push_pull import options, other, pull, push  # noqa: F401 - a fixture
-from tests.small import Small
+from tests.small import Small, views
 
 STAGE, KEY = "5" * 64, "a" * 64
 MONTHS = 60 * DAY
-
-
-def collect_there(there, home, days, *now):
-    return gc_remote.collect(there, home, days, locked_indexes(home), *now)
-
-
-def delete_there(there, home, days, *now):
-    return gc_remote.delete(there, home, days, locked_indexes(home), *now)
 
 
 def files(cache: Path) -> set[str]:
@@ -57,15 +46,12 @@ def age(small: Small, *names: str, days: float = 60.0) -> None:
 
 
 def names(waste: gc.Waste) -> set[str]:
-    return {each.name for each in waste.stages}
+    return {unused.name for unused in waste.stages}
 
 
 @pytest.fixture
 def home(extracted):
     return Home(extracted.home)
-
-
-# --- here ------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_of_a_cache_that_was_used_today_is_collected(home):
@@ -253,151 +239,6 @@ def test_the_command_lists_by_default_and_deletes_when_told_to(affectory, extrac
     assert affectory("gc", "--older-than", "0")[0] == 2
 
 
-# --- there -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def there(extracted, bucket):
-    push(extracted, bucket)
-    return Inventory(bucket, extracted.home / "cache")
-
-
-def superseded(there, small):
-    """Publishes records that lose to those that stand there; their index's place."""
-    mfcc = stage(small, "audio_mfcc")
-    mine = [replace(record, object="0" * 64) for record in there.index(mfcc).values()]
-    digest = there.publish(mfcc, mine)
-    there.publish(mfcc, [replace(mine[0], key=KEY)])
-    return next(file.place for file in there.files("index") if digest in file.place)
-
-
-def loose(there, raw=b"loose"):
-    """An object that no index names, as a push leaves it that has not come to its index."""
-    put(there, f"objects/ab/{'c' * 62}.parquet", raw)
-    return f"objects/ab/{'c' * 62}.parquet"
-
-
-def test_a_remote_that_was_pushed_to_holds_nothing_for_nothing_however_old(there, home):
-    assert collect_there(there, home, 30, time.time() + MONTHS).bytes == 0
-
-
-def test_a_remote_is_left_alone_without_being_named(affectory, there, bucket, extracted, monkeypatch):  # noqa: F811
-    loose(there)
-    monkeypatch.setenv("AFFECTORY_HOME", str(extracted.home))
-    monkeypatch.setenv("AFFECTORY_REMOTE", bucket)
-    monkeypatch.setattr(time, "time", lambda: 1e11)
-    before = there.files("objects")
-    assert "remote" not in json.loads(affectory("gc", "--delete", "--json")[1])
-    assert there.files("objects") == before
-
-
-def test_what_a_push_under_way_has_uploaded_stays_for_a_day(there, home):
-    place = loose(there)
-    now = next(file.modified for file in there.files("objects") if file.place == place)
-    assert delete_there(there, home, 1, now + DAY - 60).objects == ()
-    assert place in {file.place for file in there.files("objects")}
-    assert [file.place for file in delete_there(there, home, 1, now + DAY + 60).objects] == [place]
-    assert place not in {file.place for file in there.files("objects")}
-
-
-def test_a_superseded_index_goes_when_it_is_old_and_the_answers_stay(there, home, extracted, tmp_path):
-    place, before = superseded(there, extracted), dict(there.index(stage(extracted, "audio_mfcc")))
-    now = time.time()
-    assert delete_there(there, home, 30, now + 29 * DAY).indexes == ()
-    assert [file.place for file in delete_there(there, home, 30, now + 31 * DAY).indexes] == [place]
-    after = Inventory(there.url, tmp_path).index(stage(extracted, "audio_mfcc"))
-    assert after == before and KEY in after
-
-
-def test_the_newest_index_of_a_stage_stays_though_its_records_are_an_older_ones(there, home, extracted):
-    mfcc = stage(extracted, "audio_mfcc")
-    records = list(there.index(mfcc).values())
-    there.publish(mfcc, [replace(records[0], key=KEY)])
-    there.publish(mfcc, records, newest=True)
-    assert collect_there(there, home, 30, time.time() + MONTHS).indexes == ()
-    assert len(there.segments(mfcc)) == 3
-
-
-def test_an_index_that_a_lock_names_stays(there, home, extracted, tmp_path, monkeypatch):
-    place = superseded(there, extracted)
-    digest = place.rpartition("-")[2].removesuffix(".json")
-    lock = {"manifest": "0" * 64, "stages": {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": digest}}
-    (tmp_path / "team.lock.json").write_text(json.dumps(lock))
-    monkeypatch.setattr(gc_remote, "RECIPES", tmp_path)
-    assert collect_there(there, home, 30, time.time() + MONTHS).indexes == ()
-
-
-@pytest.mark.parametrize("noted", ["by opening its recipe", "by writing it"])
-def test_an_index_that_the_lock_of_a_recipe_of_ones_own_names_stays(there, home, extracted, noted):
-    path, place = lock_path(extracted.path), superseded(there, extracted)
-    assert path.exists(), "the push wrote it"
-    (home.root / "locks.txt").unlink()
-    stages = {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": place.rpartition("-")[2].removesuffix(".json")}
-    if noted == "by writing it":
-        path.unlink()
-        lock(extracted.session(), {s.rpartition(" ")[2]: digest for s, digest in stages.items()}, relock=True)
-    else:
-        write_lock(path, Lock(manifest="0" * 64, stages=stages))
-        extracted.session()
-    assert collect_there(there, home, 30, time.time() + MONTHS).indexes == ()
-    path.unlink()
-    assert len(collect_there(there, home, 30, time.time() + MONTHS).indexes) == 1
-
-
-def test_what_a_live_run_here_uses_stays_on_the_remote(there, home, extracted):
-    superseded(there, extracted)
-    loose(there)
-    with in_use.pinned(home.cache, [stage(extracted, "audio_mfcc")]):
-        assert collect_there(there, home, 30, time.time() + MONTHS).bytes == 0
-    assert collect_there(there, home, 30, time.time() + MONTHS).bytes > 0
-
-
-def test_an_object_that_only_an_action_here_names_stays_on_the_remote(there, home):
-    place = loose(there)
-    record = next(r for _, r in Store(home.cache).records())
-    Store(home.cache).adopt(replace(record, stage=STAGE, key=KEY, object="ab" + "c" * 62, size=5))
-    assert place not in {f.place for f in collect_there(there, home, 1, time.time() + MONTHS).objects}
-
-
-def test_what_is_named_while_gc_is_at_work_stays(there, home, extracted, monkeypatch):
-    place = loose(there)
-    record = next(r for _, r in Store(home.cache).records())
-    late = replace(record, stage=stage(extracted, "audio_mfcc"), key=KEY, object="ab" + "c" * 62, size=5)
-    now, remove = time.time() + MONTHS, gc_remote._remove
-
-    def meanwhile(there, files):
-        Inventory(there.url, home.cache).publish(late.stage, [late])
-        remove(there, files)
-
-    monkeypatch.setattr(gc_remote, "_remove", meanwhile)
-    assert delete_there(there, home, 30, now).objects == ()
-    assert place in {file.place for file in there.files("objects")}
-
-
-def test_a_damaged_index_may_name_anything_so_nothing_is_deleted(there, home):
-    loose(there)
-    put(there, there.files("index")[0].place, b"[]")
-    before = there.files("objects")
-    with pytest.raises(RemoteError, match="other bytes"):
-        delete_there(there, home, 30, time.time() + MONTHS)
-    assert there.files("objects") == before
-
-
-def test_files_that_are_no_objects_are_none_of_our_business(there, home):
-    put(there, "objects/README.txt", b"by hand")
-    assert collect_there(there, home, 1, time.time() + MONTHS).objects == ()
-
-
-def test_half_an_upload_to_a_shared_folder_goes_after_a_day(extracted, home, tmp_path):
-    push(extracted, f"file://{tmp_path}/shared")
-    there = Inventory(f"file://{tmp_path}/shared", home.cache)
-    part = tmp_path / "shared" / "objects" / "ab" / f"{'c' * 62}.parquet.17-1a2b3c4d.part"
-    part.parent.mkdir(exist_ok=True)
-    part.write_bytes(b"half")
-    assert delete_there(there, home, 30).bytes == 0
-    assert len(delete_there(there, home, 30, time.time() + 2 * DAY).objects) == 1 and not part.exists()
-
-
 def test_a_damaged_action_is_left_for_verify_and_keeps_gc_from_nothing(extracted, home):
     age(extracted, "audio_mfcc")
     bad = next((home.cache / "actions" / stage(extracted, "text_cnn")).glob("*.json"))
@@ -407,11 +248,11 @@ def test_a_damaged_action_is_left_for_verify_and_keeps_gc_from_nothing(extracted
     assert bad.exists() and len(verify.verify(home.cache).damaged) == 1
 
 
-def test_an_object_that_was_sent_again_since_it_was_listed_stays(there):
-    place = f"objects/ab/{'c' * 62}.parquet"
-    there._files.pipe_file(there._full(place), b"values")
-    [file] = [file for file in there.files("objects") if file.place == place]
-    there.remove(replace(file, modified=file.modified - 60))
-    assert file in there.files("objects")
-    there.remove(file)
-    assert file not in there.files("objects")
+def test_while_an_action_cannot_be_read_nothing_is_deleted_since_it_may_name_any_object(extracted, home, monkeypatch):
+    age(extracted)
+    before = files(home.cache)
+    bad = next((home.cache / "actions" / stage(extracted, "text_cnn")).glob("*.json"))
+    unreadable(monkeypatch, bad, errno.EIO)
+    with pytest.raises(InputError, match="may name any object"):
+        gc.delete(home, 30)
+    assert files(home.cache) == before

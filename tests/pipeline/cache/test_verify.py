@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +34,19 @@ def largest(cache: Path, suffix: str) -> Path:
 
 
 def reasons(found: verify.Verified) -> list[str]:
-    return [each.why for each in found.damaged]
+    return [damage.why for damage in found.damaged]
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, bad: Path, code: int) -> None:
+    """Has reading one file end in an OSError, as a failing disk or the rights of its owner would."""
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path == bad:
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
 
 
 @pytest.fixture
@@ -69,6 +83,24 @@ def test_a_damaged_action_is_listed_and_removed_and_its_object_is_then_named_by_
     found = verify.verify(cache)
     assert [each.place for each in found.damaged] == [bad.relative_to(cache).as_posix()]
     assert not bad.exists() and found.unreferenced == 1 and verify.verify(cache).damaged == ()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_an_action_that_cannot_be_read_is_listed_and_left_with_its_object(cache, monkeypatch, code):
+    bad = next(cache.glob("actions/*/*.json"))
+    unreadable(monkeypatch, bad, code)
+    [damage] = verify.verify(cache).damaged
+    assert damage.place == bad.relative_to(cache).as_posix() and os.strerror(code) in damage.why
+    monkeypatch.undo()
+    assert bad.exists() and verify.verify(cache).damaged == ()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_what_is_no_file_among_the_actions_is_listed(cache, kind):
+    action = next(cache.glob("actions/*/*.json"))
+    stray = action.with_name(f"{KEY}.json")
+    stray.symlink_to(action) if kind == "link" else stray.mkdir()
+    assert reasons(verify.verify(cache)) == ["it is no regular file"] and action.exists()
 
 
 def test_an_object_that_nothing_names_is_counted_and_checked_too(cache):
@@ -120,8 +152,6 @@ def test_what_is_no_object_among_the_objects_is_set_aside(cache, kind):
 
 
 def test_verifying_does_not_count_as_a_use(cache):
-    import os
-
     actions = sorted(cache.glob("actions/*/*.json"))
     for action in actions:
         os.utime(action, (1e9, 1e9))

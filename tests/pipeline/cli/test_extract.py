@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -128,8 +129,7 @@ def test_what_killed_runs_left_half_written_is_swept_after_a_week_and_nothing_el
 
 
 def test_a_plan_that_needs_more_disk_than_there_is_is_refused_before_work(extracted, monkeypatch):
-    disk = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10))
-    monkeypatch.setattr(estimate, "shutil", disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     monkeypatch.setattr(extraction, "workers", lambda session: pytest.fail("no worker may start"))
     assert extract(extracted)[0]["jobs"] == 0
     lose(extracted, "audio_opensmile")
@@ -140,7 +140,7 @@ def test_a_plan_that_needs_more_disk_than_there_is_is_refused_before_work(extrac
 def test_views_count_among_what_a_plan_needs(extracted, monkeypatch):
     monkeypatch.setattr(estimate, "cost", lambda store, counts: {})
     lose(extracted, "audio_opensmile")
-    monkeypatch.setattr(estimate, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=20_000)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
     with pytest.raises(SpaceError, match=r"view pitch\.audio"):
         extract(extracted)
 
