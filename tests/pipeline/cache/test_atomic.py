@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,3 +64,27 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_text", watched)
     train_models.answer(session, second, {})
     assert seen == [before, before] and json.loads(newest.read_text())["seed"] == 1
+
+
+def test_what_replaces_a_file_is_on_disk_before_it_does(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, Path.replace
+
+    def flushed(handle):
+        events.append(f"flush {Path(os.readlink(f'/proc/self/fd/{handle}')).name.partition('.a.json.')[0] or 'file'}")
+        fsync(handle)
+
+    def replaced(path, target):
+        events.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    atomic.publish(tmp_path / "folder" / "a.json", "text")
+    assert events == ["flush file", "replace", "flush folder"]
+
+
+def test_a_disk_without_the_space_that_is_needed_is_refused_with_both_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000_000))
+    atomic.check_space(tmp_path, 5_000_000, "the plan")
+    with pytest.raises(SpaceError, match=r"has 5 MB free, the plan needs 6,000 MB"):
+        atomic.check_space(tmp_path, 6e9, "the plan")

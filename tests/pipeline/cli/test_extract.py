@@ -129,6 +129,7 @@ def test_what_killed_runs_left_half_written_is_swept_after_a_week_and_nothing_el
 
 
 def test_a_plan_that_needs_more_disk_than_there_is_is_refused_before_work(extracted, monkeypatch):
+    extract(extracted)  # makes the views
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     monkeypatch.setattr(extraction, "workers", lambda session: pytest.fail("no worker may start"))
     assert extract(extracted)[0]["jobs"] == 0
