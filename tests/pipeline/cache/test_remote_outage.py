@@ -11,7 +11,6 @@ import pytest
 from pipeline.cache import store as store_module
 from pipeline.cache.remote import Remote
 from pipeline.cache.store import AWAY_S, CorruptError, Store
-from pipeline.corpus.open_corpus import CorpusLocation
 from pipeline.errors import RemoteError
 from pipeline.run.exchange import OwnCache
 from pipeline.run.outcome import Outcome
@@ -102,7 +101,7 @@ def test_an_object_that_could_not_be_fetched_is_fetched_when_the_remote_is_back(
 
 
 def test_the_share_of_a_job_fails_if_the_remote_is_away_and_that_of_the_next_job_does_not(site):
-    exchange = OwnCache(site.remote.url, CorpusLocation("small", "", None))
+    exchange = OwnCache(site.remote.url, location=None)
     first, second = save(site.store, b"one", KEY[:-1] + "0"), save(site.store, b"two", LATE)
     site.remote.up = False
     assert site.store.final(STAGE, "c" * 64) is None, "a question that fails too"
