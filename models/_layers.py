@@ -7,7 +7,7 @@ model, H heads. Masks are bool, True where a step is valid. Ids such as X3 and G
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,17 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.model import MODALITIES
-
 Variant = Literal["pre_ln", "post_ln", "residual"]
-
-
-def in_order(modalities: Iterable[str]) -> tuple[str, ...]:
-    """The given modalities as text, audio, visual. Raises ValueError for an unknown name, or none at all."""
-    given = set(modalities)
-    if not given or not given <= set(MODALITIES):
-        raise ValueError(f"modalities must be one to three of {MODALITIES}, got {sorted(given)}")
-    return tuple(modality for modality in MODALITIES if modality in given)
 
 
 def check_settings(config: Any, *also: str) -> None:

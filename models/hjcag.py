@@ -17,8 +17,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models._layers import check_settings, expand, in_order, masked_softmax
-from pipeline.model import Input, Prediction, Standardiser, masked_mean, zero_invalid
+from models._layers import check_settings, expand, masked_softmax
+from pipeline.model import Input, Model, Prediction, masked_mean, zero_invalid
 
 Joint = tuple[str, ...]
 
@@ -82,17 +82,17 @@ class _JointAttention(nn.Module):
         return c.masked_fill(~(rows.unsqueeze(2) & columns.unsqueeze(1)), 0.0)  # X3
 
 
-class HJCAG(nn.Module):
+class HJCAG(Model):
     """Two levels of joint cross-modal attention, a gate over modalities, a classifier: equations (1)-(18).
 
     inputs: modality -> Input, one to three of text, audio, visual, all of one length L. With two modalities (4)-(6)
     have one term; with one, its joint is itself and its gate 1 (X17). Raises ValueError if the lengths differ.
     """
 
+    config: HJCAGConfig
     Config = HJCAGConfig
     features: ClassVar[str] = "hjcag"
-    # Read from the class: an instance has torch's flag under this name.
-    training: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(  # type: ignore[misc, assignment]
+    train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(
         {  # section 4.2; MELD's batches are of 100
             "epochs": 200,
             "batch_size": 64,
@@ -108,11 +108,10 @@ class HJCAG(nn.Module):
     )
 
     def __init__(self, config: HJCAGConfig, inputs: Mapping[str, Input], outputs: int) -> None:
-        super().__init__()
-        self.config, self.modalities = config, in_order(inputs)
+        super().__init__(config, inputs, outputs)
+        self.modalities = tuple(self.inputs)
         self.length = _same_length(inputs)
-        self.standardise = Standardiser({m: inputs[m].dim for m in self.modalities})
-        reduced = self._reduce_to({m: inputs[m].dim for m in self.modalities})
+        reduced = self._reduce_to({m: given.dim for m, given in self.inputs.items()})
         self.project = nn.ModuleDict({m: nn.Linear(d, config.d_model) for m, d in reduced.items()})  # H5
         self._add_levels(dict.fromkeys(reduced, config.d_model) if config.space == "unified" else reduced)
         self._add_gate(config.d_model)

@@ -25,11 +25,10 @@ from models._layers import (
     Variant,
     check_settings,
     expand,
-    in_order,
     masked_softmax,
     sinusoids,
 )
-from pipeline.model import Input, Prediction, Standardiser
+from pipeline.model import Input, Model, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,17 +155,17 @@ class _PaperGRU(nn.Module):
         return (1 - z) * h + z * candidate  # (4)
 
 
-class MulG(nn.Module):
+class MulG(Model):
     """Each modality attends to every other, a GRU reads what it found, the last states are fused: (1)-(9).
 
     inputs: modality -> Input, one to three of text, audio, visual, each of its own length; with one modality there
     is no cross-modal attention.
     """
 
+    config: MulGConfig
     Config = MulGConfig
     features: ClassVar[str] = "mulg"
-    # Read from the class: an instance has torch's flag under this name.
-    training: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(  # type: ignore[misc, assignment]
+    train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(
         {  # Table 1 for MOSEI; MOSI 100 epochs of batches of 128, IEMOCAP 50 of 32
             "epochs": 50,
             "batch_size": 16,
@@ -182,14 +181,12 @@ class MulG(nn.Module):
     )
 
     def __init__(self, config: MulGConfig, inputs: Mapping[str, Input], outputs: int) -> None:
-        super().__init__()
-        self.config, self.modalities = config, in_order(inputs)
-        self.lengths = {m: inputs[m].length for m in self.modalities}
+        super().__init__(config, inputs, outputs)
+        self.modalities = tuple(self.inputs)
         d = config.hidden
-        self.standardise = Standardiser({m: inputs[m].dim for m in self.modalities})
         self.embed_drop = nn.Dropout(config.embed_dropout)
         self.refine = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(inputs[m].dim, config.width), nn.ReLU()) for m in self.modalities}
+            {m: nn.Sequential(nn.Linear(given.dim, config.width), nn.ReLU()) for m, given in self.inputs.items()}
         )
         self.conv = nn.ModuleDict({m: nn.Conv1d(config.width, d, kernel_size=1) for m in self.modalities})
         self._add_pairs()
@@ -245,7 +242,7 @@ class MulG(nn.Module):
         for m, v in self.standardise({m: values[m] for m in self.modalities}, masks).items():
             v = self.refine[m](self.embed_drop(v) if m == "text" else v)  # [B, T, width]
             v = self.conv[m](v.mT).mT  # [B, width, T] -> [B, d, T] -> [B, T, d]
-            x[m], steps[m] = expand(v, masks[m], self.lengths[m])
+            x[m], steps[m] = expand(v, masks[m], self.inputs[m].length)
         return x, steps
 
     def _read(

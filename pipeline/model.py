@@ -1,4 +1,4 @@
-"""The Model contract: what the training loop gives a model of `models/`, and what it expects back.
+"""The Model contract: what a file of `models/` offers, what the training loop gives it, and what it gives back.
 
 Shapes: B rows of the batch, T steps of a sequence, S steps of a source, D features of a modality. Masks are bool, True
 where a step is valid.
@@ -6,9 +6,10 @@ where a step is valid.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ MODALITIES = ("text", "audio", "visual")
 
 @dataclass(frozen=True)
 class Input:
-    """What a model is told of one modality: `dim` features per step, `length` steps after alignment."""
+    """What a model knows of one modality: `dim` features in each step, `length` steps after alignment."""
 
     dim: int
     length: int
@@ -27,8 +28,9 @@ class Input:
 class Prediction(NamedTuple):
     """What every model returns; `gates` and `attention` are detached, for plots.
 
-    logits [B, outputs]; gates modality -> [B], the mean share of that modality; attention "source->target" ->
-    [B, T, S], T steps of the target, S of the source.
+    logits: [B, outputs]. gates: modality -> [B], the mean share of that modality, None for a model without gates.
+    attention: "source->target" -> [B, T, S] with T steps of the target and S of the source, None for a model without
+    attention between modalities.
     """
 
     logits: Tensor
@@ -37,9 +39,9 @@ class Prediction(NamedTuple):
 
 
 class Standardiser(nn.Module):
-    """(x - mean) / std by dimension, with statistics of the training rows kept as buffers (X1).
+    """(x - mean) / std in each dimension, with statistics of the train rows kept as buffers (X1).
 
-    A dimension whose deviation is 0, or is rounding noise beside its mean, gives 0. The rest is clipped at ten
+    A dimension whose deviation is 0, or is rounding noise beside its mean, gives 0. All other values are clipped at ten
     deviations. A modality whose statistics were never set passes unchanged and unclipped. Invalid steps give 0
     whatever they hold.
     """
@@ -79,6 +81,52 @@ class Standardiser(nn.Module):
         scale = torch.where(std > 0, 1 / std, 0.0)
         x = zero_invalid(x.to(mean.dtype), mask)  # first: 0 * nan would be nan, here and in the gradient
         return zero_invalid(((x - mean) * scale).clamp(-limit, limit), mask)
+
+
+class Model(nn.Module, ABC):
+    """A network that predicts a target from aligned features. A file in `models/` defines one public subclass.
+
+    Config is a frozen dataclass with a default for every field. It raises ValueError with a line for each impossible
+    value. A recipe's `[train.<model>]` overrides its fields.
+    features names the feature set of the recipe that the model reads: `[features.<features>]`.
+    train_defaults are this model's settings of the training loop: at least the fields of `TrainConfig` that have no
+    default there.
+    """
+
+    Config: ClassVar[type[Any]]
+    features: ClassVar[str]
+    train_defaults: ClassVar[Mapping[str, float | int | bool]]
+
+    def __init__(self, config: Any, inputs: Mapping[str, Input], outputs: int) -> None:
+        """Keeps what the model is built from, and makes its standardiser.
+
+        config: a `Config`. inputs: modality -> Input, one to three of `MODALITIES` in any order. outputs: the width of
+        the logits, `Target.outputs`. Raises ValueError if there is no modality or an unknown one; a subclass also if
+        its configuration and the inputs contradict each other.
+        """
+        super().__init__()
+        if not inputs or not set(inputs) <= set(MODALITIES):
+            raise ValueError(f"modalities must be one to three of {MODALITIES}, got {sorted(inputs)}")
+        self.config, self.outputs = config, outputs
+        self.inputs = {modality: inputs[modality] for modality in MODALITIES if modality in inputs}
+        self.standardise = Standardiser({modality: given.dim for modality, given in self.inputs.items()})
+
+    def reductions(self) -> dict[str, nn.Module]:
+        """The parts that unimodal pretraining may train first (X8), by modality: none, unless a model says otherwise.
+
+        Each maps standardised features [B, T, D] to [B, T, any width], and is a part of this model, so that what it
+        learns stays in the model.
+        """
+        return {}
+
+    @abstractmethod
+    def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
+        """values: modality -> [B, T, D], masks: modality -> bool [B, T] -> logits [B, outputs].
+
+        The modalities are those of `inputs`. T is the modality's `length`, or 1 for one vector that stands for every
+        step (X6); then its mask may have one step or all of them. The values are not standardised yet, and an invalid
+        step may hold anything, also nan. A row's logits do not depend on the other rows of the batch.
+        """
 
 
 def zero_invalid(x: Tensor, mask: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from torch import nn
 
 from pipeline.errors import InputError, closest
+from pipeline.model import Model
 from pipeline.plugins import find, name_of
 
 Values = Mapping[str, Any]
@@ -18,7 +18,7 @@ Problem = tuple[tuple[str, ...], str]
 
 
 class TrainConfig(BaseModel):
-    """Settings of the training loop. For a setting without a default, the model's `training` has a value."""
+    """Settings of the training loop. For a setting without a default, the model's `train_defaults` has a value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,9 +53,9 @@ class TrainConfig(BaseModel):
         return self.model_copy(update=own)
 
 
-def model_class(name: str) -> type[Any]:
+def model_class(name: str) -> type[Model]:
     """The model in `models/<name>.py`. Raises InputError, with the closest name, if there is none."""
-    return find("models", name, nn.Module)
+    return find("models", name, Model)  # type: ignore[type-abstract]
 
 
 def problems(name: str, section: Values) -> list[Problem]:
@@ -66,7 +66,7 @@ def problems(name: str, section: Values) -> list[Problem]:
     return [*_unknown(training, TrainConfig.model_fields, _names(model)), *_resolved(model, config, known)[2]]
 
 
-def split(model: type[Any], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(model: type[Model], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a recipe's `[train.<model>]` into overrides of the model's configuration and of the training loop.
 
     Raises InputError with all unknown names, each with the closest known one.
@@ -76,29 +76,29 @@ def split(model: type[Any], section: Values) -> tuple[dict[str, Any], dict[str, 
     return config, training
 
 
-def resolve(model: type[Any], config: Values, training: Values) -> tuple[Any, TrainConfig]:
+def resolve(model: type[Model], config: Values, training: Values) -> tuple[Any, TrainConfig]:
     """The model's configuration and the loop's settings, with overrides. Raises one InputError with every problem."""
     configured, settings, wrong = _resolved(model, config, training)
     _refuse(model, wrong)
     return configured, settings
 
 
-def _parts(model: type[Any], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parts(model: type[Model], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:
     names = _names(model)
     return ({n: v for n, v in section.items() if n in names}, {n: v for n, v in section.items() if n not in names})
 
 
-def _names(model: type[Any]) -> list[str]:
+def _names(model: type[Model]) -> list[str]:
     """The fields of a model's configuration."""
     return [field.name for field in fields(model.Config)]
 
 
-def _resolved(model: type[Any], config: Values, training: Values) -> tuple[Any, Any, list[Problem]]:
+def _resolved(model: type[Model], config: Values, training: Values) -> tuple[Any, Any, list[Problem]]:
     """The model's configuration and the loop's settings (None for one that is wrong), and every problem."""
     unknown = [*_unknown(config, _names(model)), *_unknown(training, TrainConfig.model_fields)]
     configured, wrong = _validated(model.Config, {n: v for n, v in config.items() if n in _names(model)})
     known = {n: v for n, v in training.items() if n in TrainConfig.model_fields}
-    settings, refused = _validated(TrainConfig, {**model.training, **known})
+    settings, refused = _validated(TrainConfig, {**model.train_defaults, **known})
     return configured, settings, [*unknown, *wrong, *refused]
 
 
@@ -122,6 +122,6 @@ def _unknown(section: Values, known: Iterable[str], others: Iterable[str] = ()) 
     return [((name,), f"no such setting: {closest(name, names)}") for name in section if name not in names]
 
 
-def _refuse(model: type[Any], wrong: Sequence[Problem]) -> None:
+def _refuse(model: type[Model], wrong: Sequence[Problem]) -> None:
     if wrong:
         raise InputError("\n".join(f"{'.'.join([name_of(model), *where])}: {message}" for where, message in wrong))

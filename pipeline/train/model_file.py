@@ -15,23 +15,21 @@ from torch import nn
 from pipeline.cache.atomic import publish, replacing
 from pipeline.corpus.recipe_training import model_class
 from pipeline.errors import InputError
-from pipeline.model import Input, Standardiser
+from pipeline.model import Input, Model
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
-def build(name: str, config: Any, inputs: Mapping[str, Input], outputs: int) -> Any:
-    """A fresh model. Raises InputError where its configuration and inputs contradict each other."""
+def build(name: str, config: Any, inputs: Mapping[str, Input], outputs: int) -> Model:
+    """A fresh model. Raises InputError if its configuration and its inputs contradict each other."""
     try:
         return model_class(name)(config, inputs, outputs)
     except ValueError as error:
         raise InputError(f"model {name}: {error}") from error
 
 
-def save_model(
-    directory: Path, model: Any, name: str, inputs: Mapping[str, Input], outputs: int, about: Mapping[str, Any]
-) -> None:
-    """Writes the weights, the standardiser's statistics among them, then what is needed to build the model again.
+def save_model(directory: Path, model: Model, name: str, about: Mapping[str, Any]) -> None:
+    """Writes the weights, with the standardiser's statistics, then the card from which the model is built again.
 
     about: whatever else a reader of `model.json` should know.
     """
@@ -40,22 +38,22 @@ def save_model(
         "model": name,
         "features": model.features,
         "config": asdict(model.config),
-        "inputs": {modality: asdict(each) for modality, each in inputs.items()},
-        "outputs": outputs,
+        "inputs": {modality: asdict(given) for modality, given in model.inputs.items()},
+        "outputs": model.outputs,
         **about,
     }
     publish(directory / CARD, json.dumps(card, indent=1))
 
 
-def load_model(directory: Path) -> Any:
-    """The model of a run, ready to predict. Raises InputError where there is none, or its weights do not fit."""
+def load_model(directory: Path) -> Model:
+    """The model of a run, ready to predict. Raises InputError if there is none or its weights do not fit."""
     try:
         card = json.loads((directory / CARD).read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{directory} holds no trained model: {error}") from error
     kind = model_class(card["model"])
     config: Any = TypeAdapter[Any](kind.Config).validate_python(card["config"])
-    inputs = {modality: Input(**each) for modality, each in card["inputs"].items()}
+    inputs = {modality: Input(**given) for modality, given in card["inputs"].items()}
     model = build(card["model"], config, inputs, card["outputs"])
     load_weights(model, directory / WEIGHTS)
     return model.eval()
@@ -68,16 +66,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Fills a model from a file of `save_weights`. Raises InputError where names or shapes differ."""
+    """Fills a model from a file of `save_weights`. Raises InputError if names or shapes differ."""
     try:
         tensors.load_model(model, path)
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path} does not fit {type(model).__name__}: {error}") from error
-
-
-def standardiser(model: nn.Module) -> Standardiser:
-    """The part of a model that standardises its inputs. Raises TypeError where it has none."""
-    found = [part for part in model.modules() if isinstance(part, Standardiser)]
-    if len(found) != 1:
-        raise TypeError(f"{type(model).__name__} must have exactly one Standardiser, has {len(found)}")
-    return found[0]

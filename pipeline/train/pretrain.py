@@ -8,9 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import Prediction, Standardiser, masked_mean
+from pipeline.model import Model, Prediction, Standardiser, masked_mean
 from pipeline.train.loop import History, Job, fit
-from pipeline.train.model_file import standardiser
 
 
 class Unimodal(nn.Module):
@@ -29,20 +28,20 @@ class Unimodal(nn.Module):
         return Prediction(self.head(masked_mean(self.reduce(x), masks[self.modality])))
 
 
-def pretrain(model: nn.Module, reductions: Mapping[str, nn.Module], outputs: int, job: Job) -> dict[str, History]:
-    """Trains the given parts of `model` in place, each on the rows that have its modality, under `job`'s directory.
+def pretrain(model: Model, job: Job) -> dict[str, History]:
+    """Trains the model's reductions in place, each on the rows that have its modality, below `job.directory`.
 
     A modality that no train row or no validation row has is left as it is.
     """
     histories = {}
-    for modality, reduce in reductions.items():
+    for modality, reduce in model.reductions().items():
         column = job.dataset.view.columns[modality]
         train, valid = (rows[column.present[rows]] for rows in (job.train, job.valid))
         if not len(train) or not len(valid):
             continue
-        torch.manual_seed(job.seed)  # whether the modality before was trained in this process or read from its end
-        alone = Unimodal(standardiser(model), modality, reduce, column.dim, outputs)
+        torch.manual_seed(job.seed)  # the head's weights do not depend on the modality before, which may be resumed
+        unimodal = Unimodal(model.standardise, modality, reduce, column.dim, model.outputs)
         own = replace(job, dataset=job.dataset.only(modality), train=train, valid=valid)
         own = replace(own, settings=job.settings.pretraining(), directory=job.directory / modality)
-        histories[modality] = fit(alone, own)
+        histories[modality] = fit(unimodal, own)
     return histories

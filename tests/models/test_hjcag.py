@@ -413,7 +413,7 @@ def test_the_parameter_counts_are_those_we_publish(
 
 
 def test_the_paper_reports_training_defaults_under_the_names_the_training_loop_reads() -> None:
-    assert dict(HJCAG.training) == {
+    assert dict(HJCAG.train_defaults) == {
         "epochs": 200, "batch_size": 64, "learning_rate": 1e-5, "beta1": 0.9, "beta2": 0.99, "weight_decay": 1e-5,
         "decay_factor": 0.95, "decay_every": 10, "clip_norm": 0.0, "unimodal_pretrain": True,
     }  # fmt: skip

@@ -16,7 +16,6 @@ from models._layers import (
     Residual,
     check_settings,
     expand,
-    in_order,
     masked_softmax,
     sinusoids,
 )
@@ -36,17 +35,6 @@ def standardised(standardise: Standardiser, values: Tensor, mask: Tensor) -> Ten
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------
-
-
-def test_modalities_come_as_text_audio_visual_whatever_order_they_were_given_in() -> None:
-    assert in_order({"visual": 1, "text": 2, "audio": 3}) == ("text", "audio", "visual")
-    assert in_order(["visual", "text"]) == ("text", "visual")
-
-
-@pytest.mark.parametrize("given_names", [[], ["text", "smell"]])
-def test_an_unknown_modality_or_none_at_all_is_refused(given_names: list[str]) -> None:
-    with pytest.raises(ValueError, match="modalities"):
-        in_order(given_names)
 
 
 @dataclass(frozen=True)

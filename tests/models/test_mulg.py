@@ -409,7 +409,7 @@ def test_the_parameter_count_at_the_papers_widths_is_the_one_we_publish() -> Non
 
 
 def test_training_defaults_come_under_the_names_the_training_loop_reads() -> None:
-    assert dict(MulG.training) == {
+    assert dict(MulG.train_defaults) == {
         "epochs": 50, "batch_size": 16, "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0,
         "decay_factor": 1.0, "decay_every": 0, "clip_norm": 0.8, "unimodal_pretrain": False,
     }  # fmt: skip

@@ -161,7 +161,7 @@ def settings(name: str) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(kind.Config):
         yield field.name, another(hints[field.name], field.default)
     for key, info in TrainConfig.model_fields.items():
-        given = kind.training.get(key, info.default)
+        given = kind.train_defaults.get(key, info.default)
         yield key, another(info.annotation, given)
 
 

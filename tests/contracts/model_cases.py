@@ -1,0 +1,62 @@
+"""What the contract tests of models build each model on: its defaults, one to three small modalities, ragged masks.
+
+Shapes: B = 5 rows, L = 4 steps of every modality (one model mixes steps, so all have the same), D features.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.corpus.recipe_training import model_class
+from pipeline.model import MODALITIES, Input, Model
+from pipeline.plugins import names
+from pipeline.train.model_file import build as build_model
+
+MODELS = names("models")
+EACH = pytest.mark.parametrize("name", MODELS)
+SETS = [chosen for size in (1, 2, 3) for chosen in combinations(MODALITIES, size)]
+EACH_SET = pytest.mark.parametrize("modalities", SETS, ids="+".join)
+DIMS = {"text": 5, "audio": 6, "visual": 7}
+B, L, OUTPUTS = 5, 4, 3
+Tensors = dict[str, Tensor]
+
+
+def build(name: str, modalities: tuple[str, ...] = MODALITIES, seed: int = 0, outputs: int = OUTPUTS) -> Model:
+    """The model with its defaults, its standardiser set as training sets it."""
+    torch.manual_seed(seed)
+    model = build_model(name, model_class(name).Config(), inputs(modalities), outputs)
+    for modality in modalities:
+        model.standardise.set(modality, torch.full((DIMS[modality],), 0.5), torch.full((DIMS[modality],), 2.0))
+    return model.eval()
+
+
+def inputs(modalities: tuple[str, ...]) -> dict[str, Input]:
+    return {modality: Input(DIMS[modality], L) for modality in modalities}
+
+
+def features(modalities: tuple[str, ...] = MODALITIES, seed: int = 1) -> Tensors:
+    generator = torch.Generator().manual_seed(seed)
+    values = {modality: torch.randn(B, L, DIMS[modality], generator=generator) for modality in MODALITIES}
+    return {modality: values[modality] for modality in modalities}
+
+
+def masks(modalities: tuple[str, ...] = MODALITIES, missing: str = "") -> Tensors:
+    """Ragged masks, at least one step valid in every row; of `missing` none in every other row."""
+    steps = torch.arange(L)
+    ragged = {m: steps < 1 + (torch.arange(B).unsqueeze(1) + i) % L for i, m in enumerate(MODALITIES)}
+    if missing:
+        ragged[missing] = ragged[missing] & (torch.arange(B) % 2 == 0).unsqueeze(1)
+    return {modality: ragged[modality] for modality in modalities}
+
+
+def picked(tensors: Tensors, rows: Any) -> Tensors:
+    return {modality: x[rows] for modality, x in tensors.items()}
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,158 @@
+"""What every model computes, whatever its architecture: rules for each file of `models/`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.model import MODALITIES, Prediction
+from pipeline.objective import Objective, targets
+from pipeline.reader import Label
+from pipeline.stage import Target
+from tests.contracts.model_cases import (
+    EACH,
+    EACH_SET,
+    OUTPUTS,
+    B,
+    L,
+    build,
+    close,
+    features,
+    masks,
+    picked,
+)
+
+TARGETS: list[tuple[Target, Label]] = [
+    (Target("multiclass", ("a", "b", "c")), 1),
+    (Target("multilabel", ("a", "b")), (0, 1)),
+    (Target("regression", ()), -1.5),
+    (Target("regression", ("valence", "arousal", "dominance")), (1.0, 2.5, 4.0)),
+]
+
+
+@EACH
+@EACH_SET
+@pytest.mark.parametrize("outputs", [1, OUTPUTS])
+def test_one_two_or_three_modalities_give_a_prediction(name: str, modalities: tuple[str, ...], outputs: int) -> None:
+    model = build(name, modalities, outputs=outputs)
+    prediction = model(features(modalities), masks(modalities))
+    assert isinstance(prediction, Prediction)
+    assert (
+        prediction.logits.shape == (B, outputs)
+        and prediction.logits.dtype == torch.float32
+        and prediction.logits.isfinite().all()
+    )
+    if prediction.gates is not None:
+        assert prediction.gates.keys() == set(modalities)
+        close(torch.stack(list(prediction.gates.values())).sum(0), torch.ones(B))
+    for pair, weights in (prediction.attention or {}).items():
+        assert set(pair.split("->")) <= set(modalities) and weights.shape == (B, L, L)
+    assert not any(x.requires_grad for part in (prediction.gates, prediction.attention) for x in (part or {}).values())
+
+
+@EACH
+def test_a_seed_decides_the_weights_and_what_is_dropped(name: str) -> None:
+    one, two, other = build(name), build(name), build(name, seed=1)
+    close(one(features(), masks()).logits, two(features(), masks()).logits)
+    assert not torch.allclose(one(features(), masks()).logits, other(features(), masks()).logits)
+    dropped = []
+    for model in (one.train(), two.train()):
+        torch.manual_seed(7)
+        dropped.append(model(features(), masks()).logits)
+    assert torch.equal(*dropped)
+
+
+@EACH
+def test_the_order_of_modalities_does_not_matter(name: str) -> None:
+    torch.manual_seed(0)
+    backwards = build(name, tuple(reversed(MODALITIES)))
+    values, steps = features(), masks()
+    turned = [dict(reversed(part.items())) for part in (values, steps)]
+    assert torch.equal(backwards(*turned).logits, build(name)(values, steps).logits)
+
+
+@EACH
+@EACH_SET
+def test_a_row_is_the_same_alone_and_among_others(name: str, modalities: tuple[str, ...]) -> None:
+    model, values, steps = build(name, modalities), features(modalities), masks(modalities)
+    together = model(values, steps).logits
+    for row in range(B):
+        close(model(picked(values, [row]), picked(steps, [row])).logits, together[[row]])
+    order = torch.tensor([3, 0, 4, 1, 2])
+    close(model(picked(values, order), picked(steps, order)).logits, together[order])
+
+
+@EACH
+def test_what_invalid_steps_hold_changes_nothing(name: str) -> None:
+    model, steps = build(name), masks(missing="audio")
+    expected = model(features(), steps).logits
+    for junk in (1e6, torch.nan, torch.inf):
+        spoiled = {m: x.masked_fill(~steps[m].unsqueeze(-1), junk) for m, x in features().items()}
+        close(model(spoiled, steps).logits, expected)
+
+
+@EACH
+def test_valid_steps_change_something(name: str) -> None:
+    model, steps = build(name), masks()
+    before = model(features(), steps).logits
+    for modality in MODALITIES:
+        values = features()
+        values[modality] = values[modality].flip(0) * 2
+        assert not torch.allclose(model(values, steps).logits, before, rtol=1e-4, atol=1e-5)
+
+
+@EACH
+@pytest.mark.parametrize("missing", MODALITIES)
+def test_a_wholly_missing_modality_gives_a_finite_loss_and_no_gradient(name: str, missing: str) -> None:
+    model, steps = build(name).train(), masks(missing=missing)
+    junk = {m: x.masked_fill(~steps[m].unsqueeze(-1), torch.nan) for m, x in features().items()}
+    values = {m: x.requires_grad_() for m, x in junk.items()}
+    model(values, steps).logits.square().sum().backward()
+    for modality, x in values.items():
+        assert x.grad is not None and x.grad.isfinite().all()
+        assert not x.grad[~steps[modality]].any()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@EACH
+def test_a_row_with_nothing_valid_is_finite_and_spoils_no_other(name: str) -> None:
+    model, steps = build(name), masks()
+    expected = model(features(), steps).logits
+    nothing = {m: mask & (torch.arange(B) != 2).unsqueeze(1) for m, mask in steps.items()}
+    logits = model(features(), nothing).logits
+    others = [0, 1, 3, 4]
+    assert logits.isfinite().all()
+    close(logits[others], expected[others])
+
+
+@EACH
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_broadcast_vector_is_the_same_as_the_vector_at_every_step(name: str, modality: str) -> None:
+    model, values, steps = build(name), features(), masks()
+    values[modality], steps[modality] = values[modality][:, :1], torch.arange(B).unsqueeze(1) % 2 == 0
+    once = model(values, steps).logits
+    values[modality], steps[modality] = values[modality].expand(-1, L, -1), steps[modality].expand(-1, L)
+    close(once, model(values, steps).logits)
+
+
+@EACH
+def test_every_parameter_learns(name: str) -> None:
+    model = build(name).train()
+    complete = {m: torch.ones(B, L, dtype=torch.bool) for m in MODALITIES}
+    for seed in range(4):
+        model(features(seed=seed), complete).logits.square().sum().backward()
+    still = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+
+
+@EACH
+@pytest.mark.parametrize(("target", "label"), TARGETS, ids=lambda each: getattr(each, "task", ""))
+def test_the_loss_of_every_kind_of_target_is_finite_and_reaches_the_logits(
+    name: str, target: Target, label: Label
+) -> None:
+    model = build(name, outputs=target.outputs).train()
+    logits = model(features(), masks()).logits
+    logits.retain_grad()
+    loss = Objective(target)(logits, targets([label] * B, target))
+    loss.backward()
+    assert loss.isfinite() and logits.grad is not None and logits.grad.any(dim=0).all()
