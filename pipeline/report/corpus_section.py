@@ -23,7 +23,7 @@ from pipeline.utterance import Utterance
 RANDOM = "random"
 """The value of a stage's parameter if its network starts from random weights."""
 
-LIBRARIES = ("affectory", "numpy", "pyarrow", "scikit-learn", "torch", "lightning")
+LIBRARIES = ("affectory", "numpy", "pyarrow", "scikit-learn", "torch")
 """The libraries that decide scores, in addition to those that the stages name."""
 
 

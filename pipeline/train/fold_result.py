@@ -1,4 +1,4 @@
-"""What a fold gave, on disk and in memory, and what several folds give together."""
+"""The result of a fold, on disk and in memory, and the summary of several folds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy as np
 
 from pipeline.stage import Target
 from pipeline.train import metrics, predictions
+from pipeline.train.model_file import CARD, WEIGHTS
 
 RESULT = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldResult:
-    """What a fold gave, as JSON.
+    """The result of one model on one fold, as JSON.
 
-    metrics are of all test rows, those with no valid modality scored as the train majority; complete of the rows that
-    have every modality (None where there are none); valid of the validation rows. Each has `majority_*` beside it.
-    best_epoch counts from 0; seconds are of training; cropped is modality -> part -> share (X2); gates is class ->
-    modality -> mean share, over the test rows. transductive: statistics of test rows were used. predictions: the
-    path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`.
+    metrics are of all test rows, and rows with no valid modality are scored as the train majority. complete is of the
+    test rows that have every modality, None if there are none. valid is of the validation rows. Each has `majority_*`
+    beside it. best_epoch counts from 0. seconds are of training. cropped is modality -> part -> share (X2). gates is
+    class -> modality -> mean share, over the test rows. transductive: statistics of test rows were used. predictions
+    is the path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`.
     """
 
     model: str
@@ -52,19 +53,21 @@ class FoldResult:
 
 
 def read_result(run: Path) -> FoldResult | None:
-    """The result of a finished fold, None where there is none."""
-    path = run / RESULT
-    if not path.exists():
+    """A finished fold; None if there is none, if its result is damaged, or if its model or predictions are gone."""
+    try:
+        result = FoldResult(**json.loads((run / RESULT).read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
         return None
-    found = FoldResult(**json.loads(path.read_text()))
-    return replace(found, predictions=str(run / predictions.FILE))
+    complete = all((run / name).exists() for name in (predictions.FILE, WEIGHTS, CARD))
+    return replace(result, predictions=str(run / predictions.FILE)) if complete else None
 
 
 def summarise(folds: Sequence[FoldResult]) -> dict[str, Any]:
     """Metrics of all folds: {"pooled", "mean", "std", "folds"}.
 
-    `pooled` scores the test predictions of all folds as one set, with its `majority_*`; `mean` and `std` (n - 1) are
-    over folds, of the folds where a metric is defined, None where it is in none, or in one for `std`.
+    `pooled` scores the test predictions of all folds as one set, with its `majority_*`. `mean` and `std` (n - 1) are
+    over the folds in which a metric is defined: `mean` is None if there is no such fold, `std` if there are fewer
+    than two.
     """
     target = Target(folds[0].target["task"], tuple(folds[0].target["classes"]))
     tables = [predictions.read(Path(fold.predictions), "test") for fold in folds]
@@ -72,11 +75,11 @@ def summarise(folds: Sequence[FoldResult]) -> dict[str, Any]:
     labels = [label for table in tables for label in table.labels]
     answers = [fold.answers for fold, table in zip(folds, tables, strict=True) for _ in table.labels]
     pooled = {**metrics.evaluate(logits, labels, target), **metrics.constant(answers, labels, target)}
-    each = {name: [fold.metrics[name] for fold in folds] for name in metrics.scalars(folds[0].metrics)}
-    known = {name: [value for value in values if value is not None] for name, values in each.items()}
+    scores = {name: [fold.metrics[name] for fold in folds] for name in metrics.scalars(folds[0].metrics)}
+    defined = {name: [value for value in values if value is not None] for name, values in scores.items()}
     return {
         "pooled": pooled,
-        "mean": {name: float(np.mean(values)) if values else None for name, values in known.items()},
-        "std": {name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in known.items()},
+        "mean": {name: float(np.mean(values)) if values else None for name, values in defined.items()},
+        "std": {name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in defined.items()},
         "folds": len(folds),
     }

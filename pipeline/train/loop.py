@@ -1,53 +1,41 @@
-"""The one training loop, on Lightning: resumes at the last epoch, selects and stops on the validation loss alone."""
+"""The training loop of models: it resumes at the last epoch, and selects and stops on the validation loss alone."""
 
 from __future__ import annotations
 
 import csv
 import io
-import logging
 import math
 import time
-import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as lightning
 import numpy as np
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import StepLR
 
 from pipeline.cache.atomic import publish, replacing
 from pipeline.corpus.recipe_training import TrainConfig
 from pipeline.errors import InputError
+from pipeline.model import Prediction
 from pipeline.objective import Objective
 from pipeline.train.model_file import load_weights, save_weights
-from pipeline.views.dataset import Batch, Batches, Dataset
+from pipeline.views.dataset import Batch, Dataset
 from pipeline.views.view import Rows
 
 LAST, BEST, EPOCHS = "last.ckpt", "best.safetensors", "epochs.csv"
 
 History = list[dict[str, float]]
-
-
-def pick(device: str) -> str:
-    """`cpu` or `cuda` for "auto", "cpu" or "cuda". Raises InputError where a GPU is asked for and there is none."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda, got {device!r}")
-    found = torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise InputError("device = cuda, but torch finds no GPU here")
-    return "cuda" if found and device != "cpu" else "cpu"
+"""Of each epoch: its number from 0, train_loss, valid_loss, learning_rate, seconds."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one run of the loop needs: rows to learn from and to select on, and a directory for what it leaves."""
+    """One run of the loop: rows to learn from and to select on, and a directory for the files it leaves."""
 
     dataset: Dataset
     train: Rows
@@ -59,31 +47,35 @@ class Job:
     directory: Path
 
 
-def fit(model: nn.Module, job: Job) -> History:
-    """Trains `model` in place up to its best epoch by validation loss, and returns what each epoch gave.
+def pick_device(device: str) -> str:
+    """`cpu` or `cuda` for "auto", "cpu" or "cuda". Raises InputError if a GPU is asked for and there is none."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got {device!r}")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise InputError("device = cuda, but torch finds no GPU here")
+    return "cuda" if available and device != "cpu" else "cpu"
 
-    What a killed run left in the directory is taken up at its last whole epoch, with the same result. Raises
-    InputError where no epoch had a finite validation loss.
+
+def fit(model: nn.Module, job: Job) -> History:
+    """Trains `model` in place, gives it the weights of its best epoch by validation loss, and returns all epochs.
+
+    A run that was killed resumes after the last epoch that it finished, with the same result. The model is on the CPU
+    afterwards. Raises InputError if no epoch had a finite validation loss.
     """
     job.directory.mkdir(parents=True, exist_ok=True)
-    keeper = _Keeper(model, job)
-    last = job.directory / LAST
-    with _quiet():
-        trainer = _trainer(job, keeper)
-        try:
-            trainer.fit(_Training(model, job), ckpt_path=last if zipfile.is_zipfile(last) else None, weights_only=True)
-        except SystemExit as stop:  # Lightning makes one of Ctrl-C
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-    if best_epoch(keeper.history) is None:
+    training = _Training(model, job)
+    training.resume()
+    while not training.ended():
+        training.epoch()
+    if best_epoch(training.history) is None:
         raise InputError("no epoch had a finite validation loss: lower learning_rate, or set normalize = train")
-    load_weights(model, job.directory / BEST)
-    return keeper.history
+    load_weights(model.cpu(), job.directory / BEST)
+    return training.history
 
 
 def best_epoch(history: History) -> int | None:
-    """The first epoch, from 0, with the lowest validation loss; None where none is finite."""
+    """The first epoch, from 0, with the lowest validation loss; None if no loss is finite."""
     finite = [epoch for epoch, row in enumerate(history) if math.isfinite(row["valid_loss"])]
     return min(finite, key=lambda epoch: history[epoch]["valid_loss"], default=None)
 
@@ -97,95 +89,14 @@ def predict(
     gates: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
         for batch in dataset.batches(rows, size):
-            made = model(*(_moved(part, device) for part in (batch.values, batch.masks)))
-            logits.append(made.logits.float().cpu())
-            for modality, share in (made.gates or {}).items():
+            prediction = _predicted(model, batch, device)
+            logits.append(prediction.logits.float().cpu())
+            for modality, share in (prediction.gates or {}).items():
                 gates.setdefault(modality, []).append(share.float().cpu())
-    return torch.cat(logits).numpy(), {modality: torch.cat(parts).numpy() for modality, parts in gates.items()}
+    return torch.cat(logits).numpy(), {modality: torch.cat(shares).numpy() for modality, shares in gates.items()}
 
 
-def _moved(tensors: dict[str, Tensor], device: str) -> dict[str, Tensor]:
-    return {modality: tensor.to(device, non_blocking=True) for modality, tensor in tensors.items()}
-
-
-class _Training(lightning.LightningModule):  # type: ignore[misc]
-    def __init__(self, model: nn.Module, job: Job) -> None:
-        super().__init__()
-        self.model, self.objective, self.job = model, job.objective, job
-
-    def train_dataloader(self) -> Batches:
-        seed = self.job.seed + (self.current_epoch << 32)  # of the epoch alone: the same after a resume
-        return self.job.dataset.batches(self.job.train, self.job.settings.batch_size, seed)
-
-    def val_dataloader(self) -> Batches:
-        return self.job.dataset.batches(self.job.valid, self.job.settings.batch_size)
-
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.job.seed + (self.current_epoch << 32))  # dropout too
-
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        return self._step(batch, "train_loss")
-
-    def validation_step(self, batch: Batch, _: int) -> None:
-        self._step(batch, "valid_loss")
-
-    def _step(self, batch: Batch, name: str) -> Tensor:
-        loss: Tensor = self.objective(self.model(batch.values, batch.masks).logits, batch.labels)
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
-        return loss
-
-    def configure_optimizers(self) -> Any:
-        s = self.job.settings
-        betas = (s.beta1, s.beta2)
-        adam = torch.optim.Adam(self.model.parameters(), s.learning_rate, betas, weight_decay=s.weight_decay)
-        if not s.decay_every:
-            return adam
-        return [adam], [torch.optim.lr_scheduler.StepLR(adam, s.decay_every, s.decay_factor)]
-
-
-class _Keeper(lightning.Callback):  # type: ignore[misc]
-    """Writes down every epoch, keeps the best weights and the last checkpoint, and stops when patience ends."""
-
-    def __init__(self, model: nn.Module, job: Job) -> None:
-        self.model, self.job = model, job
-        self.history: History = []
-        self.began = self.rate = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = list(state_dict["history"])
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        trainer.should_stop = self._exhausted()
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self.began = time.perf_counter()
-        self.rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        losses = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "valid_loss")}
-        seconds = time.perf_counter() - self.began
-        self.history.append({"epoch": len(self.history), **losses, "learning_rate": self.rate, "seconds": seconds})
-        self._keep(trainer)
-        trainer.should_stop = self._exhausted()
-
-    def _keep(self, trainer: lightning.Trainer) -> None:
-        directory = self.job.directory
-        if best_epoch(self.history) == len(self.history) - 1:
-            save_weights(self.model, directory / BEST)  # before the checkpoint, which says that it is there
-        with replacing(directory / LAST) as partial:
-            trainer.save_checkpoint(partial)
-        publish(directory / EPOCHS, table(self.history))
-
-    def _exhausted(self) -> bool:
-        best, patience = best_epoch(self.history), self.job.settings.patience
-        waited = len(self.history) - 1 - (-1 if best is None else best)
-        return 0 < patience <= waited and len(self.history) >= self.job.settings.min_epochs
-
-
-def table(history: History) -> str:
+def as_csv(history: History) -> str:
     """The epochs as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, history[0], lineterminator="\n")
@@ -194,33 +105,102 @@ def table(history: History) -> str:
     return text.getvalue()
 
 
-def _trainer(job: Job, keeper: _Keeper) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="gpu" if job.device == "cuda" else "cpu",
-        devices=1,
-        plugins=[LightningEnvironment()],  # one process, whatever cluster it runs on
-        max_epochs=job.settings.epochs,
-        gradient_clip_val=job.settings.clip_norm or None,
-        callbacks=[keeper],
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,  # each epoch's order is a function of its number
-        default_root_dir=job.directory,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+class _Training:
+    """A model in training: its optimiser, the decay of its learning rate, and the losses of each epoch."""
+
+    def __init__(self, model: nn.Module, job: Job) -> None:
+        settings = job.settings
+        self.job, self.model, self.objective = job, model.to(job.device), job.objective.to(job.device)
+        self.optimiser = torch.optim.Adam(
+            model.parameters(),
+            settings.learning_rate,
+            (settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+        )
+        self.decay = StepLR(self.optimiser, settings.decay_every or settings.epochs, settings.decay_factor)
+        self.history: History = []
+
+    def resume(self) -> None:
+        """Takes up the checkpoint of a run that was killed, if there is one; one cut short is ignored."""
+        path = self.job.directory / LAST
+        if not zipfile.is_zipfile(path):
+            return
+        kept = torch.load(path, self.job.device, weights_only=True)
+        self.model.load_state_dict(kept["model"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        self.decay.load_state_dict(kept["decay"])
+        self.history = kept["history"]
+
+    def ended(self) -> bool:
+        """True after the last epoch, or if patience has ended."""
+        settings, epochs, best = self.job.settings, len(self.history), best_epoch(self.history)
+        waited = epochs - (0 if best is None else best + 1)
+        return epochs >= settings.epochs or (0 < settings.patience <= waited and epochs >= settings.min_epochs)
+
+    def epoch(self) -> None:
+        """Trains on every train row once, validates, and keeps both losses and the weights."""
+        number, rate, began = len(self.history), self.optimiser.param_groups[0]["lr"], time.perf_counter()
+        seed = self.job.seed + (number << 32)  # a function of the epoch, so that a resumed run has the same
+        torch.manual_seed(seed)  # for dropout
+        row = {"epoch": number, "train_loss": self._train(seed), "valid_loss": self._validate()}
+        self.decay.step()
+        self.history.append({**row, "learning_rate": rate, "seconds": time.perf_counter() - began})
+        self._keep()
+
+    def _train(self, seed: int) -> float:
+        self.model.train()
+        return _mean(map(self._step, self.job.dataset.batches(self.job.train, self.job.settings.batch_size, seed)))
+
+    def _step(self, batch: Batch) -> tuple[Tensor, int]:
+        self.optimiser.zero_grad()
+        loss, rows = self._loss(batch)
+        torch.autograd.backward(loss)
+        if self.job.settings.clip_norm:
+            clip_grad_norm_(self.model.parameters(), self.job.settings.clip_norm)
+        self.optimiser.step()
+        return loss.detach(), rows
+
+    @torch.inference_mode()
+    def _validate(self) -> float:
+        self.model.eval()
+        return _mean(map(self._loss, self.job.dataset.batches(self.job.valid, self.job.settings.batch_size)))
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """The mean loss of a batch, and how many rows it has."""
+        logits = _predicted(self.model, batch, self.job.device).logits
+        return self.objective(logits, batch.labels.to(self.job.device, non_blocking=True)), len(batch.rows)
+
+    def _keep(self) -> None:
+        """Writes the best weights, then the checkpoint, from which a resumed run infers that they are there."""
+        directory = self.job.directory
+        if best_epoch(self.history) == len(self.history) - 1:
+            save_weights(self.model, directory / BEST)
+        checkpoint = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "decay": self.decay.state_dict(),
+            "history": self.history,
+        }
+        buffer = io.BytesIO()  # torch's own writer of files hides that a disk is full
+        torch.save(checkpoint, buffer)
+        with replacing(directory / LAST) as partial:
+            partial.write_bytes(buffer.getbuffer())
+        publish(directory / EPOCHS, as_csv(self.history))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            yield
-    finally:
-        log.setLevel(level)
+def _mean(losses: Iterable[tuple[Tensor, int]]) -> float:
+    """The mean over rows of batches' losses. They are added up on their device, so that no step waits for a GPU."""
+    total, count = torch.zeros(()), 0
+    for loss, rows in losses:
+        total, count = total.to(loss.device) + loss * rows, count + rows
+    return float(total / count)
+
+
+def _predicted(model: nn.Module, batch: Batch, device: str) -> Prediction:
+    values, masks = (_moved(part, device) for part in (batch.values, batch.masks))
+    prediction: Prediction = model(values, masks)
+    return prediction
+
+
+def _moved(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+    return {modality: tensor.to(device, non_blocking=True) for modality, tensor in tensors.items()}

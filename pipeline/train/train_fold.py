@@ -13,20 +13,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve
 from pipeline.errors import InputError
-from pipeline.model import Input
+from pipeline.model import Input, Model
 from pipeline.objective import Objective, class_weights
 from pipeline.reader import Fold, Label
 from pipeline.stage import Target
 from pipeline.train import metrics, predictions
 from pipeline.train.fold_result import RESULT, FoldResult, read_result
-from pipeline.train.loop import EPOCHS, History, Job, best_epoch, fit, pick, predict, table
-from pipeline.train.model_file import build, save_model, standardiser
+from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, predict
+from pipeline.train.model_file import build, save_model
 from pipeline.train.predictions import Part
 from pipeline.train.pretrain import pretrain
 from pipeline.views.dataset import Dataset, SpeakerScale, statistics
@@ -130,7 +129,7 @@ def _set_up(request: TrainRequest) -> _Setup:
     speakers = [request.speakers.get(name, "") for name in view.ids]
     by_speaker = settings.normalize == "speaker"
     scales = {m: SpeakerScale.of(c, speakers) for m, c in view.columns.items()} if by_speaker else {}
-    device = pick(request.device)
+    device = pick_device(request.device)
     dataset = Dataset(view, request.labels, request.target, scales, pin=device == "cuda")
     return _Setup(request, config, settings, device, view, dataset, parts)
 
@@ -154,10 +153,10 @@ def _check(request: TrainRequest, settings: TrainConfig, view: View, parts: Mapp
 # --- training --------------------------------------------------------------------------------------------------
 
 
-def _train(setup: _Setup) -> tuple[Any, dict[str, History], History]:
-    request, settings, outputs = setup.request, setup.settings, setup.request.target.outputs
+def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
+    request, settings = setup.request, setup.settings
     torch.manual_seed(request.seed)
-    model = build(request.model, setup.config, _inputs(setup.view), outputs)
+    model = build(request.model, setup.config, _inputs(setup.view), request.target.outputs)
     train, valid = setup.usable("train"), setup.usable("valid")
     if settings.normalize == "train":
         _standardise(model, setup.view, train)
@@ -165,8 +164,7 @@ def _train(setup: _Setup) -> tuple[Any, dict[str, History], History]:
     objective = Objective(request.target, weights)
     work = request.run / f".work-{request.digest}"
     job = Job(setup.dataset, train, valid, objective, settings, request.seed, setup.device, work)
-    reductions = model.reductions() if settings.unimodal_pretrain else {}
-    pretrained = pretrain(model, reductions, outputs, replace(job, directory=work / "pretrain"))
+    pretrained = pretrain(model, replace(job, directory=work / "pretrain")) if settings.unimodal_pretrain else {}
     return model, pretrained, fit(model, replace(job, directory=work / "fusion"))
 
 
@@ -174,21 +172,21 @@ def _inputs(view: View) -> dict[str, Input]:
     return {modality: Input(column.dim, column.length) for modality, column in view.columns.items()}
 
 
-def _standardise(model: nn.Module, view: View, rows: Rows) -> None:
+def _standardise(model: Model, view: View, rows: Rows) -> None:
     for modality, column in view.columns.items():
         mean, std = (torch.from_numpy(part) for part in statistics(column, rows))
-        standardiser(model).set(modality, mean, std)
+        model.standardise.set(modality, mean, std)
 
 
 # --- after training --------------------------------------------------------------------------------------------
 
 
-def _finish(setup: _Setup, model: nn.Module, pretrained: dict[str, History], history: History) -> FoldResult:
+def _finish(setup: _Setup, model: Model, pretrained: dict[str, History], history: History) -> FoldResult:
     request, run = setup.request, setup.request.run
     _save(setup, model)
-    publish(run / EPOCHS, table(history))
+    publish(run / EPOCHS, as_csv(history))
     for modality, each in pretrained.items():
-        publish(run / f"epochs-{modality}.csv", table(each))
+        publish(run / f"epochs-{modality}.csv", as_csv(each))
     parts = {part: _predict(setup, model, part) for part in ("valid", "test")}
     predictions.write(run / predictions.FILE, request.fold.name, request.target, parts)
     train, test = setup.labels("train"), parts["test"]
@@ -212,7 +210,7 @@ def _finish(setup: _Setup, model: nn.Module, pretrained: dict[str, History], his
     )
 
 
-def _save(setup: _Setup, model: nn.Module) -> None:
+def _save(setup: _Setup, model: Model) -> None:
     request, settings = setup.request, setup.settings
     about = {
         "target": asdict(request.target),
@@ -223,10 +221,10 @@ def _save(setup: _Setup, model: nn.Module) -> None:
         "seed": request.seed,
         "digest": request.digest,
     }
-    save_model(request.run, model, request.model, _inputs(setup.view), request.target.outputs, about)
+    save_model(request.run, model, request.model, about)
 
 
-def _predict(setup: _Setup, model: nn.Module, part: str) -> Part:
+def _predict(setup: _Setup, model: Model, part: str) -> Part:
     rows, usable, target = setup.parts[part], setup.view.usable[setup.parts[part]], setup.request.target
     logits = np.tile(metrics.prior(setup.labels("train"), target), (len(rows), 1))
     gates: dict[str, NDArray[np.float64]] = {}
@@ -244,7 +242,7 @@ def _score(part: Part, train: Sequence[Label], target: Target) -> dict[str, Any]
     return {**scores, **metrics.majority(train, part.labels, target)}
 
 
-def _effort(setup: _Setup, model: nn.Module, pretrained: Mapping[str, History], history: History) -> dict[str, Any]:
+def _effort(setup: _Setup, model: Model, pretrained: Mapping[str, History], history: History) -> dict[str, Any]:
     every = [row for each in (history, *pretrained.values()) for row in each]
     return {
         "best_epoch": best_epoch(history),
