@@ -361,7 +361,7 @@ def test_shards_of_two_states_make_no_view(extracted, state, length):
     node, scope = place_of(extracted, "text_cnn")
     catalogue = extracted.session().catalogue
     shard = catalogue.of(node, scope).shards[-1]
-    relabel(catalogue, catalogue.of(node).final(shard), state)
+    relabel(catalogue, catalogue.of(node, scope).final(shard), state)
     with pytest.raises(InputError, match="a shard of text_cnn is of another state"):
         view(extracted)
 
@@ -369,7 +369,7 @@ def test_shards_of_two_states_make_no_view(extracted, state, length):
 def test_a_shard_without_a_fit_that_says_it_is_of_a_state_makes_no_view(extracted):
     catalogue = extracted.session().catalogue
     [(node, scope)] = [place for place in catalogue.wanted if place[0].name == "audio_mfcc"]
-    relabel(catalogue, catalogue.of(node).final(catalogue.of(node, scope).shards[0]), "0" * 64)
+    relabel(catalogue, catalogue.of(node, scope).final(catalogue.of(node, scope).shards[0]), "0" * 64)
     session = extracted.session(features=("sound",))
     with pytest.raises(InputError, match="a shard of audio_mfcc is of another state"):
         columns(session.corpus, session.catalogue, "sound", session.corpus.folds[0], extracted.home)
