@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import FitJob
 from pipeline.plan.session import Session
-from pipeline.run import driver, extraction
+from pipeline.run import extraction, worker
 from pipeline.run.fit_job import fit
 from pipeline.run.stage_calls import Knobs
 from pipeline.train import pretrain, train_models
@@ -117,7 +117,7 @@ class Seen:
 def seen(monkeypatch) -> Seen:
     """Everything that learns runs as ever, and what it receives is written down."""
     noted = Seen()
-    _around(monkeypatch, driver, "fit", lambda job, *_: setattr(noted, "within", job.scope))
+    _around(monkeypatch, worker, "fit", lambda job, *_: setattr(noted, "within", job.scope))
     _around(monkeypatch, train_models, "train_fold", lambda request: _enter(noted, request))
     for name, stage in FITTED.items():
         _around(monkeypatch, stage, "fit", lambda _, *given, name=name: _note_fit(noted, name, *given))
