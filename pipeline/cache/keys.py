@@ -25,7 +25,13 @@ KEY_VERSION = 1
 """Bumped when the meaning of a key changes; everything cached before is then computed again."""
 
 
+BLOCK = 8 * 2**20
+"""Bytes of a file that are hashed at once, by all cores."""
+
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+_CACHES = (".", "__pycache__")
 
 
 def digest(*parts: Any) -> str:
@@ -34,13 +40,20 @@ def digest(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """The BLAKE3 of a file's bytes; for a folder, the digest of the names and digests of its files."""
+    """The BLAKE3 of a file's bytes; for a folder, the digest of the names and digests of its files.
+
+    Caches and hidden files in a folder (`__pycache__`, the time stamps that a hub's client keeps in `.cache`) are left
+    out. A file is read, not mapped: one that another process truncates meanwhile would kill a process that maps it.
+    """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-        return digest("dir", [(p.relative_to(path).as_posix(), file_digest(p)) for p in files])
-    if not path.stat().st_size:
-        return blake3().hexdigest()
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+        names = {p: p.relative_to(path) for p in path.rglob("*") if p.is_file()}
+        kept = sorted(p for p, name in names.items() if not any(part.startswith(_CACHES) for part in name.parts))
+        return digest("dir", [(names[p].as_posix(), file_digest(p)) for p in kept])
+    content = blake3(max_threads=blake3.AUTO)
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            content.update(block)
+    return content.hexdigest()
 
 
 def text_digest(row: Utterance) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipeline.cache import keys
+from pipeline.cache.weights import pinned_digest
 from pipeline.errors import InputError, closest
 from pipeline.reader import Labels, Reader
 from pipeline.stage import Modality, Stage
@@ -89,6 +90,14 @@ class Node:
     def scoped(self) -> bool:
         """True if its rows depend on a fit, its own or one upstream, and so on a fold."""
         return self.stage.fitted or any(node.scoped for node in self.upstream)
+
+    @property
+    def local_weights(self) -> dict[str, str]:
+        """The digest of each local file or folder of weights that the stage reads, by its path in the recipe."""
+        named = [
+            (getattr(self.stage, f.name), self.params[f.name]) for f in fields(self.stage) if f.metadata.get("source")
+        ]
+        return {name: digest for name, digest in named if digest != name and not pinned_digest(name)}
 
     def describe(self) -> dict[str, Any]:
         """The recipe of this stage as JSON: a readable form of what its digest is made of."""

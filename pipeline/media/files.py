@@ -1,6 +1,7 @@
 """Looks at media files without opening them: whether a path stays below its root, and whether its bytes are known.
 
-A file's stamp is its size and its time of change. A file whose stamp is remembered is not hashed again.
+A file's stamp is everything that changes with its bytes and needs no reading: size, time of writing, time of change,
+device and inode. A file whose stamp is remembered is not hashed again.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def stamp(path: str | Path) -> str | None:
 
 
 def _stamp(status: os.stat_result) -> str:
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    """The time of change can't be set, so an edit shows even if it keeps the size and resets the time of writing."""
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_dev}:{status.st_ino}"
 
 
 def _size(stamp: str) -> int:
@@ -131,7 +133,10 @@ def _hashed(stamps: Mapping[str, str], memo: Memo, advance: Callable[[int], obje
 
 
 def _hashed_batch(stamps: Mapping[str, str], memo: Memo, advance: Callable[[int], object]) -> dict[str, str]:
-    """The digests of files that are hashed side by side; an interrupted batch saves those it has."""
+    """The digests of files that are hashed side by side; an interrupted batch saves those it has.
+
+    The digest of a file that changes meanwhile is not remembered.
+    """
     digests: dict[str, str] = {}
     pool = ThreadPoolExecutor()
     try:
@@ -140,7 +145,8 @@ def _hashed_batch(stamps: Mapping[str, str], memo: Memo, advance: Callable[[int]
             advance(_size(stamps[path]))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        memo.put({path: f"{stamps[path]} {digest}" for path, digest in digests.items() if digest != MISSING})
+        sure = {path: digest for path, digest in digests.items() if digest != MISSING and stamp(path) == stamps[path]}
+        memo.put({path: f"{stamps[path]} {digest}" for path, digest in sure.items()})
     return digests
 
 

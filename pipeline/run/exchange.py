@@ -7,22 +7,21 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.cache.record import Record
 from pipeline.cache.store import Store
-from pipeline.cache.weights import pinned_digest
 from pipeline.corpus.open_corpus import CorpusLocation
 from pipeline.errors import InputError, RemoteError
 from pipeline.media.files import media_digests
 from pipeline.plan.jobs import FitJob, Job
 from pipeline.reason import Reason
 from pipeline.run.outcome import Outcome
+from pipeline.run.stage_calls import check_weights
 
 
 class Exchange(Protocol):
@@ -88,7 +87,8 @@ class OwnCache:
         A row whose media differ fails for a transient reason when it is decoded, see `pipeline.media.decode`. Weights
         that differ, and media of a fit's rows that do, raise InputError.
         """
-        _refuse_other_weights(job)
+        for node in job.nodes:
+            check_weights(node)
         root = Path(self.location.ready())
         if isinstance(job, FitJob) and (differing := _differing(job, root)):
             raise InputError(f"{root} is not the driver's copy of the corpus: the media of {differing[0]} differ")
@@ -151,18 +151,6 @@ def _store(root: Path, url: str) -> Store:
     from pipeline.cache.remote import Remote
 
     return Store(root, Remote(url, root) if url else None)
-
-
-def _refuse_other_weights(job: Job) -> None:
-    """Raises InputError if a local file of weights is not, on this machine, what the driver's key says."""
-    for node in job.nodes:
-        for f in fields(node.stage):
-            name, wanted = getattr(node.stage, f.name), node.params[f.name]
-            if f.metadata.get("source") and wanted != name and not pinned_digest(name):
-                path = Path(name).expanduser()
-                found = keys.file_digest(path) if path.is_dir() else media_digests([path], Home().memory)[path]
-                if found != wanted:
-                    raise InputError(f"{name} is not here, or is not the driver's copy of these weights")
 
 
 def _differing(job: FitJob, root: Path) -> list[str]:

@@ -10,10 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.cache import keys
+from pipeline.cache.home import Home
 from pipeline.cache.states import load_state
 from pipeline.corpus.recipe import Node
 from pipeline.errors import InputError
 from pipeline.media.child import Child
+from pipeline.media.files import media_digests
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Item, Spec, State, Track
 
@@ -84,12 +87,32 @@ def loaded(node: Node, device: str, state: State | None) -> tuple[Any, Spec]:
     """What a stage loads, and its Spec; kept for the life of the worker process, whatever state comes next."""
     key = f"{node.digest}@{device}"
     if key not in _loaded:
-        heavy = node.stage.restore(state, device) if state else node.stage.load(device)
+        heavy = _heavy(node, device, state)
         _loaded[key] = (heavy, node.stage.spec(heavy))
         while len(_loaded) > LOADED:
             _loaded.popitem(last=False)
     _loaded.move_to_end(key)
     return _loaded[key]
+
+
+def check_weights(node: Node) -> None:
+    """Raises InputError if a local file or folder of weights is not, here and now, what the stage's key says.
+
+    Pinned weights are checked where they are read: see `pipeline.cache.weights.local`.
+    """
+    for name, digest in node.local_weights.items():
+        path = Path(name).expanduser()
+        here = keys.file_digest(path) if path.is_dir() else media_digests([path], Home().memory)[path]
+        if here != digest:
+            raise InputError(f"{name} is not here, or is not what it was when the run was planned: plan again")
+
+
+def _heavy(node: Node, device: str, state: State | None) -> Any:
+    """What a stage loads. Weights that change between plan and load are an error, never values under a wrong key."""
+    check_weights(node)
+    heavy = node.stage.restore(state, device) if state else node.stage.load(device)
+    check_weights(node)
+    return heavy
 
 
 def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[Track], int]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cache.record import FITS, Record, encode_index
 from pipeline.cache.remote import Remote
-from pipeline.cache.weights import pinned_digest
 from pipeline.console import console
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
 from pipeline.corpus.recipe import Recipe, every_node
@@ -76,13 +75,7 @@ def _once(records: Sequence[Record]) -> list[Record]:
 
 def local_weights(recipe: Recipe) -> dict[str, str]:
     """The digest of each local weights file or folder, by the name the recipe gives it."""
-    found: dict[str, str] = {}
-    for node in every_node(recipe):
-        for f in fields(node.stage):
-            name = getattr(node.stage, f.name)
-            if f.metadata.get("source") and node.params[f.name] != name and not pinned_digest(name):
-                found[name] = node.params[f.name]
-    return found
+    return {name: digest for node in every_node(recipe) for name, digest in node.local_weights.items()}
 
 
 def relock(session: Session) -> dict[str, Any]:
