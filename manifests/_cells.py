@@ -154,6 +154,20 @@ def whole(row: Row, name: str) -> int:
     return int(cell)
 
 
+def identifier(row: Row, name: str) -> str:
+    """A cell that becomes part of a path. It is an error of the row if it is empty or not a single name."""
+    cell = row.cells.get(name, "").strip()
+    if not cell or cell == ".." or set("/\\\0") & set(cell):
+        row.wrong(f"{name} = {cell!r} is not the name of a file")
+    return cell
+
+
+def check(rows: Iterable[Row]) -> None:
+    """Raises one InputError that lists every error of the rows, if there are any."""
+    if errors := [message for row in rows for message in row.errors]:
+        raise InputError("\n".join(errors))
+
+
 def read(file: Path) -> Cells:
     """Reads a CSV or Parquet table. Raises InputError if it is neither, or if it is damaged."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet}

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from manifests._cells import Row, whole
+from manifests._cells import Row, check, identifier, whole
 from manifests._cells import read as read_table
-from manifests._sentiment import check, files, identifier, score
+from manifests._sentiment import files, score
 from pipeline.errors import InputError
 from pipeline.utterance import Audio, Utterance, Video
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -120,14 +120,6 @@ def lines(root: Path, path: PurePosixPath) -> Iterator[tuple[str, str]]:
             yield f"{path}:{number}", line.rstrip("\r")
 
 
-def identifier(row: Row, name: str) -> str:
-    """A cell that becomes part of a path. It is an error of the row if it is empty or not a single name."""
-    cell = row.cells.get(name, "").strip()
-    if not cell or cell == ".." or set("/\\\0") & set(cell):
-        row.wrong(f"{name} = {cell!r} is not the name of a file")
-    return cell
-
-
 def score(row: Row, name: str, low: float = -3.0, high: float = 3.0) -> float | None:
     """The number in a cell; None if it is empty, or if it is outside the scale, which is an error of the row."""
     value = row.number(name)
@@ -135,9 +127,3 @@ def score(row: Row, name: str, low: float = -3.0, high: float = 3.0) -> float | 
         row.wrong(f"{name} = {value:g} is not from {low:g} to {high:g}")
         return None
     return value
-
-
-def check(rows: Iterable[Row]) -> None:
-    """Raises one InputError that lists every error of the rows, if there are any."""
-    if errors := [message for row in rows for message in row.errors]:
-        raise InputError("\n".join(errors))

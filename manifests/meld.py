@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from manifests._cells import Row, whole
+from manifests._cells import Row, check, whole
 from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables
 from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Fold, Labels, Reader, in_parts, published_split
@@ -130,8 +130,7 @@ class Meld(Reader):
         rows = [(part, row) for part, path in paths.items() for row in read(root, path)]
         media = {part: clips(files, part) for part in TABLES}
         utterances = [self._utterance(row, part, media[part]) for part, row in rows]
-        if errors := [message for _, row in rows for message in row.errors]:
-            raise InputError("\n".join(errors))
+        check(row for _, row in rows)
         return utterances
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:

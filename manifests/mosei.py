@@ -17,11 +17,10 @@ from statistics import fmean
 from typing import ClassVar
 
 from manifests import _mmsa
-from manifests._cells import Row, whole
+from manifests._cells import Row, check, whole
 from manifests._sentiment import (
     PROTOCOLS,
     SEVEN,
-    check,
     derived,
     files,
     folds,

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from manifests import _mmsa
-from manifests._cells import Row, whole
-from manifests._sentiment import PROTOCOLS, check, files, folds, identifier, lines, published, release_folders, score
+from manifests._cells import Row, check, identifier, whole
+from manifests._sentiment import PROTOCOLS, files, folds, lines, published, release_folders, score
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Labels, Reader
 from pipeline.utterance import Audio, Utterance, Video

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from manifests._cells import COLUMNS, MODALITIES, Row, inside, is_number, read
+from manifests._cells import COLUMNS, MODALITIES, Row, check, inside, is_number, read
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Group, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
@@ -70,8 +70,7 @@ class Table(Reader):
             row.utterance(turn, {name: values[i] for name, values in annotations.items()}, "audio" in columns)
             for i, (row, turn) in enumerate(zip(rows, turns, strict=True))
         ]
-        if errors := [message for row in rows for message in row.errors]:
-            raise InputError("\n".join(errors))
+        check(rows)
         return utterances
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:

@@ -1,0 +1,117 @@
+"""The small corpora that the contract tests run each reader on.
+
+A new reader adds a line to `CASES`: its options, and the function that writes a small corpus for it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests._sentiment import published
+from pipeline.plugins import find, names
+from pipeline.reader import Reader
+
+READERS = names("manifests")
+
+
+def _as_it_is(root: Path, demo: Path) -> Path:
+    """The synthetic corpus stands in for IEMOCAP, whose layout it has."""
+    return demo
+
+
+def _table(root: Path, demo: Path) -> Path:
+    root.mkdir()
+    splits = ("train", "train", "train", "valid", "test")
+    with (root / "utterances.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["utterance", "dialogue", "speaker", "session", "split", "text", "audio", "mood"])
+        for i in range(60):
+            group = i // 3 % 5
+            cells = (f"d{i // 3}", f"ann{group}", f"s{group}", splits[group], f"words {i}", f"{i}.wav")
+            rows.writerow([f"u{i * 37 % 60:02}", *cells, ("low", "high", "")[i % 3]])
+    return root
+
+
+def _meld(root: Path, demo: Path) -> Path:
+    parts = {
+        "train": ("train_splits", 15),
+        "dev": ("dev_splits_complete", 4),
+        "test": ("output_repeated_splits_test", 6),
+    }
+    names = ("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
+    said = ("oh", "Joey", "joy", "positive")
+    for part, (folder, dialogues) in parts.items():
+        (root / folder).mkdir(parents=True)
+        with (root / f"{part}_sent_emo.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow([*names, "Season", "Episode", "StartTime", "EndTime"])
+            for i in range(3 * dialogues):
+                d, u = divmod(i, 3)
+                (root / folder / f"dia{d}_utt{u}.mp4").touch()
+                rows.writerow([i, *said, d, u, 1, d, f"0:00:0{u},000", f"00:00:0{u},5"])
+    return root
+
+
+def _videos(corpus: str) -> list[str]:
+    """Five videos of each part of the published split."""
+    parts = published(corpus)
+    return [name for part in ("train", "valid", "test") for name in [v for v, p in parts.items() if p == part][:5]]
+
+
+def _touched(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def _mosi(root: Path, demo: Path) -> Path:
+    (root / "Raw/Transcript/Segmented").mkdir(parents=True)
+    (root / "Labels").mkdir()
+    labels = []
+    for video in _videos("mosi"):
+        lines = "".join(f"{n}_DELIM_WORDS {n}\n" for n in range(1, 4))
+        (root / f"Raw/Transcript/Segmented/{video}.annotprocessed").write_text(lines)
+        labels += [f"{n},{n + 0.9},{video},{n},{n - 2.2:.1f}\n" for n in range(1, 4)]
+        for n in range(1, 4):
+            sound, film = f"Raw/Audio/WAV_16000/Segmented/{video}_{n}.wav", f"Raw/Video/Segmented/{video}_{n}.mp4"
+            _touched(root, sound, film)
+    (root / "Labels/OpinionLevelSentiment.csv").write_text("".join(labels))
+    return root
+
+
+def _mosei(root: Path, demo: Path) -> Path:
+    emotions = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
+    columns = ("Input.VIDEO_ID", "Input.CLIP", "WorkerId", "Answer.sentiment", *(f"Answer.{name}" for name in emotions))
+    answers = [",".join(columns)]
+    (root / "Raw/Transcript/Segmented/Combined").mkdir(parents=True)
+    for video in _videos("mosei"):
+        lines = "".join(f"{video}___{n}___{n}.0___{n}.9___words {n}\n" for n in range(3))
+        (root / f"Raw/Transcript/Segmented/Combined/{video}.txt").write_text(lines)
+        answers += [f"{video},{n},{worker},{n - 1},{n},0,0,0,0,1" for n in range(3) for worker in "AB"]
+        films = (f"Raw/Videos/Full/Combined/{video}.mp4", f"Raw/Videos/Segmented/Combined/{video}_1.mp4")
+        _touched(root, f"Raw/Audio/Full/WAV_16000/{video}.wav", *films)
+    (root / "Raw/Labels").mkdir()
+    (root / "Raw/Labels/batch.csv").write_text("\n".join(answers) + "\n")
+    return root
+
+
+CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path, Path], Path]]] = {
+    "demo": ({"per_cell": 2}, _as_it_is),
+    "iemocap": ({}, _as_it_is),
+    "meld": ({}, _meld),
+    "mosei": ({}, _mosei),
+    "mosi": ({}, _mosi),
+    "table": ({"label": "mood", "classes": ("low", "high")}, _table),
+}
+"""The options of each reader, and a function that writes a small corpus to a root, given a demo corpus of 60 rows."""
+
+
+def build(name: str, cases: Mapping[str, Any] = CASES) -> Reader:
+    if name not in cases:
+        pytest.fail(f"manifests/{name}.py has no small corpus in CASES of tests/contracts/reader_cases.py: add it")
+    return find("manifests", name, Reader)(**cases[name][0])  # type: ignore[type-abstract]
