@@ -17,7 +17,7 @@ from pipeline.cache import keys
 from pipeline.corpus import manifest
 from pipeline.reader import Reader
 from pipeline.utterance import Audio, Utterance, Video
-from tests.contracts.test_readers import CASES as READERS
+from tests.contracts.reader_cases import CASES as READERS
 
 AUDIO = Audio(path="a.wav", start_s=0.5, end_s=2.0, channel=None, digest="d" * 64)
 VIDEO = Video(path="a.avi", start_s=0.5, end_s=2.0, crop=None, digest="d" * 64)
