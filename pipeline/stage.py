@@ -156,6 +156,15 @@ class Stage(ABC):
         """The largest number of steps of a track, which no view may exceed; None if the parameters don't decide it."""
         return None
 
+    def sources(self) -> dict[str, str]:
+        """The weights that the stage reads, by the `SOURCE` field that names them; none if they are drawn at random.
+
+        A source is a local path, a URL, `org/model@revision` of the hub or `torchvision/network/SET`: see
+        `pipeline.cache.weights`. A stage overrides this if other fields say which revision or network is meant.
+        """
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("source")}
+        return {name: value for name, value in named.items() if value not in ("", "random")}
+
     def check(self) -> None:  # noqa: B027 - optional
         """Raises ValueError if parameters contradict each other. Called when the recipe is read."""
 

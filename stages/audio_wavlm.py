@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache.weights import check_revision
+from pipeline.cache.weights import check_revision, hub_source
 from pipeline.media.audio import resample
 from pipeline.reason import Reason
 from pipeline.stage import SOURCE, Item, Modality, Spec, Stage, State, Track, Waveform
@@ -72,6 +72,10 @@ class AudioWavlm(Stage):
         if self.init == "pretrained" and self.model in ("", PUBLISHED[0]):
             object.__setattr__(self, "model", PUBLISHED[0])
             object.__setattr__(self, "revision", self.revision or PUBLISHED[1])
+
+    def sources(self) -> dict[str, str]:
+        """The model at its revision."""
+        return {} if self.init == "random" else {"model": hub_source(self.model, self.revision)}
 
     def check(self) -> None:
         """Raises ValueError for parameters that have no effect beside others, or give no encoder or no steps."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pipeline.cache.weights import check_revision
+from pipeline.cache.weights import check_revision, hub_source
 from pipeline.reader import Label
 from pipeline.reason import Reason
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
@@ -85,6 +85,10 @@ class TextRoberta(Stage):
         if self.init == "pretrained" and self.model in ("", PUBLISHED[0]):
             object.__setattr__(self, "model", PUBLISHED[0])
             object.__setattr__(self, "revision", self.revision or PUBLISHED[1])
+
+    def sources(self) -> dict[str, str]:
+        """The model at its revision."""
+        return {} if self.init == "random" else {"model": hub_source(self.model, self.revision)}
 
     @property
     def fitted(self) -> bool:

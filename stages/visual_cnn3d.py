@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.weights import network_source
 from pipeline.media.video import VideoStage, shown_at, square
 from pipeline.stage import SOURCE, Frames, Item, Rows, Spec, State, Target, Track
 from stages._training import UNTRAINED, Training
@@ -78,6 +79,10 @@ class VisualCnn3d(VideoStage):
         if not self.fine_tune and self.weights != "random":
             self.refuse(("seed",), 'only for weights = "random" or fine_tune = true')
         Training.of(self).check()
+
+    def sources(self) -> dict[str, str]:
+        """The weights of the network `name`."""
+        return {} if self.weights == "random" else {"weights": network_source(self.name, self.weights)}
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
         """Picks `clip` frames for each clip, one clip after another; overlapping clips repeat frames."""

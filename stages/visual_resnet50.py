@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.weights import network_source
 from pipeline.media.video import VideoStage, shown_at, square
 from pipeline.stage import SOURCE, Item, Spec, State, Track
 
@@ -47,6 +48,10 @@ class VisualResnet50(VideoStage):
         """Adds timm to the libraries, and so to the key, for a network of timm."""
         if self._of_timm:
             object.__setattr__(self, "libraries", (*type(self).libraries, "timm"))
+
+    def sources(self) -> dict[str, str]:
+        """The weights of the network `backbone`."""
+        return {} if self.weights == "random" else {"weights": network_source(self.backbone, self.weights)}
 
     @property
     def _of_timm(self) -> bool:

@@ -23,7 +23,17 @@ from urllib.request import Request, build_opener
 from pipeline.cache import keys
 from pipeline.cache.atomic import space
 from pipeline.cache.home import Home
-from pipeline.cache.weights import LOCK, Pin, Weights, describe, first_line, folder, held, kept, wanted
+from pipeline.cache.weights import (
+    LOCK,
+    Pin,
+    Weights,
+    copy_in,
+    describe,
+    first_line,
+    published_sources,
+    verified_copy,
+    weights_folder,
+)
 from pipeline.console import BYTES, Bars
 from pipeline.corpus.recipe_file import RECIPES, read_stages, recipe_path
 from pipeline.errors import InputError, RemoteError, closest
@@ -66,9 +76,9 @@ def fetch_weights(home: Home, datasets: Sequence[str], changes: Sequence[str] = 
     for path in [recipe_path(name) for name in datasets] or sorted(RECIPES.glob("*.toml")):
         sources = locks.setdefault(path.with_name(LOCK), {})
         for stage in read_stages(path, changes=changes, memory=home.memory):
-            sources.update({source: name for name, source in wanted(stage).items()})
+            sources.update({source: name for name, source in published_sources(stage).items()})
     _check_writable(locks)
-    root = folder(home)
+    root = weights_folder(home)
     root.mkdir(parents=True, exist_ok=True)
     outcome = Fetched()
     with alone(root), space(root):
@@ -90,7 +100,7 @@ def obtain(root: Path, source: str, pin: Pin | None) -> tuple[Pin, bool]:
     part = root / "partial" / keys.digest(source, pin.revision if pin else "")[:16]
     part.mkdir(parents=True, exist_ok=True)
     revision = _take(source, pin.revision if pin else "", part)
-    path = kept(part)
+    path = copy_in(part)
     if path is None:
         raise InputError(f"{source} holds nothing")
     digest = keys.file_digest(path)
@@ -127,7 +137,7 @@ def _fetch_all(root: Path, lock: Path, sources: Mapping[str, str], outcome: Fetc
 
 def _is_held(root: Path, pin: Pin, source: str) -> bool:
     try:
-        held(root, pin.digest, source)
+        verified_copy(root, pin.digest, source)
     except InputError:
         return False
     return True
@@ -188,11 +198,11 @@ def _keep(part: Path, names: Sequence[str]) -> None:
 def _hub_file(api: HfApi, model: str, commit: str, file: RepoSibling, part: Path) -> None:
     with space(part):
         path = Path(api.hf_hub_download(model, file.rfilename, revision=commit, local_dir=part))
-    with path.open("rb") as content:
+    with path.open("rb") as copy_in:
         if file.lfs:
-            right = hashlib.file_digest(content, "sha256").hexdigest() == file.lfs.sha256
+            right = hashlib.file_digest(copy_in, "sha256").hexdigest() == file.lfs.sha256
         else:
-            blob = b"blob %d\0" % path.stat().st_size + content.read()  # git's name of a file
+            blob = b"blob %d\0" % path.stat().st_size + copy_in.read()  # git's name of a file
             right = hashlib.sha1(blob, usedforsecurity=False).hexdigest() == file.blob_id
     if not right:
         shutil.rmtree(part)

@@ -88,6 +88,17 @@ def test_every_parameter_is_read(name: str) -> None:
     assert unread == []
 
 
+@EACH
+def test_sources_are_those_of_fields_that_name_weights(name: str) -> None:
+    stage = find("stages", name, Stage)()  # type: ignore[type-abstract]
+    assert stage.sources().keys() <= {f.name for f in dataclasses.fields(stage) if f.metadata.get("source")}
+
+
+@EACH_CASE
+def test_a_case_reads_no_weights_from_elsewhere(name: str, index: int) -> None:
+    assert build(name, index).sources() == {}
+
+
 @EACH_CASE
 def test_a_spec_names_each_dimension_once_or_none(name: str, index: int) -> None:
     spec = ready(name, index).stage.spec(ready(name, index).loaded)

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from pipeline.cache import keys
 from pipeline.cache.home import Home
-from pipeline.cache.weights import LOCK, Pin, Weights, local, wanted
+from pipeline.cache.weights import LOCK, Pin, Weights, local, published_sources
 from pipeline.corpus.recipe import Node
 from pipeline.corpus.recipe_file import RECIPES, read_recipe
 from pipeline.errors import InputError
@@ -393,8 +393,8 @@ def test_a_network_reads_its_pinned_weights_from_home(place: Place) -> None:
 
 
 def test_random_weights_and_a_stage_without_weights_want_nothing() -> None:
-    assert wanted(VisualCnn3d(weights="random")) == {} and wanted(TextWord2vec()) == {}
-    assert wanted(VisualCnn3d()) == {"weights": "torchvision/r3d_18/KINETICS400_V1"}
+    assert published_sources(VisualCnn3d(weights="random")) == {} and published_sources(TextWord2vec()) == {}
+    assert published_sources(VisualCnn3d()) == {"weights": "torchvision/r3d_18/KINETICS400_V1"}
 
 
 def test_a_name_that_is_not_pinned_is_loaded_as_it_is() -> None:
@@ -423,10 +423,10 @@ def run(place: Place, endpoint: str, program: str) -> subprocess.CompletedProces
 
 COMMAND = """
 import sys
-from pipeline.cli.weights import commands
+from pipeline.cli.prepare import commands
 from pipeline.errors import AffectoryError
 try:
-    commands()
+    commands(["weights", *sys.argv[1:]])
 except AffectoryError as error:
     sys.exit(f"{error.exit_code} {error}")
 """
@@ -488,6 +488,6 @@ def test_where_a_fit_has_run_a_corrected_transcript_needs_no_published_weights(
 
 
 def test_weights_of_timm_are_not_passed_over_in_silence(place: Place) -> None:
-    source = wanted(VisualResnet50(backbone="timm/resnet18", weights="a1_in1k"))["weights"]
+    source = published_sources(VisualResnet50(backbone="timm/resnet18", weights="a1_in1k"))["weights"]
     with pytest.raises(InputError, match="timm/resnet18/a1_in1k: .*not fetched here.*name its path in the recipe"):
         obtain(place.folder, source, None)
