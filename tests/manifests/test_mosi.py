@@ -1,73 +1,22 @@
-"""The MOSI reader: the raw release and MMSA's copy, where they may stand, labels, folds, and what is refused."""
+"""The MOSI reader on the raw release, and where either layout may stand."""
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from manifests._sentiment import published, release_folders, rounded
+from manifests._sentiment import release_folders
 from manifests.mosi import Mosi
-from pipeline.corpus import manifest
-from pipeline.corpus.recipe_file import read_recipe
-from pipeline.errors import InputError
 from pipeline.utterance import Audio, Utterance, Video
-
-RECIPE = Path(__file__).parents[2] / "manifests" / "mosi.toml"
-TRAIN, VALID, TEST = "03bSnISJMiM", "_dI--eQ6qVU", "f_pcplsH_V0"
-COLUMNS = ("video_id", "clip_id", "text", "label", "label_T", "label_A", "label_V", "annotation", "mode")
-OTHER_ORDER = ("video_id", "clip_id", "text", "label", "annotation", "mode", "label_T", "label_A", "label_V")
-Segments = Sequence[tuple[str, float, float, float]]
-ONE: Mapping[str, Segments] = {TRAIN: [("ANYHOW IT WAS REALLY GOOD", 0.3, 4.34, 2.4)]}
-
-
-def write_raw(root: Path, videos: Mapping[str, Segments] = ONE, raw: str = "Raw", labels: str = "Labels") -> Path:
-    """Segments of each video as (text, start, end, label), numbered from 1; media are not written."""
-    folder = root / raw / "Transcript/Segmented"
-    folder.mkdir(parents=True)
-    rows = []
-    for video, segments in videos.items():
-        said = [f"{n}_DELIM_{text}\n" for n, (text, *_) in enumerate(segments, start=1)]
-        (folder / f"{video}.annotprocessed").write_text("".join(said))
-        rows += [f"{start},{end},{video},{n},{label}\n" for n, (_, start, end, label) in enumerate(segments, start=1)]
-    (root / labels).mkdir(parents=True)
-    (root / labels / "OpinionLevelSentiment.csv").write_text("".join(rows))
-    return root
-
-
-def clip(video: str = TRAIN, number: str = "0001", mode: str = "train", **cells: str) -> dict[str, str]:
-    row = {
-        "video_id": video,
-        "clip_id": number,
-        "text": "A LOT OF SAD PARTS",
-        "label": "-0.5",
-        "annotation": "Negative",
-    }
-    return dict.fromkeys(COLUMNS, "") | row | {"mode": mode} | cells
-
-
-def write_mmsa(root: Path, rows: Sequence[Mapping[str, str]] = (), columns: Sequence[str] = COLUMNS) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "label.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows or [clip()])
-    return root
-
-
-def scan(root: Path) -> dict[str, Utterance]:
-    return {row.id: row for row in Mosi().scan(root)}
-
-
-def problems(root: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        Mosi().scan(root)
-    return str(caught.value)
-
+from tests.manifests.mosi_files import (
+    TRAIN,
+    clip,
+    problems,
+    scan,
+    write_mmsa,
+    write_raw,
+)
 
 # --- the raw release -------------------------------------------------------------------------------------------
 
@@ -175,73 +124,6 @@ def test_files_that_lead_outside_the_root_are_refused(tmp_path: Path) -> None:
     assert f"{link} leads outside" in problems(tmp_path / "root")
 
 
-# --- MMSA's copy -----------------------------------------------------------------------------------------------
-
-
-def test_a_row_of_the_copy_is_a_clip_with_its_own_sound(tmp_path: Path) -> None:
-    assert Mosi().scan(write_mmsa(tmp_path)) == [
-        Utterance(
-            id="03bSnISJMiM_0001",
-            dialogue=TRAIN,
-            turn=1,
-            text="A LOT OF SAD PARTS",
-            audio=Audio(path="Raw/03bSnISJMiM/0001.mp4"),
-            video=Video(path="Raw/03bSnISJMiM/0001.mp4"),
-            split="train",
-            labels={"sentiment": -0.5, "annotation": "Negative"},
-        )
-    ]
-
-
-def test_columns_are_found_by_name_whatever_their_order(tmp_path: Path) -> None:
-    orders = [COLUMNS, OTHER_ORDER, tuple(reversed(COLUMNS))]
-    rows = [Mosi().scan(write_mmsa(tmp_path / str(n) / "MOSI", columns=order)) for n, order in enumerate(orders)]
-    assert rows[0] == rows[1] == rows[2]
-
-
-def test_a_clips_leading_zeros_are_part_of_its_name(tmp_path: Path) -> None:
-    rows = scan(write_mmsa(tmp_path, [clip(number="0001"), clip(number="1"), clip(number="10")]))
-    assert {name: row.turn for name, row in rows.items()} == {f"{TRAIN}_0001": 1, f"{TRAIN}_1": 1, f"{TRAIN}_10": 10}
-    assert [row.video.path for row in rows.values() if row.video][0] == "Raw/03bSnISJMiM/0001.mp4"
-
-
-@pytest.mark.parametrize("text", ["NA", "null", "nan", "N/A", "123", "a, b\nc"])
-def test_a_text_is_never_taken_for_an_unknown_value_or_a_number(tmp_path: Path, text: str) -> None:
-    (row,) = Mosi().scan(write_mmsa(tmp_path, [clip(text=text)]))
-    assert row.text == text
-
-
-@pytest.mark.parametrize(("mode", "split"), [("train", "train"), ("valid", "valid"), ("validation", "valid")])
-def test_the_mode_is_the_split_and_validation_is_valid(tmp_path: Path, mode: str, split: str) -> None:
-    (row,) = Mosi().scan(write_mmsa(tmp_path, [clip("somebody", mode=mode)]))
-    assert row.split == split
-
-
-def test_labels_of_single_modalities_are_kept_where_they_are_filled(tmp_path: Path) -> None:
-    full = clip(number="2", label_T="0.2", label_A="-1", label_V="0")
-    blank, filled = Mosi().scan(write_mmsa(tmp_path, [clip(), full]))
-    assert not {"label_T", "label_A", "label_V"} & set(blank.labels)
-    assert (filled.labels["label_T"], filled.labels["label_A"], filled.labels["label_V"]) == (0.2, -1.0, 0.0)
-
-
-def test_a_mode_other_than_the_published_part_of_the_video_is_refused(tmp_path: Path) -> None:
-    rows = [clip(TRAIN, mode="test"), clip(TEST, mode="test"), clip("new", mode="train"), clip("new", "2", "valid")]
-    message = problems(write_mmsa(tmp_path, rows))
-    assert [line.split(": ")[0] for line in message.splitlines()] == ["label.csv:2", "label.csv:5"]
-
-
-def test_a_headerless_table_is_told_which_columns_it_lacks(tmp_path: Path) -> None:
-    (tmp_path / "label.csv").write_text("video_0001,0001,text,0.5,,,,Positive,train\n")
-    assert "label.csv:1: no column 'video_id'" in problems(tmp_path)
-
-
-def test_every_malformed_row_of_the_copy_is_listed(tmp_path: Path) -> None:
-    wrong = [{"label": "4"}, {"label": "good"}, {"clip_id": "x"}, {"video_id": ".."}, {"mode": "dev"}, {"mode": ""}]
-    rows = [clip("v", str(n)) | cells for n, cells in enumerate([*wrong, {"clip_id": "../1"}])]
-    message = problems(write_mmsa(tmp_path, rows))
-    assert {line.split(": ")[0] for line in message.splitlines()} == {f"label.csv:{n}" for n in range(2, 9)}
-
-
 # --- where it stands -------------------------------------------------------------------------------------------
 
 
@@ -294,99 +176,3 @@ def test_a_folder_that_leads_outside_the_root_is_not_looked_into(tmp_path: Path)
 def test_a_root_that_is_neither_names_both_layouts(tmp_path: Path) -> None:
     message = problems(tmp_path)
     assert "OpinionLevelSentiment.csv" in message and "label.csv" in message and "thuiar/MMSA" in message
-
-
-# --- labels ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("sentiment", "sign", "below", "seven"),
-    [
-        (-3.0, 0, 0, 0),
-        (-2.5, 0, 0, 1),
-        (-0.5, 0, 0, 3),
-        (-0.2, 0, 0, 3),
-        (0.0, None, 1, 3),
-        (0.5, 1, 1, 3),
-        (0.6, 1, 1, 4),
-        (1.5, 1, 1, 5),
-        (2.5, 1, 1, 5),
-        (2.6, 1, 1, 6),
-    ],
-)
-def test_protocols_are_made_from_the_sentiment(sentiment: float, sign: int | None, below: int, seven: int) -> None:
-    row = Utterance(id="u", dialogue="d", turn=0, labels={"sentiment": sentiment})
-    expected = {"sentiment": sentiment, "sentiment2": sign, "sentiment2_nonneg": below, "sentiment7": seven}
-    assert {name: Mosi().protocol(name).of(row) for name in Mosi.labels} == expected
-
-
-def test_seven_classes_are_rounded_as_numpy_rounds() -> None:
-    values = np.linspace(-3, 3, 121)
-    assert [rounded(float(value)) for value in values] == np.round(values).astype(int).tolist()
-
-
-def test_no_protocol_keeps_a_row_without_sentiment() -> None:
-    row = Utterance(id="u", dialogue="d", turn=0)
-    assert {labels.of(row) for labels in Mosi.labels.values()} == {None}
-
-
-# --- folds -----------------------------------------------------------------------------------------------------
-
-
-def test_the_published_folds_are_52_10_and_31_videos_and_disjoint() -> None:
-    lines = (RECIPE.parent / "mosi_folds.csv").read_text().splitlines()
-    assert Counter(published("mosi").values()) == {"train": 52, "valid": 10, "test": 31}
-    assert len(lines) == 1 + len(published("mosi")) == 94
-    assert (published("mosi")[TRAIN], published("mosi")[VALID], published("mosi")[TEST]) == ("train", "valid", "test")
-
-
-def spread(videos: Sequence[str]) -> dict[str, Segments]:
-    return {video: [("A", 0.0, 1.0, 1.0), ("B", 1.0, 2.0, -1.0)] for video in videos}
-
-
-def test_official_folds_are_those_of_the_videos_and_others_are_in_none(tmp_path: Path) -> None:
-    rows = Mosi().scan(write_raw(tmp_path, spread([TRAIN, VALID, TEST, "stranger"])))
-    (fold,) = Mosi().folds(rows, "official")
-    assert fold.train == (f"{TRAIN}_1", f"{TRAIN}_2")
-    assert fold.valid == (f"{VALID}_1", f"{VALID}_2")
-    assert fold.test == (f"{TEST}_1", f"{TEST}_2")
-    assert "stranger_1" in {row.id for row in rows}
-
-
-def test_official_folds_of_the_copy_follow_its_modes(tmp_path: Path) -> None:
-    modes = ["train", "validation", "test", "train"]
-    rows = Mosi().scan(write_mmsa(tmp_path, [clip(f"v{n}", mode=mode) for n, mode in enumerate(modes)]))
-    (fold,) = Mosi().folds(rows, "official")
-    assert (fold.train, fold.valid, fold.test) == (("v0_0001", "v3_0001"), ("v1_0001",), ("v2_0001",))
-
-
-def test_an_official_split_without_a_part_names_it(tmp_path: Path) -> None:
-    rows = Mosi().scan(write_raw(tmp_path, spread([TRAIN])))
-    with pytest.raises(InputError, match="none of valid, test"):
-        Mosi().folds(rows, "official")
-
-
-def test_cross_validation_has_five_folds_of_whole_videos(tmp_path: Path) -> None:
-    rows = Mosi().scan(write_raw(tmp_path, spread(sorted(published("mosi"))[:20])))
-    folds = Mosi().folds(rows, "cv")
-    tested = [{name.rsplit("_", 1)[0] for name in fold.test} for fold in folds]
-    assert [len(videos) for videos in tested] == [4] * 5 and len(set.union(*tested)) == 20
-
-
-# --- the whole -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("write", [write_raw, write_mmsa])
-def test_either_layout_makes_a_manifest(tmp_path: Path, write: object) -> None:
-    assert callable(write)
-    found = manifest.build(Mosi(), write(tmp_path / "root"), tmp_path / "memory")
-    assert [row.audio.digest for row in found.rows if row.audio] == ["missing"]
-
-
-def test_the_recipe_is_read_and_has_the_papers_values(tmp_path: Path) -> None:
-    recipe = read_recipe(RECIPE, root=str(tmp_path), memory=tmp_path / "memory", home=tmp_path / "home")
-    mulg = recipe.train["mulg"]
-    assert (mulg["epochs"], mulg["batch_size"], mulg["embed_dropout"], mulg["out_dropout"]) == (100, 128, 0.2, 0.1)
-    assert {name: view.align.length for name, view in recipe.features["hjcag"].items()} == dict.fromkeys(
-        ("text", "audio", "visual"), 30
-    )

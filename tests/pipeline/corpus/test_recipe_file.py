@@ -1,76 +1,15 @@
-"""The recipe: all its errors at once, each with its line; overrides; where the corpus lies; what enters a key."""
+"""A recipe is read: all its errors at once, each with its line; overrides; and the root of its corpus."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pipeline import plugins
-from pipeline.cache import keys
-from pipeline.corpus import recipe
-from pipeline.corpus.recipe import Node, Recipe
 from pipeline.corpus.recipe_file import RECIPES, check_train, home_name, read_recipe
 from pipeline.errors import InputError
-from pipeline.stage import Stage
-
-DATASET = """
-[dataset]
-reader = "iemocap"
-labels = "six"
-root   = "corpus"
-"""
-SOUND = DATASET + '[features.sound]\naudio = { stage = "audio_mfcc", align = { mode = "pad", length = 4 } }\n'
-WORDS = (
-    DATASET
-    + """
-[features.words.text] # trained on the fold
-stage = "text_cnn"
-input.text_word2vec = { size = 8 }
-align = { mode = "pad", length = 4 }
-[features.words]
-audio = { concat = [{ stage = "audio_opensmile", feature_set = "eGeMAPSv02", level = "lld", rate_hz = 12.5 },
-                    { stage = "audio_mfcc", rate_hz = 12.5 }], align = { mode = "pad", length = 4 } }
-"""
-)
-
-
-@pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Reads a text as the recipe `corpus`, with nothing set in the environment."""
-    monkeypatch.delenv("CORPUS_ROOT", raising=False)
-
-    def read(text: str, *changes: str, root: str = "") -> Recipe:
-        path = tmp_path / "corpus.toml"
-        path.write_text(text)
-        return read_recipe(path, root=root, changes=changes, memory=tmp_path / "memory", home=tmp_path / "home")
-
-    return read
-
-
-@pytest.fixture
-def errors(load):
-    """The errors of a recipe: (line, message)."""
-
-    def read(text: str, *changes: str) -> list[tuple[int, str]]:
-        with pytest.raises(InputError) as caught:
-            load(text, *changes)
-        found = [re.fullmatch(r".*corpus\.toml:(\d+): (.*)", line) for line in str(caught.value).splitlines()]
-        return [(int(each[1]), each[2]) for each in found if each]
-
-    return read
-
-
-def line_of(text: str, part: str) -> int:
-    return next(number for number, line in enumerate(text.splitlines(), 1) if part in line)
-
-
-def node(read: Recipe, features: str, modality: Any = "audio", part: int = 0) -> Node:
-    return read.features[features][modality].parts[part]
-
+from tests.recipes import DATASET, SOUND, WORDS, line_of, node
 
 # --- errors ----------------------------------------------------------------------------------------------------
 
@@ -158,6 +97,36 @@ def test_a_recipe_that_is_not_there_says_which_there_are(tmp_path):
         read_recipe(RECIPES / "demoo.toml", memory=tmp_path / "memory", home=tmp_path)
 
 
+def test_a_recipe_that_is_no_utf8_is_named(load, tmp_path):
+    load(SOUND)
+    (tmp_path / "corpus.toml").write_bytes(SOUND.replace("corpus", "caf\xe9").encode("latin-1"))
+    with pytest.raises(InputError, match=r"corpus\.toml is not UTF-8"):
+        read_recipe(tmp_path / "corpus.toml", memory=tmp_path / "memory", home=tmp_path)
+
+
+# --- settings of models ----------------------------------------------------------------------------------------
+
+
+def test_a_section_for_a_model_that_is_not_there_is_an_error_with_its_line(errors):
+    (line, message) = errors(SOUND + "[train.hjcga]\nepochs = 1\n")[0]
+    assert (line, "hjcag" in message) == (8, True)
+
+
+@pytest.mark.parametrize("text", ["[train]\nhjcag = 5\n", "[train]\nhjcag = []\n"])
+def test_settings_of_a_model_that_are_no_table_are_an_error_with_their_line(text, errors):
+    assert errors(SOUND + text) == [(9, f"train.hjcag: expected a table, got {5 if '5' in text else []}")]
+
+
+def test_what_a_model_or_the_loop_refuses_is_named_by_its_place_and_line(load, tmp_path):
+    text = SOUND + "[train.hjcag]\nlerning_rate = 1\nd_model = 'wide'\n[train.mulg]\nepochs = 0\nbatch_size = 4\n"
+    with pytest.raises(InputError) as caught:
+        check_train(tmp_path / "corpus.toml", load(text).train)
+    first, second, third = str(caught.value).splitlines()
+    assert "corpus.toml:9: train.hjcag.lerning_rate: no such setting: did you mean learning_rate" in first
+    assert "corpus.toml:10: train.hjcag.d_model: " in second and "integer" in second
+    assert "corpus.toml:12: train.mulg.epochs: " in third
+
+
 # --- overrides -------------------------------------------------------------------------------------------------
 
 
@@ -218,176 +187,3 @@ def test_a_variable_in_the_root_is_read_and_one_that_is_not_set_is_named(load, e
     monkeypatch.delenv("SOMEWHERE")
     [(line, message)] = errors(text)
     assert line == line_of(text, "root") and "$SOMEWHERE" in message and "ROOT=" in message
-
-
-# --- keys ------------------------------------------------------------------------------------------------------
-
-
-def test_local_weights_enter_the_key_by_their_bytes_and_not_by_their_path(load, tmp_path):
-    def digest(name: str) -> str:
-        text = WORDS.replace("size = 8", f'vectors = "{tmp_path / name}"')
-        read = node(load(text), "words", "text")
-        assert str(tmp_path) not in str(read.describe())
-        return read.digest
-
-    (tmp_path / "a.bin").write_bytes(b"weights")
-    (tmp_path / "b.bin").write_bytes(b"weights")
-    (tmp_path / "c.bin").write_bytes(b"others")
-    assert digest("a.bin") == digest("b.bin") != digest("c.bin")
-
-
-def test_a_directory_of_weights_enters_the_key_by_all_of_its_files(load, tmp_path):
-    def digest() -> str:
-        stage = f'stage = "text_roberta"\nmodel = "{tmp_path / "model"}"'
-        text = re.sub(r'stage = "text_cnn"\ninput.*\n', f"{stage}\n", WORDS)
-        return node(load(text), "words", "text").digest
-
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    before = digest()
-    (tmp_path / "model" / "tokenizer.json").write_text("{}")
-    assert digest() != before
-
-
-def test_a_variable_in_a_parameter_is_read(load, monkeypatch, tmp_path):
-    (tmp_path / "vectors.bin").write_bytes(b"weights")
-    monkeypatch.setenv("VECTORS", str(tmp_path / "vectors.bin"))
-    [upstream] = node(load(WORDS.replace("size = 8", 'vectors = "$VECTORS"')), "words", "text").upstream
-    assert upstream.stage.vectors == str(tmp_path / "vectors.bin")  # type: ignore[attr-defined]
-
-
-def test_a_stage_moves_with_the_stage_it_stands_on(load):
-    before, after = (node(load(WORDS.replace("size = 8", f"size = {size}")), "words", "text") for size in (8, 9))
-    assert before.params == after.params and before.digest != after.digest
-
-
-def test_equal_parameters_written_otherwise_are_the_same_stage(load):
-    rate_hz = fields_of("audio_mfcc")["rate_hz"]
-    written = SOUND.replace('"audio_mfcc"', f'"audio_mfcc", rate_hz = {rate_hz:g}')
-    assert written != SOUND
-    assert node(load(written), "sound") == node(load(SOUND), "sound")
-
-
-def test_alignment_labels_and_root_are_in_no_key_of_a_stage(load):
-    other = SOUND.replace("length = 4", "length = 9").replace('"six"', '"four"').replace('"corpus"', '"elsewhere"')
-    assert node(load(other), "sound").digest == node(load(SOUND), "sound").digest
-
-
-def fields_of(name: str) -> dict[str, Any]:
-    return vars(plugins.find("stages", name, Stage)())  # type: ignore[type-abstract]
-
-
-def changed(name: str, value: Any, hint: Any) -> Any:
-    """Another value for a field of a stage."""
-    choices = [choice for choice in get_args(hint) if isinstance(choice, str)]
-    if choices:
-        return next(choice for choice in choices if choice != value)
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, str):
-        return f"{value}x"
-    if isinstance(value, tuple):
-        return (*value, 7)
-    return 7 if value is None else value + 1
-
-
-@pytest.mark.parametrize("name", plugins.names("stages"))
-def test_every_parameter_of_a_stage_moves_its_key(name):
-    kind: Any = plugins.find("stages", name, Stage)  # type: ignore[type-abstract]
-    hints, stage = get_type_hints(kind), kind()
-    digests = {"": digest(stage)}
-    for field in fields(kind):
-        assert field.default is not MISSING or field.default_factory is not MISSING
-        value = getattr(stage, field.name)
-        digests[field.name] = digest(replace(stage, **{field.name: changed(field.name, value, hints[field.name])}))
-    assert len(set(digests.values())) == 1 + len(fields(kind))
-
-
-@pytest.mark.parametrize("name", plugins.names("stages"))
-def test_device_batch_and_workers_are_no_parameters(name):
-    kind: Any = plugins.find("stages", name, Stage)  # type: ignore[type-abstract]
-    assert not {"device", "batch", "workers", "threads", "num_workers"} & {field.name for field in fields(kind)}
-
-
-@pytest.mark.parametrize("name", plugins.names("stages"))
-def test_the_version_and_the_libraries_of_a_stage_move_its_key(name, monkeypatch):
-    kind: Any = plugins.find("stages", name, Stage)  # type: ignore[type-abstract]
-    before = digest(kind())
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "version", kind.version + 1)
-        assert digest(kind()) != before
-    for library in kind.libraries:
-        with monkeypatch.context() as patch:
-            real = keys.library_version
-            patch.setattr(keys, "library_version", lambda n, this=library: "0.0" if n == this else real(n))  # noqa: B023
-            assert digest(kind()) != before
-
-
-def digest(stage: Any) -> str:
-    return keys.stage_digest(stage, keys.stage_params(stage, str), stage.inputs)
-
-
-# --- the recipes that come with it -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_of_the_project_is_sound(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORD2VEC", str(tmp_path / "vectors.bin"))
-    read = read_recipe(path, root=str(tmp_path), memory=tmp_path / "memory", home=tmp_path / "home")
-    check_train(path, read.train)
-    assert read.features and all(read.features.values())
-
-
-@pytest.mark.parametrize("name", ["demo", "iemocap", "meld", "mosei", "mosi", "table"])
-def test_the_recipes_of_corpora_with_films_feed_both_papers_models(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORD2VEC", str(tmp_path / "vectors.bin"))
-    path = RECIPES / f"{name}.toml"
-    read = read_recipe(path, root=str(tmp_path), memory=tmp_path / "memory", home=tmp_path / "home")
-    assert {"hjcag", "mulg"} <= read.features.keys()
-    assert all(read.features[model].keys() == {"text", "audio", "visual"} for model in ("hjcag", "mulg"))
-
-
-def test_a_section_for_a_model_that_is_not_there_is_an_error_with_its_line(errors):
-    (line, message) = errors(SOUND + "[train.hjcga]\nepochs = 1\n")[0]
-    assert (line, "hjcag" in message) == (8, True)
-
-
-@pytest.mark.parametrize("text", ["[train]\nhjcag = 5\n", "[train]\nhjcag = []\n"])
-def test_settings_of_a_model_that_are_no_table_are_an_error_with_their_line(text, errors):
-    assert errors(SOUND + text) == [(9, f"train.hjcag: expected a table, got {5 if '5' in text else []}")]
-
-
-def test_what_a_model_or_the_loop_refuses_is_named_by_its_place_and_line(load, tmp_path):
-    text = SOUND + "[train.hjcag]\nlerning_rate = 1\nd_model = 'wide'\n[train.mulg]\nepochs = 0\nbatch_size = 4\n"
-    with pytest.raises(InputError) as caught:
-        check_train(tmp_path / "corpus.toml", load(text).train)
-    first, second, third = str(caught.value).splitlines()
-    assert "corpus.toml:9: train.hjcag.lerning_rate: no such setting: did you mean learning_rate" in first
-    assert "corpus.toml:10: train.hjcag.d_model: " in second and "integer" in second
-    assert "corpus.toml:12: train.mulg.epochs: " in third
-
-
-def test_a_recipe_that_is_no_utf8_is_named(load, tmp_path):
-    load(SOUND)
-    (tmp_path / "corpus.toml").write_bytes(SOUND.replace("corpus", "caf\xe9").encode("latin-1"))
-    with pytest.raises(InputError, match=r"corpus\.toml is not UTF-8"):
-        read_recipe(tmp_path / "corpus.toml", memory=tmp_path / "memory", home=tmp_path)
-
-
-@pytest.mark.parametrize("stage", ['stage = "visual_resnet50", frames = 8', 'stage = "visual_cnn3d", clips = 8'])
-def test_no_view_may_ask_for_more_steps_than_a_stage_takes_of_a_video(stage, load, errors):
-    def seen(length: int) -> str:
-        align = f'{{ mode = "sample", length = {length} }}'
-        return f"{DATASET}[features.seen]\nvisual = {{ {stage}, align = {align} }}\n"
-
-    assert load(seen(8)).features["seen"]["visual"].align.length == 8
-    assert "gives 8" in errors(seen(9))[0][1]
-
-
-def test_each_stage_is_asked_for_once_however_many_sets_want_it(load):
-    text = SOUND + SOUND.partition("[features.sound]")[2].replace("audio", "[features.again]\naudio", 1)
-    read = load(text)
-    assert len(read.features) == 2
-    assert [each.name for each in recipe.nodes(read)] == ["audio_mfcc"]
-    assert list(recipe.nodes(read, "text")) == []
-    assert [each.name for each in recipe.nodes(read, only=("again",))] == ["audio_mfcc"]
