@@ -84,7 +84,8 @@ def test_it_keeps_the_contract_of_every_reader_and_its_own_test(project: Path) -
 
 
 def test_its_recipe_is_one_of_the_project_and_sound(project: Path) -> None:
-    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAME, "tests/pipeline/corpus/test_recipes.py")
+    recipes = "tests/pipeline/corpus/test_recipes.py"
+    done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAME, recipes)
     assert done.returncode == 0, done.stdout
 
 
