@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import time
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from blake3 import blake3
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import StepLR
 
+from pipeline.cache import keys
 from pipeline.cache.atomic import publish, replacing
 from pipeline.corpus.recipe_training import TrainConfig
 from pipeline.errors import InputError
@@ -26,6 +29,8 @@ from pipeline.objective import Objective
 from pipeline.train.model_file import load_weights, save_weights
 from pipeline.views.dataset import Batch, Dataset
 from pipeline.views.view import Rows
+
+log = logging.getLogger(__name__)
 
 LAST, BEST, EPOCHS = "last.ckpt", "best.safetensors", "epochs.csv"
 
@@ -121,11 +126,10 @@ class _Training:
         self.history: History = []
 
     def resume(self) -> None:
-        """Takes up the checkpoint of a run that was killed, if there is one; one cut short is ignored."""
-        path = self.job.directory / LAST
-        if not zipfile.is_zipfile(path):
+        """Takes up the checkpoint of a run that was killed, if there is one; training begins anew if it is damaged."""
+        kept = _checkpoint(self.job)
+        if kept is None:
             return
-        kept = torch.load(path, self.job.device, weights_only=True)
         self.model.load_state_dict(kept["model"])
         self.optimiser.load_state_dict(kept["optimiser"])
         self.decay.load_state_dict(kept["decay"])
@@ -171,7 +175,7 @@ class _Training:
         return self.objective(logits, batch.labels.to(self.job.device, non_blocking=True)), len(batch.rows)
 
     def _keep(self) -> None:
-        """Writes the best weights, then the checkpoint, from which a resumed run infers that they are there."""
+        """Writes the best weights, then the checkpoint with their digest, behind a digest of its own."""
         directory = self.job.directory
         if best_epoch(self.history) == len(self.history) - 1:
             save_weights(self.model, directory / BEST)
@@ -180,12 +184,35 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "decay": self.decay.state_dict(),
             "history": self.history,
+            "best": _best(directory),
         }
         buffer = io.BytesIO()  # torch's own writer of files hides that a disk is full
         torch.save(checkpoint, buffer)
+        content = buffer.getvalue()
         with replacing(directory / LAST) as partial:
-            partial.write_bytes(buffer.getbuffer())
+            partial.write_bytes(blake3(content).digest() + content)
         publish(directory / EPOCHS, as_csv(self.history))
+
+
+def _checkpoint(job: Job) -> dict[str, Any] | None:
+    """The checkpoint of a run that was killed; None, with a warning if it or the best weights are damaged."""
+    path = job.directory / LAST
+    if not path.exists():
+        return None
+    raw = path.read_bytes()
+    own, content = raw[: blake3.digest_size], raw[blake3.digest_size :]
+    if blake3(content).digest() == own:
+        kept: dict[str, Any] = torch.load(io.BytesIO(content), job.device, weights_only=True)
+        if kept["best"] == _best(job.directory):
+            return kept
+    log.warning("%s or the %s beside it is damaged, so training begins anew", path, BEST)
+    return None
+
+
+def _best(directory: Path) -> str | None:
+    """The digest of the best weights, None while there are none."""
+    path = directory / BEST
+    return keys.file_digest(path) if path.exists() else None
 
 
 def _mean(losses: Iterable[tuple[Tensor, int]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from blake3 import blake3
 
 from pipeline.cache import flock
 from pipeline.train import loop
@@ -55,14 +57,20 @@ def test_a_fold_killed_after_patience_ended_does_not_train_another_epoch(request
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
-def test_a_checkpoint_cut_short_by_a_power_failure_is_not_taken_up(request_of, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["last.ckpt", "best.safetensors"])
+@pytest.mark.parametrize("damaged", [lambda c: b"", lambda c: c[:1000], lambda c: c[:-200] + b"\x7f" + c[-199:]])
+def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(
+    request_of, tmp_path, monkeypatch, caplog, name, damaged
+):
     train_fold(request_of(run=tmp_path / "whole"))
     request = request_of(run=tmp_path / "killed")
     die(monkeypatch, request, 3)
-    last = next((tmp_path / "killed").rglob("last.ckpt"))
-    last.write_bytes(last.read_bytes()[:1000])
+    path = next((tmp_path / "killed").rglob(name))
+    path.write_bytes(damaged(path.read_bytes()))
     train_fold(request)
+    assert "damaged, so training begins anew" in caplog.text
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
 
 
 def test_a_fold_that_another_process_trains_is_waited_for_and_not_trained_twice(request_of, monkeypatch, caplog):
@@ -127,4 +135,5 @@ def test_a_fold_can_be_trained_in_a_thread(request_of):
 def test_no_checkpoint_needs_pickle_to_be_read(request_of, monkeypatch, tmp_path):
     die(monkeypatch, request_of(), 2)
     last = next(tmp_path.rglob("last.ckpt"))
-    assert torch.load(last, weights_only=True)["history"][-1]["epoch"] == 1
+    content = io.BytesIO(last.read_bytes()[blake3.digest_size :])
+    assert torch.load(content, weights_only=True)["history"][-1]["epoch"] == 1
