@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cache import keys
 from pipeline.stage import Target
 from pipeline.train import metrics, predictions
 from pipeline.train.model_file import CARD, WEIGHTS
@@ -25,7 +26,8 @@ class FoldResult:
     test rows that have every modality, None if there are none. valid is of the validation rows. Each has `majority_*`
     beside it. best_epoch counts from 0. seconds are of training. cropped is modality -> part -> share (X2). gates is
     class -> modality -> mean share, over the test rows. transductive: statistics of test rows were used. predictions
-    is the path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`.
+    is the path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`. files is
+    name -> digest of the model and the predictions beside the result.
     """
 
     model: str
@@ -50,16 +52,22 @@ class FoldResult:
     answers: dict[str, list[float]]
     predictions: str
     digests: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def read_result(run: Path) -> FoldResult | None:
-    """A finished fold; None if there is none, if its result is damaged, or if its model or predictions are gone."""
+    """A finished fold; None if there is none, or if its result, model or predictions are damaged or gone."""
     try:
         result = FoldResult(**json.loads((run / RESULT).read_bytes()))
+        sound = result.files == file_digests(run)
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    complete = all((run / name).exists() for name in (predictions.FILE, WEIGHTS, CARD))
-    return replace(result, predictions=str(run / predictions.FILE)) if complete else None
+    return replace(result, predictions=str(run / predictions.FILE)) if sound else None
+
+
+def file_digests(run: Path) -> dict[str, str]:
+    """The digests of the files that a finished fold leaves beside its result. Raises FileNotFoundError."""
+    return {name: keys.file_digest(run / name) for name in (WEIGHTS, CARD, predictions.FILE)}
 
 
 def summarise(folds: Sequence[FoldResult]) -> dict[str, Any]:

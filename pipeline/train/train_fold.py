@@ -23,7 +23,7 @@ from pipeline.objective import Objective, class_weights
 from pipeline.reader import Fold, Label
 from pipeline.stage import Target
 from pipeline.train import metrics, predictions
-from pipeline.train.fold_result import RESULT, FoldResult, read_result
+from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
 from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, predict
 from pipeline.train.model_file import build, save_model
 from pipeline.train.predictions import Part
@@ -207,6 +207,7 @@ def _finish(setup: _Setup, model: Model, pretrained: dict[str, History], history
         answers={name: list(values) for name, values in metrics.answers(train, request.target).items()},
         predictions=str(run / predictions.FILE),
         digests=request.fold.digests,
+        files=file_digests(run),
     )
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.train.fold_result import RESULT, read_result
 from pipeline.train.train_fold import train_fold
 from tests.tiny import weights
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"null", b"\xff\x00", b'{"model": "tiny"}', b'{"unknown": 1}'])
@@ -20,11 +32,12 @@ def test_a_damaged_result_is_no_result_and_the_fold_is_trained_again(request_of,
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "model.safetensors", "model.json"])
-def test_a_fold_whose_model_or_predictions_were_removed_is_trained_again(request_of, name):
+@pytest.mark.parametrize("damage", [Path.unlink, cut, flip])
+def test_a_fold_whose_model_or_predictions_are_gone_or_damaged_is_trained_again(request_of, name, damage):
     request = request_of(training={"epochs": 1})
-    train_fold(request)
-    whole = weights(request.run)
-    (request.run / name).unlink()
+    first, path = train_fold(request), request.run / name
+    whole, expected = weights(request.run), path.read_bytes()
+    damage(path)
     assert read_result(request.run) is None
-    train_fold(request)
-    assert (request.run / name).exists() and weights(request.run) == whole
+    assert train_fold(request).metrics == first.metrics
+    assert path.read_bytes() == expected and weights(request.run) == whole
