@@ -38,18 +38,18 @@ def malformed(file: Path) -> list[str]:
 
 
 def _belongs(line: str, dialogue: str) -> bool:
-    found = _TURN.match(line)
-    return found is not None and found[3].rpartition("_")[0] == dialogue
+    turn = _TURN.match(line)
+    return turn is not None and turn[3].rpartition("_")[0] == dialogue
 
 
 def turns(file: Path) -> list[Turn]:
     """The turns of an evaluation, in the order of the file; anything else in it is skipped."""
     blocks = re.split(r"^(?=\[)", _read(file), flags=re.MULTILINE)
-    return [_turn(found, block) for block in blocks if (found := _TURN.match(block))]
+    return [_turn(head, block) for block in blocks if (head := _TURN.match(block))]
 
 
-def _turn(found: re.Match[str], block: str) -> Turn:
-    start, end, name, actor, emotion, valence, arousal, dominance = found.groups()
+def _turn(head: re.Match[str], block: str) -> Turn:
+    start, end, name, actor, emotion, valence, arousal, dominance = head.groups()
     means = {"valence": float(valence), "arousal": float(arousal), "dominance": float(dominance)}
     labels = {"emotion": emotion, "votes": _votes(block), "ratings": _ratings(block), **means}
     return Turn(name=name, actor=actor, start_s=float(start), end_s=float(end), labels=labels)
@@ -73,7 +73,7 @@ def transcript_path(evaluation: Path) -> Path:
 def transcript(file: Path) -> dict[str, str]:
     """The text of each utterance by id; none if there is no such file."""
     lines = _read(file).splitlines() if file.is_file() else []
-    return {found[1]: found[2].strip() for line in lines if (found := _LINE.match(line))}
+    return {match[1]: match[2].strip() for line in lines if (match := _LINE.match(line))}
 
 
 def _read(file: Path) -> str:

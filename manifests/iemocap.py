@@ -121,9 +121,9 @@ class Iemocap(Reader):
     who it is. valid: the part that validates under the protocol `cv`, a tenth of the other `dialogues` or the next
     `session` (X16).
 
-    Annotations: `emotion` (the consensus code, `xxx` where there is none); `valence`, `arousal`, `dominance` (means
+    Annotations: `emotion` (the consensus code, `xxx` if there is none); `valence`, `arousal`, `dominance` (means
     over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`); `ratings` (each rater's
-    valence, arousal, dominance, `A-E3=3,2,2`, empty where one gave none).
+    valence, arousal, dominance, `A-E3=3,2,2`, with an empty place for a missing one).
     Label protocols of the means: one for each of the three, and `vad` for all three at once.
     """
 

@@ -86,7 +86,7 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
             yield f"{row.id}: ends at {row.end_s} s, before its start at {row.start_s} s"
         for media in _media(row):
             if not looks[media.path].inside:
-                yield f"{row.id}: {media.path} lies outside {root}"
+                yield f"{row.id}: {media.path} is outside {root}"
             if media.start_s is not None and media.end_s is not None and media.end_s < media.start_s:
                 yield f"{row.id}: {media.path} is cut from {media.start_s} to {media.end_s} s"
 

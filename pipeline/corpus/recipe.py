@@ -147,8 +147,9 @@ class WrittenRoot:
         variable = os.environ.get(f"{self.name.upper()}_ROOT")
         root = argument or variable or os.path.expandvars(self.text) or str(at_home)
         if "$" in root and needed:
-            obtain = f"`affectory fetch --dataset {self.name}` says how to get it"
-            raise InputError(f"{root} is not set: set it, or give ROOT=/path/to/the/corpus; {obtain}")
+            raise InputError(
+                f"{root} is not set: set it, or give ROOT=/path/to/the/corpus; `affectory fetch` says how to get it"
+            )
         return at_home.absolute() if "$" in root else Path(root).expanduser().absolute()
 
 

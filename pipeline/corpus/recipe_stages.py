@@ -80,7 +80,7 @@ class Builder:
             return [params]
         parts = params.pop("concat")
         for name in params:
-            self.text.error([*where, name], "beside concat only align can stand: parameters belong to its stages")
+            self.text.error([*where, name], "beside concat only align is allowed: parameters belong to its stages")
         if not isinstance(parts, list) or not parts:
             self.text.error([*where, "concat"], f"expected a list of stages, got {parts!r}")
             return []
