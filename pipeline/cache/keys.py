@@ -78,16 +78,16 @@ def video_digest(video: Video | None, version: int) -> str | None:
     return digest("video", version, video.digest, video.start_s, video.end_s, video.crop)
 
 
-def stage_params(stage: Stage, source: Callable[[str], str]) -> dict[str, Any]:
+def stage_params(stage: Stage, digest_of: Callable[[str], str]) -> dict[str, Any]:
     """Every field of the stage by name, as it enters the key.
 
-    source: turns the value of a field that names weights into the digest of the bytes if it is a local path, so that
-    no path enters the key.
+    digest_of: gives the digest of the bytes of a source that is a local path, and any other source as it is. A field
+    that names a local path enters by that digest, so that no path enters the key. `random`, and the name of a set of
+    torchvision's, are no sources: a folder of that name in the working directory changes nothing.
     """
-    return {
-        f.name: source(getattr(stage, f.name)) if f.metadata.get("source") else getattr(stage, f.name)
-        for f in fields(stage)
-    }
+    digests = {name: digest_of(source) for name, source in stage.sources().items()}
+    local = {name: digest for name, digest in digests.items() if digest != stage.sources()[name]}
+    return {f.name: local.get(f.name, getattr(stage, f.name)) for f in fields(stage)}
 
 
 @cache

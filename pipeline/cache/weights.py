@@ -35,6 +35,7 @@ HUB_TIMEOUT_S = 10.0
 S = TypeVar("S", bound=Stage)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SET = re.compile(r"\w+")
 _URL = re.compile(r"https?://.*")
 _PINNED = re.compile(r"pinned:([0-9a-f]{64}):(.+)")
 
@@ -93,8 +94,11 @@ def hub_source(model: str, revision: str) -> str:
 
 
 def network_source(network: str, weights: str) -> str:
-    """The source of weights that torchvision, or timm (`timm/<name>`), publishes for a network; see `hub_source`."""
-    if not _is_name(weights):
+    """The source of weights that torchvision, or timm (`timm/<name>`), publishes for a network; see `hub_source`.
+
+    A set of theirs is named by a plain word, whatever lies in the working directory under that name.
+    """
+    if not _SET.fullmatch(weights):
         return weights
     return f"{network}/{weights}" if network.startswith("timm/") else f"torchvision/{network}/{weights}"
 

@@ -25,6 +25,8 @@ from typing import Any, Self
 
 from pipeline.reason import Reason, Unreadable
 
+DEADLINE_S = 60.0
+"""How long a decoder may take for one clip."""
 WATCH_S = 0.5
 """How often a child checks that its parent is alive."""
 CLOSE_S = 0.05

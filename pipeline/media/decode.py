@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.media import audio, video
-from pipeline.media.child import Child
+from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.files import remembered, stamp
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Stage, Waveform
@@ -20,8 +20,6 @@ from pipeline.utterance import MISSING, Audio, Utterance, Video
 
 AHEAD_BYTES = 256 * 2**20
 """How many bytes may be decoded before the stages have read them."""
-DEADLINE_S = 60.0
-"""How long one clip may take."""
 
 Decoded = dict[str, Any] | Unreadable
 """The input of each stage by the stage's name, or why there is none."""

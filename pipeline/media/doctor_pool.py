@@ -8,16 +8,14 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from pipeline.console import bar
-from pipeline.media.child import Child
+from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.doctor_file import examine, prepare
 from pipeline.media.doctor_memory import Content
 from pipeline.media.doctor_rules import AudioFacts, Examination, Kind, VideoFacts
 from pipeline.reason import Reason, Unreadable
 
-DEADLINE_S = 60.0
-"""How long the examination of a file of any size may take."""
 BYTES_PER_S = 2e6
-"""A large file may take longer by a second for so many bytes."""
+"""The examination of a large file may take a second longer for so many bytes."""
 
 
 def examined(paths: Mapping[Content, Path], workers: int) -> Generator[tuple[Content, Examination]]:

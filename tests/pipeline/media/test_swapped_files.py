@@ -16,7 +16,9 @@ from pipeline.errors import InputError
 from pipeline.media import files
 from pipeline.run.extraction import extract
 from pipeline.run.stage_calls import check_weights
+from stages.text_roberta import TextRoberta
 from stages.text_word2vec import TextWord2vec
+from stages.visual_resnet50 import VisualResnet50
 from tests.clips import SOUND_SET, WORDS_SET, of, sounds, talk, write_sound, write_vectors
 
 STAGE = "audio_mfcc"
@@ -164,3 +166,17 @@ def test_weights_that_change_while_they_are_loaded_are_an_error(tmp_path, monkey
     with pytest.raises(InputError, match="not what it was when the run was planned"):
         extract(table.session())
     assert list(table.session().catalogue.store.records()) == []
+
+
+@pytest.mark.parametrize("name", ["random", "IMAGENET1K_V2", "FacebookAI"])
+def test_a_folder_in_the_working_directory_named_as_a_parameter_changes_no_key(tmp_path, monkeypatch, name):
+    stages = [VisualResnet50(weights="random"), VisualResnet50(weights="IMAGENET1K_V2"), TextRoberta(init="random")]
+    before = [keys.stage_params(stage, digest_of) for stage in stages]
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.chdir(tmp_path)
+    assert [keys.stage_params(stage, digest_of) for stage in stages] == before
+
+
+def digest_of(source: str) -> str:
+    return keys.file_digest(Path(source)) if Path(source).exists() else source

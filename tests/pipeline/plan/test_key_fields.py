@@ -175,7 +175,7 @@ def test_no_setting_of_a_model_or_of_its_training_moves_a_key(small, model):
 
 ASKS_FOR_LESS = {"modality": "audio", "features": ("sound",)}
 ANOTHER_RECIPE = {"protocol": "cv", "changes": ("features.sound.audio.n_mfcc=6",)}
-WHERE_AND_BY_WHOM = {"workers": 3, "scheduler": "tcp://elsewhere:1", "gpus": 1, "retry_failed": True}
+WHERE_AND_BY_WHOM = {"workers": 3, "scheduler": "tcp://elsewhere:1", "gpus": 1, "part": "1/1"}
 WHERE_IT_LIES = {"dataset", "root"}  # the tests of moved corpora and renamed recipes
 WHAT_MAY_ANSWER = {"remote", "locked"}  # the tests of sharing and of locks
 

@@ -8,8 +8,8 @@ import pytest
 from pipeline.cache.home import Home
 from pipeline.media.decode import decoded
 from pipeline.reason import Unreadable
-from pipeline.run import fit_clips
-from pipeline.run.fit_clips import Clips, Room
+from pipeline.run import clips_on_disk
+from pipeline.run.clips_on_disk import Clips, Room
 from stages.visual_cnn3d import VisualCnn3d
 
 STAGE = VisualCnn3d(weights="random", clips=1, clip=4, size=32, fine_tune=True)
@@ -43,7 +43,7 @@ def test_clips_beyond_the_bound_are_decoded_again_to_the_same_values(small, rows
         asked.extend(row.id for row in rows)
         return decoded(kind, rows, *rest)
 
-    monkeypatch.setattr(fit_clips, "decoded", counted)
+    monkeypatch.setattr(clips_on_disk, "decoded", counted)
     for _ in range(2):
         for mine, theirs in zip(bounded, kept, strict=True):
             assert mine.id == theirs.id
@@ -68,5 +68,5 @@ def test_a_clip_that_is_another_one_when_it_is_read_again_says_so(small, rows, t
 
 
 def test_no_more_than_half_of_the_free_disk_is_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_clips.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(clips_on_disk.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     assert Room.on(tmp_path).left == 500
