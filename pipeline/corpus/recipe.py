@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.cache import keys
 from pipeline.cache.weights import pinned_digest
@@ -43,6 +43,26 @@ class Align:
     def cropped(self, steps: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """How many of `steps` (any shape) are cut off at the end. Only `pad` cuts: `sample` spans the whole track."""
         return np.maximum(steps - self.length, 0) if self.mode == "pad" else np.zeros_like(steps)
+
+
+class Dataset(BaseModel):
+    """The `[dataset]` table. Keys that are not fields here are options of the reader."""
+
+    model_config = ConfigDict(extra="allow")
+    reader: str
+    root: str = ""
+    labels: str
+    protocol: str = ""
+    folds: str = ""
+    max_failed: float = Field(0.05, ge=0, le=1)
+    crossfit: int = Field(0, ge=0)
+
+    @field_validator("crossfit")
+    @classmethod
+    def _leaves_rows_to_learn_from(cls, parts: int) -> int:
+        if parts == 1:
+            raise ValueError("one part leaves no rows to learn from: 0 for none, else at least 2")
+        return parts
 
 
 class Alignment(BaseModel):

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.cache.weights import LOCK, Weights
 from pipeline.corpus.fit_scope import OWN
-from pipeline.corpus.recipe import Recipe, Selection, WrittenRoot
+from pipeline.corpus.recipe import Dataset, Recipe, Selection, WrittenRoot
 from pipeline.corpus.recipe_stages import Builder, build, find_plugin, note_errors
 from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
@@ -31,26 +31,6 @@ RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 LONGEST_NAME = 40
 """The longest part, in characters, of a recipe's file name that the names of its files at home begin with."""
 TABLES = ("dataset", "features", "train")
-
-
-class Dataset(BaseModel):
-    """The `[dataset]` table. Keys that are not fields here are options of the reader."""
-
-    model_config = ConfigDict(extra="allow")
-    reader: str
-    root: str = ""
-    labels: str
-    protocol: str = ""
-    folds: str = ""
-    max_failed: float = Field(0.05, ge=0, le=1)
-    crossfit: int = Field(0, ge=0)
-
-    @field_validator("crossfit")
-    @classmethod
-    def _leaves_rows_to_learn_from(cls, parts: int) -> int:
-        if parts == 1:
-            raise ValueError("one part leaves no rows to learn from: 0 for none, else at least 2")
-        return parts
 
 
 def recipe_path(dataset: str) -> Path:

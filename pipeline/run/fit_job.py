@@ -19,8 +19,8 @@ from pipeline.errors import InputError
 from pipeline.media.decode import decoded
 from pipeline.plan.jobs import FitJob
 from pipeline.reason import Reason, Unreadable
-from pipeline.run.extract_job import made_by, stored_tracks
 from pipeline.run.clips_on_disk import Clips, Room
+from pipeline.run.extract_job import made_by, stored_tracks
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Knobs
 from pipeline.stage import RAW, Item, Rows, State

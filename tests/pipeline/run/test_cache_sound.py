@@ -130,7 +130,7 @@ def test_retry_failed_decodes_the_clips_that_failed_and_no_other(table):
     table.home = table.place / "empty"
     assert table.extract() == {STAGE: 24}
     assert table.failed()["audio"] == {"u02": "not_media", "u09": "too_short"}
-    session = table.session(retry_failed=True)
+    session = extraction.retry_failed(table.session())
     answer, _ = extracted(session)
     assert (answer["computed"], answer["copied"]) == ({STAGE: 2}, {STAGE: 22})
     assert table.extract() == {}

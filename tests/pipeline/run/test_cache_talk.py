@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.cli.extract import extracted
 from pipeline.plan.jobs import named
-from pipeline.plan.session import Session
+from pipeline.run import extraction
 from pipeline.transfer import push_pull
 from stages import text_word2vec
 from tests import clips
@@ -195,16 +195,15 @@ def test_retry_failed_runs_exactly_the_rows_that_failed_and_keeps_the_good_ones(
     assert table.extract() == {STAGE: 400}
     good = {place: row for place, row in table.rows().items() if row[1].reason is None}
     assert table.extract() == {} and len(good) == 398
-    answer, _ = extracted(Session.open(*again(table)))
+    answer, _ = extracted(again(table))
     assert answer["computed"] == {STAGE: 2} and answer["copied"][STAGE] >= 30
     assert {p: k for p, (k, t) in table.rows().items() if t.reason is None} == {p: k for p, (k, _) in good.items()}
     assert table.extract() == {}
 
 
 def again(made: Clips):
-    """Home and options of `--retry-failed`."""
-    session = made.session(retry_failed=True)
-    return session.home, session.options
+    """A session of `--retry-failed`."""
+    return extraction.retry_failed(made.session())
 
 
 def test_a_failure_that_may_pass_is_tried_again_and_its_good_rows_are_copied(table, monkeypatch):
