@@ -5,7 +5,7 @@ passes through everything, `reason` says why a row has no values; `objective`, `
 
 Behind it are the rooms, in the order of the data's way. A room imports the rooms before it, never one after it.
 
-    cache     records, shards, states and weights by digest; remotes       knows no corpus
+    cache     shards (how rows are cut, written, read), records, states    knows no corpus
     media     opens files that nobody checked                              file -> waveform, frames, findings
     corpus    a recipe and a release                                       -> utterances, folds, scopes of fits
     plan      utterances and a cache                                       -> jobs; computes nothing
