@@ -1,4 +1,4 @@
-"""`affectory explain`: which stage made a shard, with which parameters, from which state, where and when."""
+"""`affectory explain`: the stage of a shard or state, its parameters and libraries, where and when it was made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.cache.store import Store
 from pipeline.errors import InputError
 
 LISTED = 10
-"""How many of the objects that a prefix may mean are named."""
+"""The number of objects that are listed if a prefix is ambiguous."""
 
 
 @dataclass(frozen=True)
@@ -28,47 +28,50 @@ class _Action:
 
 
 def explain(home: Home, shard: str) -> dict[str, Any]:
-    """What is known of a shard, or of a fitted state: a file, wherever it was copied to, or a prefix of the digest of
-    its object or of a key that it answers.
+    """Answers `affectory explain` for a shard or a fitted state.
 
-    `actions` is empty where this cache did not make it. Raises InputError where there is no such thing, where a prefix
-    means several, and where a file of the cache is corrupt.
+    shard: a file, wherever it was copied to, or a prefix of an object's digest or of its key. `actions` is empty if
+    this cache did not make it. Raises InputError if there is no such file or object, if a prefix is ambiguous, or if a
+    file of the cache is corrupt.
     """
     store = Store(home.cache)
     path = Path(shard) if Path(shard).is_file() else None
-    found = _of_file(store, path) if path else _of_prefix(store, shard)
-    path = path or store.path(found[0].record)
+    actions = _of_file(store, path) if path else _of_prefix(store, shard)
+    record = actions[0].record if actions else None
+    path = path or store.path(actions[0].record)
     here = path.is_file()
     answer = {
         "path": str(path) if here else None,
-        "object": found[0].record.object if found else keys.file_digest(path),
-        "bytes": path.stat().st_size if here else found[0].record.size,
-        "actions": [_told_action(action) for action in found],
+        "object": record.object if record else keys.file_digest(path),
+        "bytes": path.stat().st_size if here or record is None else record.size,
+        "actions": [_action_answer(action) for action in actions],
     }
-    if found and found[0].record.suffix != ".parquet" or (found and "manifest" in found[0].record.about):
-        return answer | _of_record(found[0].record)
-    return answer | (_of_table(path) if here else {"kind": "shard", "stage": found[0].record.about.get("stage")})
+    if record and (record.suffix != ".parquet" or "manifest" in record.about):
+        return answer | _of_record(record)
+    if here or record is None:
+        return answer | _of_table(path)
+    return answer | {"kind": "shard", "stage": record.about.get("stage")}
 
 
 def _of_file(store: Store, path: Path) -> list[_Action]:
-    """The actions of this cache that the file's bytes answer."""
+    """The actions of this cache whose object has the file's bytes."""
     digest = keys.file_digest(path)
     place = path.resolve()
     if place.is_relative_to((store.root / "objects").resolve()) and place.parent.name + place.stem != digest:
-        raise InputError(f"{path} is corrupt: its bytes are not those its name says; extraction makes it again")
+        raise InputError(f"{path} is corrupt: its name is not the digest of its bytes. Extraction makes it again")
     return [action for action in _actions(store) if action.record.object == digest]
 
 
 def _of_prefix(store: Store, prefix: str) -> list[_Action]:
     if not re.fullmatch("[0-9a-f]{6,64}", prefix):
-        raise InputError(f"no file {prefix}, and no digest: six hexadecimal digits at least")
-    found = [a for a in _actions(store) if a.record.object.startswith(prefix) or a.record.key.startswith(prefix)]
-    objects = {action.record.object: action.record for action in found}
+        raise InputError(f"no file {prefix}, and it is no digest, which has at least six hexadecimal digits")
+    actions = [a for a in _actions(store) if a.record.object.startswith(prefix) or a.record.key.startswith(prefix)]
+    objects = {action.record.object: action.record for action in actions}
     if not objects:
         raise InputError(f"nothing in {store.root} has an object or a key that begins with {prefix}")
     if len(objects) > 1:
         raise InputError(f"{prefix} may mean {len(objects)} objects:\n" + "\n".join(_choices(list(objects.values()))))
-    return found
+    return actions
 
 
 def _choices(records: Sequence[Record]) -> list[str]:
@@ -80,14 +83,14 @@ def _actions(store: Store) -> list[_Action]:
     return [_Action(record, not path.stem.endswith(PROVISIONAL)) for path, record in store.records()]
 
 
-def _told_action(action: _Action) -> dict[str, Any]:
+def _action_answer(action: _Action) -> dict[str, Any]:
     record, about = action.record, action.record.about
     made = {name: about.get(name) for name in ("host", "backend", "at", "rows", "computed")}
     return {"key": record.key, "final": action.final, **made, "seconds": round(record.seconds, 3)}
 
 
 def _of_record(record: Record) -> dict[str, Any]:
-    """What a record alone says, of a fitted state or a manifest."""
+    """What the record alone tells of a fitted state or a manifest."""
     about = record.about
     if not record.stage.endswith(FITS):
         return {"kind": "manifest", "dataset": about.get("dataset"), "manifest": about.get("manifest")}
@@ -98,7 +101,7 @@ def _of_record(record: Record) -> dict[str, Any]:
 
 
 def _of_table(path: Path) -> dict[str, Any]:
-    """What the file itself says. Raises InputError where it is no shard."""
+    """What the file itself tells. Raises InputError if it is not a shard."""
     table = shards.open_table(path, ["utterance", "frames", "reason"])
     about = _about(path, shards.RECIPE, table.schema.metadata)
     columns = zip(table["utterance"].to_pylist(), table["reason"].to_pylist(), strict=True)
@@ -118,33 +121,33 @@ def _of_table(path: Path) -> dict[str, Any]:
 
 
 def _about(path: Path, name: bytes, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The recipe in a file's schema. Raises InputError where it is not in the form that `shards.to_table` writes."""
+    """The recipe in a file's schema. Raises InputError if it does not have the form that `shards.to_table` writes."""
     try:
-        found = json.loads(metadata[name])
-        sound = _is_recipe(found["recipe"]) and isinstance(found["names"], list)
-        sound = sound and {"dim", "dtype", "tolerance"} <= found.keys()
+        about = json.loads(metadata[name])
+        sound = _is_recipe(about["recipe"]) and isinstance(about["names"], list)
+        sound = sound and {"dim", "dtype", "tolerance"} <= about.keys()
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise InputError(f"{path} is no shard: its schema holds no recipe")
-    return dict(found)
+    return dict(about)
 
 
-def _is_recipe(found: Any) -> bool:
+def _is_recipe(value: Any) -> bool:
     """True for what `Node.describe` writes."""
-    if not isinstance(found, dict) or not all(isinstance(found.get(n), kind) for n, kind in _RECIPE.items()):
+    if not isinstance(value, dict) or not all(isinstance(value.get(n), kind) for n, kind in _RECIPE.items()):
         return False
-    return all(isinstance(source, str) or _is_recipe(source) for source in found["inputs"])
+    return all(isinstance(source, str) or _is_recipe(source) for source in value["inputs"])
 
 
 _RECIPE = {"stage": str, "params": dict, "libraries": dict, "inputs": list, "digest": str}
 
 
-# --- to be read ------------------------------------------------------------------------------------------------
+# --- the answer as text ----------------------------------------------------------------------------------------
 
 
 def as_text(answer: Mapping[str, Any]) -> str:
-    """The answer of `explain` in lines."""
+    """The answer of `explain` for people."""
     lines = [f"{answer['kind']} of {answer.get('stage') or answer.get('dataset')}"]
     plain = ("path", "object", "bytes", "scope", "train_rows", "valid_rows", "manifest", "state")
     lines += [f"{name}: {answer[name]}" for name in plain if answer.get(name) is not None]
@@ -170,7 +173,7 @@ def _recipe_lines(recipe: Mapping[str, Any], indent: str = "") -> list[str]:
 
 def _action_lines(actions: Sequence[Mapping[str, Any]]) -> list[str]:
     if not actions:
-        return ["No action record: this cache did not make it, so when and where it was made is not known."]
+        return ["No action record: this cache did not make it, so it is not known when and where it was made."]
     lines = []
     for action in actions:
         final = "" if action["final"] else ", provisional"

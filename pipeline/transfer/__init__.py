@@ -1,1 +1,1 @@
-"""What comes and goes: corpora and weights fetched, features pushed and pulled, locks written."""
+"""What goes over the network: corpora and weights are fetched, features pushed and pulled, locks written."""

@@ -1,4 +1,4 @@
-"""Downloads one file over HTTPS: goes on where it broke off, tries again, and checks what came."""
+"""Downloads one file over HTTPS: resumes, retries, and checks size and digest."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pipeline.reader import Download
 BLOCK = 2**20
 TIMEOUT_S = 30.0
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
-"""Before each new try of a server that failed without giving anything since the last."""
+"""Seconds to wait before each retry of a server that gave nothing new since the last try."""
 
 _HERE = ("127.0.0.1", "localhost", "::1")
-_PASSING = (408, 425, 429)
+_TRANSIENT = (408, 425, 429)
 
 Show = Callable[[int], None]
 
 
 def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
-    """Downloads one file to `path`, going on with `<path>.part` where there is one; `show` gets the bytes so far.
+    """Downloads one file to `path`, and resumes from `<path>.part` if there is one.
 
-    The file appears at `path` when its size and SHA-256 are right. Raises RemoteError otherwise; what came is kept
-    unless it is known to be wrong.
+    show: called with the number of bytes that are there so far. The file appears at `path` once its size and SHA-256
+    are right. Raises RemoteError otherwise, and keeps what has come, unless it is known to be wrong.
     """
     check_url(item.url, item.url)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,17 +42,17 @@ def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
         if resumed and part.digest() != item.sha256:
             part.restart()
             complete(item, part)
-        found = part.digest()
-        if found != item.sha256:
+        digest = part.digest()
+        if digest != item.sha256:
             part.remove()
-            raise RemoteError(f"{item.url} is not the file expected: SHA-256 {found}, not {item.sha256}")
+            raise RemoteError(f"{item.url} is not the expected file: its SHA-256 is {digest}, not {item.sha256}")
         part.finish(path)
 
 
 class Part:
-    """The first bytes of a file, `<name>.part`, their digest, and the version (`tag`) that the server said they're of.
+    """The first bytes of a file, `<name>.part`, with their digest and the tag of the version that they belong to.
 
-    A context manager, so that the file is closed.
+    A context manager, which closes the file.
     """
 
     def __init__(self, path: Path, show: Show) -> None:
@@ -72,34 +72,34 @@ class Part:
 
     @property
     def tag(self) -> str:
-        """What the server called this version of the file."""
+        """The server's name of this version of the file."""
         return self._tag.read_text(encoding="latin-1").strip() if self._tag.exists() else ""
 
     def write(self, block: bytes) -> None:
-        """Adds bytes at the end."""
+        """Appends bytes."""
         self._file.write(block)
         self._count(block)
 
     def restart(self, tag: str = "") -> None:
-        """Throws away what there is: it is of another version than `tag`."""
+        """Discards all bytes, since they are not of the version `tag`, and begins with that version."""
         self._file.truncate(0)
         self._tag.write_text(tag, encoding="latin-1")
         self._hash, self.size = hashlib.sha256(), 0
         self._show(0)
 
     def digest(self) -> str:
-        """The SHA-256 of all there is."""
+        """The SHA-256 of the bytes so far."""
         return self._hash.hexdigest()
 
     def finish(self, path: Path) -> None:
-        """Puts the file, flushed to disk, at its place."""
+        """Flushes the file to disk and moves it to `path`."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._path.replace(path)
         self._tag.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Leaves nothing of it."""
+        """Deletes the part and its tag."""
         self._path.unlink()
         self._tag.unlink(missing_ok=True)
 
@@ -109,17 +109,17 @@ class Part:
         self._show(self.size)
 
 
-class _PassingError(Exception):
-    """A failure that may not come again."""
+class _TransientError(Exception):
+    """A failure that another try may not meet."""
 
 
 def complete(item: Download, part: Part) -> None:
-    """Tries until the part has its full size, as long as each try gets further or is among the first few."""
+    """Tries until the part has its full size. Raises RemoteError after several tries that got nothing new."""
     failed, furthest = 0, part.size
     while part.size != item.bytes:
         try:
             _try(item, part)
-        except _PassingError as error:
+        except _TransientError as error:
             failed = 0 if part.size > furthest else failed + 1
             furthest = max(furthest, part.size)
             if failed > len(WAITS_S):
@@ -128,7 +128,7 @@ def complete(item: Download, part: Part) -> None:
 
 
 def _try(item: Download, part: Part) -> None:
-    """Asks for what the part lacks and takes what comes. Raises _PassingError where that isn't all of it."""
+    """Requests the missing bytes and appends what comes. Raises _TransientError if that is not all of them."""
     if part.size > item.bytes:
         part.restart()
     with _open(item, part) as response:
@@ -137,14 +137,14 @@ def _try(item: Download, part: Part) -> None:
             part.restart(_tag(response))
         elif _start(response) != part.size:
             part.restart()
-            raise _PassingError("the server gave another part of the file than was asked for")
+            raise _TransientError("the server sent another part of the file than was requested")
         while block := _read(response):
             if part.size + len(block) > item.bytes:
                 part.remove()
-                raise RemoteError(f"{item.url} is longer than the {item.bytes} bytes expected")
+                raise RemoteError(f"{item.url} is longer than the expected {item.bytes} bytes")
             part.write(block)
     if part.size < item.bytes:
-        raise _PassingError(f"the connection ended after {part.size} of {item.bytes} bytes")
+        raise _TransientError(f"the connection ended after {part.size} of {item.bytes} bytes")
 
 
 def _open(item: Download, part: Part) -> HTTPResponse:
@@ -159,48 +159,48 @@ def _open(item: Download, part: Part) -> HTTPResponse:
         error.close()
         if error.code == 416:
             part.restart()
-        elif error.code not in _PASSING and error.code < 500:
+        elif error.code not in _TRANSIENT and error.code < 500:
             raise RemoteError(f"{item.url}: {error}") from error
-        raise _PassingError(str(error)) from error
+        raise _TransientError(str(error)) from error
     except (OSError, HTTPException, ValueError) as error:
-        raise _PassingError(str(error) or type(error).__name__) from error
+        raise _TransientError(str(error) or type(error).__name__) from error
 
 
 def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read1(BLOCK)
     except (OSError, HTTPException) as error:
-        raise _PassingError(str(error) or type(error).__name__) from error
+        raise _TransientError(str(error) or type(error).__name__) from error
 
 
 def _tag(response: HTTPResponse) -> str:
-    """What names this version of the file in If-Range: a strong ETag, else the date."""
+    """The name of this version of the file for If-Range: a strong ETag, else the date."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _check_size(item: Download, response: HTTPResponse) -> None:
-    """Raises RemoteError where the server says that the whole file has another size than expected."""
+    """Raises RemoteError if the server states another size of the whole file than expected."""
     if response.status == 206:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
     else:
         size = response.headers.get("Content-Length", "")
     if size.isdecimal() and int(size) != item.bytes:
-        raise RemoteError(f"{item.url} has {size} bytes, not the {item.bytes} expected")
+        raise RemoteError(f"{item.url} has {size} bytes, not the expected {item.bytes}")
 
 
 def _start(response: HTTPResponse) -> int | None:
-    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
 
 
 class Redirect(HTTPRedirectHandler):
-    """Follows a redirection to where a download may go, and to nowhere else."""
+    """Follows a redirection only to a URL that `check_url` allows."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        """Raises RemoteError for a place that `check_url` refuses."""
+        """The request for the new URL. Raises RemoteError if `check_url` refuses it."""
         try:
             check_url(newurl, req.full_url)
         except RemoteError:
@@ -210,7 +210,7 @@ class Redirect(HTTPRedirectHandler):
 
 
 def check_url(url: str, origin: str) -> None:
-    """Raises RemoteError unless it is https, or http on this machine; only this machine redirects to itself."""
+    """Raises RemoteError unless `url` is https, or is http on this machine and so is `origin`, which led to it."""
     target = urlsplit(url)
     if target.scheme == "https":
         return

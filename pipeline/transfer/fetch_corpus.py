@@ -1,4 +1,4 @@
-"""Fetches the corpora that anybody may download: resumed where it broke off, checked, then unpacked."""
+"""Fetches the corpora that anybody may download: downloads are resumed, checked and unpacked."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from pipeline import plugins
 from pipeline.cache import flock
 from pipeline.cache.atomic import check_space, publish
 from pipeline.cache.home import Home
-from pipeline.console import BYTES, Bars, console
+from pipeline.console import BYTES, Bars, print_line
 from pipeline.corpus.recipe import WrittenRoot
 from pipeline.corpus.recipe_file import RECIPES, recipe_path, written_root
 from pipeline.errors import InputError, closest
@@ -30,51 +28,51 @@ _LOCK = ".fetch.lock"
 
 
 def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
-    """Fetches what a recipe's reader says can be fetched, into the corpus root (`WrittenRoot.find`).
+    """Answers `affectory fetch`: downloads and unpacks the files that a recipe's reader lists, into the corpus root.
 
-    Returns the root and the names of what was fetched or unpacked now, nothing where all was there already. For a
-    corpus that has to be asked for, says how, and returns that as `obtain`. Raises InputError for an unknown dataset,
-    an unsafe archive, a file in the way, and a root that another process is fetching into; RemoteError where the
-    server fails or has another file; SpaceError, before anything is fetched, where the disk is too small.
+    `WrittenRoot.find` says where the root is. Returns it as `root`, and as `fetched` the names of the files that were not
+    there yet. For a corpus on request, prints whom to ask, and returns that as `obtain`. Raises InputError for an
+    unknown dataset, an unsafe archive, a file in the way, or a root that another process is fetching into; RemoteError
+    if the server fails or has another file; SpaceError if the disk is too small, before anything is fetched.
     """
     reader, corpus = _reader(dataset)
     if not reader.downloads:
-        text = f"{dataset} can't be fetched: you have to get it yourself.\n{reader.obtain}\nLayout:\n{reader.layout}"
-        console.print(escape(text), soft_wrap=True)
+        print_line(f"{dataset} can't be fetched: you have to get it yourself.")
+        print_line(f"{reader.obtain}\nLayout:\n{reader.layout}")
         return {"fetched": [], "obtain": reader.obtain}
-    place = corpus.find(home.root, root)
-    place.mkdir(parents=True, exist_ok=True)
-    with alone(place), Bars() as bars:
-        fetched = fetch_all(reader.downloads, place, bars)
-    console.print(escape(f"{place}: {_said(reader.downloads, fetched)}"), soft_wrap=True)
-    return {"fetched": fetched, "root": str(place)}
+    folder = corpus.find(home.root, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder), Bars() as bars:
+        fetched = fetch_all(reader.downloads, folder, bars)
+    print_line(f"{folder}: {_summary(reader.downloads, fetched)}")
+    return {"fetched": fetched, "root": str(folder)}
 
 
-def _said(items: Sequence[Download], fetched: Sequence[str]) -> str:
+def _summary(items: Sequence[Download], fetched: Sequence[str]) -> str:
     news = f"fetched {', '.join(fetched)}." if fetched else "everything is there already."
     archives = [item.name for item in items if item.unpacked and item.name in fetched]
     return f"{news} {', '.join(archives)} can be deleted now." if archives else news
 
 
 def fetch_all(items: Sequence[Download], root: Path, bars: Bars) -> list[str]:
-    """Fetches and unpacks what isn't at `root` yet, and returns the names of it; errors as of `fetch`."""
+    """Fetches and unpacks the files that are not in `root` yet; their names. Raises the errors of `fetch`."""
     missing = [item for item in items if not _is_done(item, root)]
     _check_space(missing, root)
     for item in missing:
         if not (root / item.name).exists():
-            download(item, root / item.name, _shown(bars, f"fetch {item.name}", item.bytes))
+            download(item, root / item.name, _progress(bars, f"fetch {item.name}", item.bytes))
         if item.unpacked:
-            _unpack(item, root, _shown(bars, f"unpack {item.name}", item.unpacked))
+            _unpack(item, root, _progress(bars, f"unpack {item.name}", item.unpacked))
     return [item.name for item in missing]
 
 
-def _shown(bars: Bars, name: str, total: int) -> Show:
+def _progress(bars: Bars, name: str, total: int) -> Show:
     bars.grow(name, BYTES, total)
     return partial(bars.reach, name)
 
 
 def _reader(dataset: str) -> tuple[type[Reader], WrittenRoot]:
-    """The reader of a recipe and where its corpus lies; the rest of the recipe isn't read."""
+    """The reader of a recipe and the root of its corpus. The rest of the recipe is not read."""
     path = recipe_path(dataset)
     if not path.exists():
         raise InputError(f"no recipe {path}: {closest(path.stem, [p.stem for p in RECIPES.glob('*.toml')])}")
@@ -89,7 +87,7 @@ def _reader(dataset: str) -> tuple[type[Reader], WrittenRoot]:
 
 
 def _is_done(item: Download, root: Path) -> bool:
-    """Whether it is there. Raises InputError for another file at its place, which is never replaced."""
+    """True if the file is in `root`, or was unpacked there. Raises InputError for another file at its place."""
     if item.unpacked:
         done = _done(root).get(item.name)
         if isinstance(done, dict) and done.get("sha256") == item.sha256:
@@ -103,7 +101,7 @@ def _is_done(item: Download, root: Path) -> bool:
 
 
 def _check_space(items: Sequence[Download], root: Path) -> None:
-    """Raises SpaceError where the disk has no room for what is to come: the rest of each file, and what it holds."""
+    """Raises SpaceError if the disk is too small for the rest of each file and what it unpacks to."""
     places = [root / f"{item.name}{ending}" for item in items for ending in ("", ".part")]
     there = sum(path.stat().st_size for path in places if path.exists())
     needed = sum(item.bytes + item.unpacked for item in items) - there
@@ -124,12 +122,12 @@ def _unpack(item: Download, root: Path, show: Show) -> None:
 
 
 def _done(root: Path) -> Mapping[str, Any]:
-    """What was unpacked at `root`: by name of the archive its SHA-256 and the names at its top."""
+    """The archives that were unpacked in `root`: by name, the SHA-256 and the names at the top."""
     try:
-        found = json.loads((root / _DONE).read_text())
+        done = json.loads((root / _DONE).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return done if isinstance(done, dict) else {}
 
 
 def _sha256(path: Path) -> str:
@@ -138,7 +136,7 @@ def _sha256(path: Path) -> str:
 
 
 def alone(root: Path) -> AbstractContextManager[None]:
-    """Raises InputError where another process fetches into `root`."""
+    """A context that raises InputError if another process is fetching into `root`."""
 
     def refuse() -> None:
         raise InputError(f"another process is fetching into {root}")

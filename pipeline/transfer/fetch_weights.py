@@ -1,7 +1,7 @@
 """Fetches the published weights that recipes name, checks them, and pins them in the lock file beside each recipe.
 
-Only what is needed is fetched: of the hub configuration, tokenizer and safetensors. A file of torchvision's is checked
-by the digest in its name, read with `weights_only`, and kept as safetensors; that of a URL is kept as it is.
+Of a model of the hub only configuration, tokenizer and safetensors are fetched. A file of torchvision is checked by the
+digest in its name, read with `weights_only`, and kept as safetensors. The file of a URL is kept as it is.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 @dataclass
 class Fetched:
-    """What became of each source."""
+    """The sources by outcome: fetched now, there already, or not to be had, with a message."""
 
     fetched: list[str] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
@@ -66,11 +66,12 @@ class Fetched:
 
 
 def fetch_weights(home: Home, datasets: Sequence[str], changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Fetches and pins what the recipes name, all of those in `manifests/` where none is given.
+    """Answers `affectory weights`: fetches and pins the weights of the given recipes, or of all in `manifests/`.
 
-    What is pinned already is fetched again only where it isn't at home, and has to be what it was. Returns the sources
-    `fetched`, those `there` already, and the lock files. Raises InputError for a recipe that can't be read, and at the
-    end for all weights that could not be had, the others being pinned; SpaceError where the disk is full.
+    Weights that are pinned already are fetched only if they are not at home, and must not have changed. Returns the
+    sources that were `fetched`, those that were `there` already, and the lock files. Raises InputError for a recipe
+    that can't be read, and at the end for all weights that could not be fetched, when the others are pinned; SpaceError
+    if the disk is full.
     """
     locks: dict[Path, dict[str, str]] = {}
     for path in [recipe_path(name) for name in datasets] or sorted(RECIPES.glob("*.toml")):
@@ -91,9 +92,9 @@ def fetch_weights(home: Home, datasets: Sequence[str], changes: Sequence[str] = 
 
 
 def obtain(root: Path, source: str, pin: Pin | None) -> tuple[Pin, bool]:
-    """The pin of a source whose copy is below `root`, and whether it was fetched just now.
+    """The pin of a source, whose copy is then below `root`, and whether it was fetched just now.
 
-    Raises InputError where it cannot be had, and where it is no longer what `pin` says; RemoteError.
+    Raises InputError if the source cannot be fetched, or is no longer what `pin` says; RemoteError.
     """
     if pin and _is_held(root, pin, source):
         return pin, False
@@ -102,12 +103,12 @@ def obtain(root: Path, source: str, pin: Pin | None) -> tuple[Pin, bool]:
     revision = _take(source, pin.revision if pin else "", part)
     path = copy_in(part)
     if path is None:
-        raise InputError(f"{source} holds nothing")
+        raise InputError(f"{source} is empty")
     digest = keys.file_digest(path)
     if pin and digest != pin.digest:
         shutil.rmtree(part)
         raise InputError(
-            f"{source} is no longer what {LOCK} pins, its digest is {digest}, not {pin.digest}: take its entry out of "
+            f"{source} is no longer what {LOCK} pins, its digest is {digest}, not {pin.digest}: remove its entry from "
             f"the file to accept the change"
         )
     _place(part, root / digest)
@@ -123,7 +124,7 @@ def _check_writable(locks: Iterable[Path]) -> None:
 
 
 def _fetch_all(root: Path, lock: Path, sources: Mapping[str, str], outcome: Fetched) -> None:
-    """Pins one source after the other; `sources` gives the parameter that names each."""
+    """Pins one source after the other. sources: the parameter that names each source."""
     for source, parameter in sources.items():
         weights = Weights.read(lock)
         try:
@@ -144,33 +145,33 @@ def _is_held(root: Path, pin: Pin, source: str) -> bool:
 
 
 def _place(part: Path, place: Path) -> None:
-    """Moves what was fetched to its place; what stood there was damaged, or the same under another name."""
+    """Moves what was fetched to its place. Anything there is damaged, or is the same under another name."""
     if place.exists():
         shutil.rmtree(place)
     part.replace(place)
 
 
 def _take(source: str, revision: str, part: Path) -> str:
-    """Puts a source's files into the folder `part`, which may hold some already; returns the revision that they are."""
+    """Fetches the files of a source into the folder `part`, which may hold some already. Returns their revision."""
     if source.startswith(("https://", "http://")):
         return f"sha256:{_download(source, part / _name(source))}"
-    if found := _TORCHVISION.fullmatch(source):
-        return _torchvision(found[1], found[2], revision, part)
+    if match := _TORCHVISION.fullmatch(source):
+        return _torchvision(match[1], match[2], revision, part)
     if _TIMM.fullmatch(source):
         raise InputError(
-            f"{source}: weights of timm are not fetched here: take model.safetensors of that network and set from "
+            f"{source}: weights of timm are not fetched here: download model.safetensors of this network and set from "
             "https://huggingface.co/timm, and name its path in the recipe"
         )
-    found = _HUB.fullmatch(source)
+    match = _HUB.fullmatch(source)
     if "$" in source:
         raise InputError(f"{source} is not set: set it to the path or the URL of the weights")
-    if not found or _A_FILE.fullmatch(source):
+    if not match or _A_FILE.fullmatch(source):
         raise InputError(f"no weights at {source}: neither a local path, nor a URL, nor weights of the hub")
-    return _hub(found[1], revision or found[2] or "main", part)
+    return _hub(match[1], revision or match[2] or "main", part)
 
 
 def _hub(model: str, revision: str, part: Path) -> str:
-    """Configuration, tokenizer and safetensors of a commit, each checked by the digest that the hub has of it."""
+    """Fetches configuration, tokenizer and safetensors of a commit, and checks each file by the hub's digest of it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined]
 
@@ -182,13 +183,13 @@ def _hub(model: str, revision: str, part: Path) -> str:
         for file in files:
             _hub_file(HfApi(), model, str(info.sha), file, part)
     except (InputError, HubError, OSError, ValueError) as error:
-        raise InputError(_not_had(f"{model} at {revision}", error)) from error
+        raise InputError(_unavailable(f"{model} at {revision}", error)) from error
     _keep(part, [file.rfilename for file in files])
     return str(info.sha)
 
 
 def _keep(part: Path, names: Sequence[str]) -> None:
-    """Removes the hub's notes, and what an earlier try left of another commit."""
+    """Removes the hub's own notes, and files of another commit that an earlier try left."""
     shutil.rmtree(part / ".cache", ignore_errors=True)
     for path in part.iterdir():
         if path.name not in names:
@@ -202,24 +203,24 @@ def _hub_file(api: HfApi, model: str, commit: str, file: RepoSibling, part: Path
         if file.lfs:
             right = hashlib.file_digest(copy_in, "sha256").hexdigest() == file.lfs.sha256
         else:
-            blob = b"blob %d\0" % path.stat().st_size + copy_in.read()  # git's name of a file
+            blob = b"blob %d\0" % path.stat().st_size + copy_in.read()  # git names a file by the SHA-1 of this
             right = hashlib.sha1(blob, usedforsecurity=False).hexdigest() == file.blob_id
     if not right:
         shutil.rmtree(part)
-        raise InputError(f"{file.rfilename} came damaged, run `make weights` again")
+        raise InputError(f"{file.rfilename} came damaged: run `make weights` again")
 
 
 def _torchvision(network: str, name: str, url: str, part: Path) -> str:
-    """The set's state dict as safetensors; `url` is the one that was pinned, else torchvision's own."""
+    """Fetches weights and keeps their state dict as safetensors. url: the pinned one, or "" for torchvision's own."""
     url = url or _torchvision_url(network, name)
     stated = _DIGEST_IN_NAME.search(url)
     if not stated:
         raise InputError(f"{url} does not state its digest, as torchvision's names do")
     path = part / "fetched.pth"
-    found = _download(url, path)
-    if not found.startswith(stated[1]):
+    digest = _download(url, path)
+    if not digest.startswith(stated[1]):
         path.unlink()
-        raise InputError(f"{url} is not the file expected: its SHA-256 is {found}")
+        raise InputError(f"{url} is not the expected file: its SHA-256 is {digest}")
     _convert(path, part / f"{network}.safetensors")
     return url
 
@@ -248,7 +249,7 @@ def _convert(path: Path, target: Path) -> None:
 
 
 def _name(url: str) -> str:
-    """The file name at the end of a URL; its ending says what is in it."""
+    """The file name at the end of a URL. Its ending tells the format of the file."""
     name = PurePosixPath(urlsplit(url).path).name
     if not name or name.startswith("."):
         raise InputError(f"{url} names no file")
@@ -256,7 +257,7 @@ def _name(url: str) -> str:
 
 
 def _download(url: str, path: Path) -> str:
-    """Downloads a file of unknown content, going on where it broke off; returns its SHA-256."""
+    """Downloads a file of unknown content, resuming if it broke off before. Returns its SHA-256."""
     item = Download(url=url, name=path.name, bytes=_size(url), sha256="")
     with Bars() as bars, download.Part(path, partial(bars.reach, path.name)) as part:
         bars.grow(path.name, BYTES, item.bytes)
@@ -266,7 +267,7 @@ def _download(url: str, path: Path) -> str:
 
 
 def _size(url: str) -> int:
-    """Bytes of the file at a URL. Raises InputError where it cannot be reached or doesn't say."""
+    """The bytes of the file at a URL. Raises InputError if the server cannot be reached or does not state them."""
     download.check_url(url, url)
     request = Request(url, method="HEAD", headers={"User-Agent": "affectory"})  # noqa: S310 - check_url saw it
     try:
@@ -275,14 +276,15 @@ def _size(url: str) -> int:
     except (OSError, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
-        raise InputError(_not_had(url, error)) from error
+        raise InputError(_unavailable(url, error)) from error
     if not size.isdecimal():
-        raise InputError(f"{url} does not say how long it is")
+        raise InputError(f"{url} does not state its size")
     return int(size)
 
 
-def _not_had(name: str, error: Exception) -> str:
+def _unavailable(name: str, error: Exception) -> str:
     return (
         f"no weights {name}: {first_line(error)}.\n"
-        f"Where it cannot be reached, run `make weights` on a machine that does; copy its weights folder and {LOCK}."
+        f"If it cannot be reached from here, run `make weights` on a machine that reaches it, and copy its weights "
+        f"folder and {LOCK}."
     )

@@ -1,4 +1,4 @@
-"""What the cache and its remote hold of a recipe, in final form: what can be shared."""
+"""The final records of a recipe in the cache and its remote, which can be shared, and the lock that names them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.cache.record import FITS, Record, encode_index
 from pipeline.cache.remote import Remote
-from pipeline.console import console
+from pipeline.console import print_line
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
 from pipeline.corpus.recipe import Recipe, every_node
 from pipeline.corpus.recipe_file import recipe_path
@@ -23,20 +23,21 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class FinalRecords:
-    """What the cache and its remote hold of a recipe: records by stage, and what is not final, in rows by stage."""
+    """The final records of a recipe by stage. incomplete: by stage, the number of rows that are not final."""
 
     indexes: Mapping[str, Sequence[Record]]
     incomplete: Mapping[str, int]
 
     def missing(self) -> str:
-        """What is not final, to be read."""
+        """The stages that are not final, with their rows, as text."""
         return ", ".join(f"{name} {count:,} rows" for name, count in sorted(self.incomplete.items()))
 
 
-def held(session: Session, split: str = "") -> FinalRecords:
-    """What is final of everything a session asks for.
+def final_records(session: Session, split: str = "") -> FinalRecords:
+    """The final records of everything that a session asks for.
 
-    split: of the shards alone that have a row in this part of a fold. Raises InputError for an unknown part.
+    split: train, valid or test, for only those shards that have a row in this part of a fold. Raises InputError for
+    another part.
     """
     indexes: dict[str, list[Record]] = {}
     incomplete: Counter[str] = Counter()
@@ -74,32 +75,32 @@ def _once(records: Sequence[Record]) -> list[Record]:
 
 
 def local_weights(recipe: Recipe) -> dict[str, str]:
-    """The digest of each local weights file or folder, by the name the recipe gives it."""
+    """The digest of each local file or folder of weights, by its name in the recipe."""
     return {name: digest for node in every_node(recipe) for name, digest in node.local_weights.items()}
 
 
 def relock(session: Session) -> dict[str, Any]:
-    """Writes the lock from what this cache holds. Raises InputError where something is missing."""
-    found = held(session)
-    if found.incomplete:
-        raise InputError(f"a lock names all of a recipe's features; not final: {found.missing()}")
+    """Writes the lock from this cache. Raises InputError if some of the recipe's features are not final."""
+    final = final_records(session)
+    if final.incomplete:
+        raise InputError(f"a lock names all of a recipe's features; not final: {final.missing()}")
     keeper = Remote("", session.home.cache)
-    indexes = {stage: keeper.keep(encode_index(records)) for stage, records in found.indexes.items() if records}
+    indexes = {stage: keeper.keep(encode_index(records)) for stage, records in final.indexes.items() if records}
     return lock(session, indexes, relock=True)
 
 
 def lock(session: Session, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
-    """Writes the lock where there is none, or where it may be replaced; else says in what it differs."""
+    """Writes the lock if there is none, or if `relock` allows to replace it; else prints in what the two differ."""
     recipe = session.corpus.recipe
     path = lock_path(recipe_path(session.options.dataset))
     names = {node.digest: node.name for node in every_node(recipe)}
     stages = {f"{names[stage.removesuffix(FITS)]} {stage}": digest for stage, digest in indexes.items()}
-    mine = Lock(manifest=session.corpus.manifest.digest, weights=local_weights(recipe), stages=stages)
-    differing = read_lock(path).differences(mine) if path.exists() else []
+    new = Lock(manifest=session.corpus.manifest.digest, weights=local_weights(recipe), stages=stages)
+    differing = read_lock(path).differences(new) if path.exists() else []
     if not path.exists() or (differing and relock):
-        write_lock(path, mine)
+        write_lock(path, new)
         session.home.note_lock(path)
-        console.print(f"Lock: {path}")
+        print_line(f"Lock: {path}")
     elif differing:
-        console.print(f"{path} names something else; --relock replaces it:\n" + "\n".join(differing))
+        print_line(f"{path} names other features; --relock replaces it:\n" + "\n".join(differing))
     return {"path": str(path), "differing": differing}

@@ -1,4 +1,4 @@
-"""`push` and `pull`: the shards, states and manifest of a recipe, to and from a remote cache."""
+"""`affectory push` and `pull`: shards, states and manifest of a recipe, to and from a remote cache."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from pipeline.cache.home import Home
 from pipeline.cache.record import FITS, Record
 from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
-from pipeline.console import BYTES, bar, console
+from pipeline.console import BYTES, bar, print_line
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import lock_path, read_lock
 from pipeline.corpus.open_corpus import Options, remember
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import InputError, RemoteError
 from pipeline.plan.session import Session
-from pipeline.transfer.final_records import held, local_weights, lock
+from pipeline.transfer.final_records import final_records, local_weights, lock
 
 THREADS = 8
-"""Objects on their way at once."""
+"""The number of objects that are sent or fetched at the same time."""
 SURE_S = 43_200.0
-"""How long no `gc` of another machine can take an object that no index names: half of what it leaves alone."""
+"""Seconds for which an object that no index names is safe from a `gc` of another machine: half of its limit."""
 
 
 def push(
     home: Home, options: Options, *, text: bool = True, relock: bool = False, repair: bool = False
 ) -> dict[str, Any]:
-    """`affectory push`: sends what is final and not there yet, then the indexes, the manifest and the lock.
+    """Answers `affectory push`: sends the final objects that the remote lacks, then indexes and manifest; locks them.
 
-    text: whether transcripts go with the manifest. repair: looks also whether what indexes name is really there.
-    Raises InputError without a remote, RemoteError where it fails.
+    text: sends the transcripts with the manifest. repair: checks that the objects that indexes name are really there.
+    Raises InputError if no remote is given, RemoteError if it fails.
     """
     remote = _remote(home, options)
     session = Session.open(home, options)
     with session.pinned():
-        found = held(session)
-        theirs = {stage: remote.index(stage) for stage in found.indexes}
-        chosen = {stage: [_agreed(r, theirs[stage]) for r in records] for stage, records in found.indexes.items()}
-        believed = set() if repair else {r.object for records in theirs.values() for r in records.values()}
-        records = {r.object: r for records in chosen.values() for r in records if r.object not in believed}
+        final = final_records(session)
+        there = {stage: remote.index(stage) for stage in final.indexes}
+        chosen = {stage: [_agreed(r, there[stage]) for r in records] for stage, records in final.indexes.items()}
+        named = set() if repair else {r.object for records in there.values() for r in records.values()}
+        records = {r.object: r for records in chosen.values() for r in records if r.object not in named}
         sent = _send(remote, session.catalogue.store, records.values())
         indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
         _push_manifest(session, remote, text)
     recipe = session.corpus.recipe
     if recipe.reader.licence:
-        console.print(f"{recipe.name}: {recipe.reader.licence}")
-    if found.incomplete:
-        console.print(f"Not pushed, since not final: {found.missing()}")
+        print_line(f"{recipe.name}: {recipe.reader.licence}")
+    if final.incomplete:
+        print_line(f"Not pushed, since not final: {final.missing()}")
     answer = {"dataset": recipe.name, "remote": remote.url, "objects": len(sent), "bytes": sum(sent)}
-    if _whole(options) and not found.incomplete:
+    if _whole(options) and not final.incomplete:
         answer["lock"] = lock(session, indexes, relock)
     return answer
 
 
 def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
-    """`affectory pull`: the manifest, then the shards and states of the recipe that are not here.
+    """Answers `affectory pull`: fetches the manifest, then the shards and states of the recipe that are not here.
 
-    split: train, valid or test of the protocol; shards without such a row stay there. Raises InputError without a
-    remote or a pushed manifest, RemoteError where it cannot be reached.
+    split: train, valid or test, for only those shards that have such a row. Raises InputError if no remote is given or
+    nobody has pushed the manifest, RemoteError if the remote cannot be reached.
     """
     remote = _remote(home, options)
     path = recipe_path(options.dataset)
@@ -72,19 +72,19 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     pulled_manifest.note(home.root, home_name(path), pulled)
     session = Session.open(home, options)
     with session.pinned():
-        found = held(session, split)
-        records = [record for stage in found.indexes.values() for record in stage]
-        got = _fetch(session.catalogue.store, records)
+        final = final_records(session, split)
+        records = [record for stage in final.indexes.values() for record in stage]
+        fetched = _fetch(session.catalogue.store, records)
     remember(home, options)
-    if found.incomplete:
-        console.print(f"Not on the remote: {found.missing()}")
+    if final.incomplete:
+        print_line(f"Not on the remote: {final.missing()}")
     return {
         "dataset": path.stem,
         "remote": remote.url,
         "manifest": pulled.digest,
-        "objects": len(got),
-        "bytes": sum(got),
-        "missing": dict(found.incomplete),
+        "objects": len(fetched),
+        "bytes": sum(fetched),
+        "missing": dict(final.incomplete),
     }
 
 
@@ -99,39 +99,40 @@ def _remote(home: Home, options: Options) -> Inventory:
     return remote
 
 
-def _agreed(mine: Record, theirs: Mapping[str, Record]) -> Record:
-    """The first one pushed, unless ours has fewer rows that failed. A state is always ours: our rows stand on it."""
-    other = theirs.get(mine.key)
-    if other is None or mine.stage.endswith(FITS) or len(mine.reasons) < len(other.reasons):
-        return mine
+def _agreed(record: Record, index: Mapping[str, Record]) -> Record:
+    """The record of the index, unless this one has fewer failed rows. A state is always ours: our rows depend on it."""
+    other = index.get(record.key)
+    if other is None or record.stage.endswith(FITS) or len(record.reasons) < len(other.reasons):
+        return record
     return other
 
 
 def _send(remote: Inventory, store: Store, records: Collection[Record]) -> list[int]:
-    """Uploads what is here and not there; the bytes of each object sent.
+    """Uploads the objects that are here and not on the remote. Returns the bytes of each.
 
-    An object that nothing names yet may be what an upload left that broke off. One that has been so for long is sent
-    again, since a `gc` elsewhere may just be deleting it.
+    An object that no index names may be left from a push that broke off, and is not sent again while it is young. An
+    older one is, since a `gc` elsewhere may be about to delete it.
     """
-    standing = {file.place: file for file in remote.files("objects")} if records else {}
+    files = {file.place: file for file in remote.files("objects")} if records else {}
     now = time.time()
 
     def lacks(record: Record) -> bool:
-        file = standing.get(remote.place(record))
+        file = files.get(remote.place(record))
         return file is None or file.size != record.size or file.older(SURE_S, now)
 
     def send(record: Record, moved: Callable[[int], None]) -> None:
         remote.put(record, store.bring(record))
         moved(record.size)
 
-    return _moved("push", [record for record in records if store.here(record) and lacks(record)], send)
+    return _move("push", [record for record in records if store.here(record) and lacks(record)], send)
 
 
 def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
-    found, store, recipe = session.corpus.manifest, session.catalogue.store, session.corpus.recipe
-    if not found.media:
+    manifest, store, recipe = session.corpus.manifest, session.catalogue.store, session.corpus.recipe
+    if not manifest.media:
         return
-    record = pulled_manifest.save(store, recipe.name, found if text else found.without_text(), local_weights(recipe))
+    content = manifest if text else manifest.without_text()
+    record = pulled_manifest.save(store, recipe.name, content, local_weights(recipe))
     remote.send(record, store.open(record))
     remote.publish(record.stage, [record], newest=True)
 
@@ -140,32 +141,32 @@ def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
 
 
 def _fetch(store: Store, records: Iterable[Record]) -> list[int]:
-    """Brings what is not here; the bytes of each object. An action is noted when its object has come."""
+    """Fetches the objects that are not here, then notes their records. Returns the bytes of each object."""
     remote = store.remote
     if remote is None or store.failure is not None:
         raise RemoteError("the remote went away, or an index on it is damaged: `affectory verify --remote` says which")
-    todo = {record.object: record for record in records if not store.here(record)}
+    missing = {record.object: record for record in records if not store.here(record)}
 
     def fetch(record: Record, moved: Callable[[int], None]) -> None:
         remote.fetch(record, store.path(record), moved)
 
-    got = _moved("pull", list(todo.values()), fetch)
+    sizes = _move("pull", list(missing.values()), fetch)
     for record in records:
         store.adopt(record)
-    return got
+    return sizes
 
 
-def _moved(what: str, todo: Sequence[Record], move: Callable[[Record, Callable[[int], None]], None]) -> list[int]:
-    """Moves objects, several at once, under a bar of bytes. What has been moved stays so where one fails."""
-    with bar(what, BYTES, sum(record.size for record in todo)) as moved, ThreadPoolExecutor(THREADS) as pool:
+def _move(name: str, records: Sequence[Record], move: Callable[[Record, Callable[[int], None]], None]) -> list[int]:
+    """Moves objects, several at once, under a bar of bytes. If one fails, the finished ones are kept."""
+    with bar(name, BYTES, sum(record.size for record in records)) as moved, ThreadPoolExecutor(THREADS) as pool:
         try:
-            list(pool.map(lambda record: move(record, moved), todo))
+            list(pool.map(lambda record: move(record, moved), records))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [record.size for record in todo]
+    return [record.size for record in records]
 
 
 def _whole(options: Options) -> bool:
-    """True where a call is about all of a recipe as it is written: only that is worth a lock."""
+    """True if a call is about the whole recipe as it is written: only that is worth a lock."""
     return not (options.modality or options.features or options.changes or options.protocol)

@@ -1,4 +1,4 @@
-"""Unpacks tar, tar.gz and zip archives, which are not trusted: plain files and folders, inside one folder."""
+"""Unpacks tar, tar.gz and zip archives of untrusted sources: plain files and folders only, inside one folder."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from pipeline.errors import InputError
 BLOCK = 2**20
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, struct.error, EOFError, ValueError)
-_UNSUPPORTED = (NotImplementedError, RuntimeError)  # zipfile on encryption, and on a method that it doesn't know
+_UNSUPPORTED = (NotImplementedError, RuntimeError)  # raised by zipfile for encryption and unknown methods
 _LONGEST = 255
-_LEAST = 512  # what an entry counts at least, so that the bound also holds for a flood of empty files
+_LEAST = 512  # bytes that every entry counts at least, so that the limit also holds for a flood of empty files
 
 
 def unpack(
     archive: Path, folder: Path, limit: int, nested: Sequence[str] = (), advance: Callable[[int], None] = lambda _: None
 ) -> list[str]:
-    """Unpacks an archive into `folder` and returns the names that it has at its top, sorted.
+    """Unpacks an archive into `folder`, and returns the sorted names at the top of the archive.
 
-    limit: bytes that it may unpack to, each entry counting at least 512. nested: file names of archives inside it,
-    which are unpacked as they are read, in the place where they stand, and aren't kept. `advance` is called with the
-    bytes written since the call before.
+    limit: the bytes that the archive may unpack to; every entry counts at least 512. nested: file names of archives
+    inside the archive, which are unpacked in their own places and not kept. advance: called with the number of bytes
+    written since the last call.
 
-    Everything is written beside, in `folder`, and moved to its place when the archive has been read whole; files of
-    the same name are replaced. Raises InputError, having moved nothing, for a broken archive, more than `limit`, a
-    link, a device, a name that is absolute, has `..` or a backslash, and a nested archive that isn't there.
+    Files are first written to a hidden folder in `folder`, and moved when the whole archive has been read; they replace
+    files of the same name. Raises InputError, before anything is moved, for a broken archive, for more than `limit`
+    bytes, for links and devices, for a name that is absolute or holds `..` or a backslash, and for a nested archive
+    that is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f".unpacking-{archive.name}"
@@ -59,15 +60,15 @@ class _Unpacking:
     left: int
     nested: set[str]
     advance: Callable[[int], None]
-    found: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
 
     def run(self, name: str, stream: IO[bytes]) -> None:
         self._archive(name, stream, PurePosixPath(), self.nested)
-        if lost := self.nested - self.found:
+        if lost := self.nested - self.seen:
             raise InputError(f"{name} holds no {', '.join(sorted(lost))}")
 
     def _archive(self, name: str, stream: IO[bytes], place: PurePosixPath, nested: set[str]) -> None:
-        """`name` is what messages call the archive, `place` where in the folder it stands."""
+        """Unpacks an archive, which messages call `name`, into `place` below the folder."""
         try:
             for entry in _entries(name, stream):
                 path = place / _safe(entry.name, name)
@@ -83,9 +84,9 @@ class _Unpacking:
             raise InputError(f"{name} has a file and a folder of one name: {error.filename}") from error
 
     def _nested(self, name: str, stream: IO[bytes], path: PurePosixPath) -> None:
-        self.found.add(path.name)
+        self.seen.add(path.name)
         with tempfile.TemporaryFile(dir=self.folder) as copy:
-            if path.suffix == ".zip":  # its table is at its end
+            if path.suffix == ".zip":  # the table of a zip is at its end
                 _copy(name, stream, copy, self.left)
             self._archive(name, copy if path.suffix == ".zip" else stream, path.parent, set())
 
@@ -109,17 +110,17 @@ class _Unpacking:
             file.write(block)
             self.advance(len(block))
         if written != entry.size:
-            raise InputError(f"{name}: {entry.name!r} isn't as long as the archive says")
+            raise InputError(f"{name}: {entry.name!r} has another size than the archive states")
 
     def _spend(self, size: int, name: str) -> None:
         self.left -= size
         if self.left < 0:
-            raise InputError(f"{name} unpacks to more than it may, {-self.left} bytes over")
+            raise InputError(f"{name} unpacks to more than is allowed, by {-self.left} bytes")
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file of an archive, to be read before the next entry is asked for; `stream` is None for a folder."""
+    """A file of an archive, whose stream has to be read before the next entry; the stream is None for a folder."""
 
     name: str
     size: int
@@ -139,7 +140,7 @@ def _entries(name: str, stream: IO[bytes]) -> Iterator[_Entry]:
 
 
 class _Strict(tarfile.TarInfo):
-    """Reads a damaged or missing header as an error, where TarFile takes it for the end of the archive."""
+    """Raises an error for a damaged or missing header, which TarFile takes for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
@@ -154,7 +155,7 @@ class _Strict(tarfile.TarInfo):
 def _tar(name: str, stream: IO[bytes] | gzip.GzipFile) -> Iterator[_Entry]:
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=_Strict) as tar:
         for member in tar:
-            tar.members = []  # type: ignore[attr-defined] # else it keeps every header in memory
+            tar.members = []  # type: ignore[attr-defined] # otherwise it keeps every header in memory
             if not member.isfile() and not member.isdir():
                 raise InputError(f"{name}: {member.name!r} is neither a file nor a folder")
             yield _Entry(member.name, member.size, tar.extractfile(member) if member.isfile() else None)
@@ -178,7 +179,7 @@ def _copy(name: str, stream: IO[bytes], copy: IO[bytes], limit: int) -> None:
     while block := stream.read(BLOCK):
         copy.write(block)
         if copy.tell() > limit:
-            raise InputError(f"{name} is larger than all that may be unpacked")
+            raise InputError(f"{name} is larger than the whole archive may be when unpacked")
     copy.seek(0)
 
 
@@ -192,10 +193,10 @@ def _safe(name: str, archive: str) -> PurePosixPath:
 
 
 def _move(source: Path, folder: Path) -> None:
-    """Moves the files of `source` to the same places in `folder`, replacing those of the same name."""
+    """Moves the files of `source` to the same places in `folder`. They replace files of the same name."""
     moves = [(path, folder / path.relative_to(source)) for path in sorted(source.rglob("*"))]
     if blocked := [str(target) for path, target in moves if _blocks(target, path.is_dir())]:
-        raise InputError("in the way of what is to be unpacked, move them elsewhere: " + ", ".join(blocked))
+        raise InputError("these are in the way of the archive's files, move them elsewhere: " + ", ".join(blocked))
     for path, target in moves:
         if path.is_dir():
             target.mkdir(exist_ok=True)

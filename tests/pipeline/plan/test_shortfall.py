@@ -19,7 +19,7 @@ from pipeline.reason import Reason, Unreadable
 from pipeline.run import fit_job as fit
 from pipeline.run.inline_workers import Inline
 from pipeline.stage import Item, Spec, Stage, State, Track
-from pipeline.transfer.final_records import held
+from pipeline.transfer.final_records import final_records
 from stages.text_word2vec import TextWord2vec
 from tests.clips import sounds, talk
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
@@ -112,11 +112,14 @@ def test_once_the_row_is_there_the_fit_is_made_again_and_its_rows_stand_on_anoth
 
 def test_neither_a_state_that_left_a_row_out_nor_what_stands_on_it_is_shared(spoken, greedy):
     extract(spoken)
-    found = held(spoken.session())
+    found = final_records(spoken.session())
     assert found.incomplete["text_cnn"] == 40 and the_state(spoken).stage not in found.indexes
     greedy["on"] = False
     extract(spoken)
-    assert not held(spoken.session()).incomplete and the_state(spoken).stage in held(spoken.session()).indexes
+    assert (
+        not final_records(spoken.session()).incomplete
+        and the_state(spoken).stage in final_records(spoken.session()).indexes
+    )
 
 
 def test_what_a_fit_still_waits_for_is_named_with_exit_code_3_and_the_answer(spoken, affectory, monkeypatch):  # noqa: F811

@@ -172,7 +172,7 @@ def test_a_server_that_hangs_is_asked_again(site: Site, tmp_path: Path, monkeypa
 
 
 def test_a_wrong_sha256_leaves_nothing(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(RemoteError, match="is not the file expected: SHA-256"):
+    with pytest.raises(RemoteError, match="is not the expected file: its SHA-256"):
         download(site.item(sha256="0" * 64), tmp_path / "file")
     assert names(tmp_path) == [] and len(site.seen) == 1
 
@@ -181,7 +181,7 @@ def test_another_size_on_the_server_is_refused_before_the_part_is_given_up(site:
     for reply in (whole(b"please log in"), cut(10)):
         part(tmp_path, CONTENT[:1000])
         site.replies = [reply]
-        with pytest.raises(RemoteError, match=r"has \d+ bytes, not the"):
+        with pytest.raises(RemoteError, match=r"has \d+ bytes, not the expected"):
             download(site.item(bytes=len(CONTENT) + 5), tmp_path / "file")
         assert (tmp_path / "file.part").read_bytes() == CONTENT[:1000]
 
@@ -205,7 +205,7 @@ def test_without_a_length_the_end_is_the_end_but_never_beyond_what_is_expected(s
     download(site.item(), tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
     site.replies = [whole(CONTENT + b"more", **{"Content-Length": None})]
-    with pytest.raises(RemoteError, match="is longer than the 300000 bytes"):
+    with pytest.raises(RemoteError, match="is longer than the expected 300000 bytes"):
         download(site.item(), tmp_path / "other")
     assert names(tmp_path) == ["file"]
 

@@ -351,7 +351,7 @@ def test_torchvisions_file_is_checked_by_the_digest_in_its_name_and_kept_as_safe
 
 def test_a_torchvision_file_of_another_digest_than_its_name_says_is_refused(hub: Hub, tmp_path: Path) -> None:
     _, body = state_dict()
-    with pytest.raises(InputError, match="is not the file expected"):
+    with pytest.raises(InputError, match="is not the expected file"):
         obtain(tmp_path, "torchvision/resnet18/IMAGENET1K_V1", torchvision_pin(hub, body, "0" * 64))
 
 

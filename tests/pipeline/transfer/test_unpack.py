@@ -148,7 +148,7 @@ def test_the_bound_holds_inside_nested_archives(tmp_path: Path, inner: str) -> N
 
 def test_a_nested_zip_larger_than_the_bound_is_not_copied(tmp_path: Path) -> None:
     inner = zipped({"a": bytes(2 * LIMIT)}, zipfile.ZIP_STORED)
-    with pytest.raises(InputError, match="larger than all"):
+    with pytest.raises(InputError, match="larger than the whole archive"):
         unpack(put(tmp_path, "a.tar", tar({"in.zip": inner})), tmp_path / "out", LIMIT, ("in.zip",))
 
 
@@ -167,7 +167,7 @@ def long_file(kind: str) -> bytes:
 def test_an_archive_that_ends_early_leaves_nothing(tmp_path: Path, kind: str, share: float) -> None:
     whole = long_file(kind)
     size = len(whole) if kind != "a.tar" else 512 * 108  # without the zeros after the last file
-    with pytest.raises(InputError, match="broken|isn't as long"):
+    with pytest.raises(InputError, match="broken|another size"):
         unpack(put(tmp_path, kind, whole[: int(share * size)]), tmp_path / "out", LIMIT)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -203,7 +203,7 @@ def test_a_zip_that_lies_about_a_size_is_refused(tmp_path: Path, size: int) -> N
     content = bytearray(zipped({"a": b"content"}))
     place = content.index(b"PK\x01\x02") + 24
     content[place : place + 4] = size.to_bytes(4, "little")
-    with pytest.raises(InputError, match="broken|isn't as long"):
+    with pytest.raises(InputError, match="broken|another size"):
         unpack(put(tmp_path, "a.zip", bytes(content)), tmp_path / "out", LIMIT)
     assert list((tmp_path / "out").iterdir()) == []
 
