@@ -60,7 +60,8 @@ class Bars:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        if console.is_terminal:
+            self._progress.stop()
 
     def grow(self, name: str, unit: str, size: int) -> None:
         """Adds to the total of a bar. The first call makes the bar appear."""

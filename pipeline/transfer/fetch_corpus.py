@@ -30,7 +30,7 @@ _LOCK = ".fetch.lock"
 def fetch(home: Home, dataset: str, root: str) -> dict[str, Any]:
     """Answers `affectory fetch`: downloads and unpacks the files that a recipe's reader lists, into the corpus root.
 
-    `WrittenRoot.find` says where the root is. Returns it as `root`, and as `fetched` the names of the files that were not
+    `WrittenRoot.find` says where that is. Returns it as `root`, and as `fetched` the names of the files that were not
     there yet. For a corpus on request, prints whom to ask, and returns that as `obtain`. Raises InputError for an
     unknown dataset, an unsafe archive, a file in the way, or a root that another process is fetching into; RemoteError
     if the server fails or has another file; SpaceError if the disk is too small, before anything is fetched.

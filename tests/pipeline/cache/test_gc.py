@@ -20,8 +20,8 @@ from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from tests.pipeline.cache.test_verify import unreadable
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
-from tests.pipeline.transfer.test_push_pull import options, other, pull, push  # noqa: F401 - a fixture
 from tests.small import Small, views
+from tests.teams import options, other, pull, push  # noqa: F401 - a fixture
 
 STAGE, KEY = "5" * 64, "a" * 64
 MONTHS = 60 * DAY

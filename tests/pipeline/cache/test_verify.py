@@ -16,7 +16,7 @@ from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
 from pipeline.errors import RemoteError
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
-from tests.pipeline.transfer.test_push_pull import push
+from tests.teams import push
 
 STAGE, KEY = "5" * 64, "a" * 64
 

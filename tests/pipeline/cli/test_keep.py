@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
-from tests.pipeline.transfer.test_push_pull import push
+from tests.teams import push
 
 
 @pytest.fixture
