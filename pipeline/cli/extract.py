@@ -176,7 +176,7 @@ def plan(
 def planned(session: Session) -> dict[str, Any]:
     """What `extract` would compute by stage, why, and how much time and disk it needs, as JSON-able data.
 
-    Stages of one name are told apart by their digests.
+    Stages of one name are distinguished by their digests.
     """
     plan = session.plan()
     computed, copied = estimate.rows(plan)

@@ -63,10 +63,10 @@ def verify(remote: Remote = None, as_json: Json = False) -> None:
     if url:
         answer["remote"] = checks.verify_remote(url, cache).answer()
     both = [(str(cache), answer), *([(url, answer["remote"])] if url else [])]
-    for place, found in both:
-        _show_damage(place, found)
+    for place, checked in both:
+        _show_damage(place, checked)
     show_answer(answer, as_json, "")
-    if any(found["damaged"] for _, found in both):
+    if any(checked["damaged"] for _, checked in both):
         raise typer.Exit(DAMAGED)
 
 
@@ -97,10 +97,10 @@ def _gc_remote(url: str, home: Home, older_than: float, delete: bool) -> dict[st
 
     there = Inventory(url, home.cache)
     there.check()
-    found = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than, locked_indexes(home)).answer()
+    waste = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than, locked_indexes(home)).answer()
     for kind in ("indexes", "objects"):
-        print_line(f"{url}: {found[kind]['files']} {kind}, {found[kind]['bytes']:,} bytes")
-    return found
+        print_line(f"{url}: {waste[kind]['files']} {kind}, {waste[kind]['bytes']:,} bytes")
+    return waste
 
 
 def _url(remote: str | None) -> str:

@@ -32,8 +32,8 @@ def doctor(
     from pipeline.media.doctor import doctor as examined
 
     home = Home()
-    recipe, found = scan(home, options(dataset, root, change=change))
-    summary = examined(recipe.home_name, found.rows, found.root, home.doctor, modality=modality, workers=workers)
+    recipe, manifest = scan(home, options(dataset, root, change=change))
+    summary = examined(recipe.home_name, manifest.rows, manifest.root, home.doctor, modality=modality, workers=workers)
     answer = {"dataset": recipe.name, **summary}
     if not as_json:
         for table in doctor_tables(answer):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cache.home import Home
 from pipeline.cache.store import Store
-from pipeline.console import console
+from pipeline.console import print_line
 from pipeline.corpus import manifest, pulled_manifest
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock
@@ -126,7 +126,7 @@ def reachable(url: str, cache: Path) -> Remote | None:
     try:
         remote.check()
     except RemoteError as error:
-        console.print(f"[yellow]going on without the remote: {error}[/yellow]")
+        print_line(f"going on without the remote: {error}", "yellow")
         return None
     return remote
 
@@ -143,7 +143,7 @@ def _check_names(options: Options, recipe: Recipe) -> None:
 def _manifest(home: Home, recipe: Recipe, pulled: pulled_manifest.Pulled | None, store: Store) -> Manifest:
     if recipe.root.exists() or pulled is None:
         return manifest.build(recipe.reader, recipe.root, home.memory)
-    console.print(f"{recipe.root} is not here: the pulled manifest {pulled.digest[:12]} is used instead")
+    print_line(f"{recipe.root} is not here: the pulled manifest {pulled.digest[:12]} is used instead")
     return pulled.load(store, recipe.root)
 
 

@@ -1,1 +1,1 @@
-"""What a person asks: the page, where rows stand, why they would be computed, what a shard is."""
+"""Answers for people: the report of a corpus, and explanations of rows, shards, plans and failures."""

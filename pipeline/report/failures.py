@@ -21,8 +21,8 @@ _KINDS = {modality: kind for kind, modality in RAW.items()}
 def failures(session: Session, stage: str = "", reason: str = "") -> list[dict[str, Any]]:
     """The rows of a session that have no values, in the order of the manifest.
 
-    stage, reason: of these alone. Utterances that have no such modality did not fail: they are listed only for the
-    reason `absent`. Raises InputError with the closest name for an unknown stage or reason.
+    stage, reason: only those of this stage and reason. Utterances that have no such modality did not fail: they are
+    listed only for the reason `absent`. Raises InputError with the closest name for an unknown stage or reason.
     """
     check(session, stage, reason)
     wanted = [rows for rows in session.catalogue if stage in ("", rows.node.name)]
@@ -34,7 +34,7 @@ def failures(session: Session, stage: str = "", reason: str = "") -> list[dict[s
 
 def check(session: Session, stage: str, reason: str) -> None:
     """Raises InputError with the closest name for a stage that the recipe does not have and for an unknown reason."""
-    stages, reasons = {rows.node.name for rows in session.catalogue}, [str(each) for each in Reason]
+    stages, reasons = {rows.node.name for rows in session.catalogue}, [str(known) for known in Reason]
     if stage and stage not in stages:
         raise InputError(f"no stage {stage!r} in this recipe: {closest(stage, stages)}")
     if reason and reason not in reasons:
@@ -59,7 +59,7 @@ def _of_stage(rows: StageRows, utterances: Mapping[str, Utterance]) -> Iterator[
 
 
 def failure_table(failed: Sequence[Mapping[str, Any]]) -> Table:
-    """The failures for a person; folds of one stage with the same failure are one line."""
+    """The failures as a table. Folds of one stage with the same failure share a line."""
     names = ("utterance", "stage", "reason", "message", "file")
     table = Table(*(Column(name, overflow="fold") for name in names))
     lines = dict.fromkeys(tuple(str(entry[name] or "") for name in names) for entry in failed)

@@ -154,7 +154,7 @@ _KEYS = {
 def status(session: Session) -> dict[str, Any]:
     """Answers `affectory status`: rows, fits and bytes by stage. A row counts once for each fit whose features it gets.
 
-    Stages of one name are told apart by their digests. `remote_bytes` counts what only the remote holds.
+    Stages of one name are distinguished by their digests. `remote_bytes` counts what only the remote holds.
     """
     store, recipe = session.catalogue.store, session.corpus.recipe
     last = last_extraction.read(session.home.root, recipe.home_name)

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.cache import flock, keys
 from pipeline.cache.atomic import publish
-from pipeline.console import Bars, console
+from pipeline.console import Bars, print_line
 from pipeline.corpus.recipe_training import model_class, split
 from pipeline.errors import InputError, KilledError
 from pipeline.plan.session import Session
@@ -116,7 +116,7 @@ def train(session: Session, runs: Sequence[Run]) -> None:
     by_path = {job.request.run: run for run in runs for job in run.jobs}
     once = iter([jobs])
     if any(flock.held(job.request.run / LOCK) for job in jobs):
-        console.print("Another process trains the same: waiting for its results.")
+        print_line("Another process trains the same: waiting for its results.")
     killed: list[str] = []
     with workers_of(session) as workers, Bars() as bars:
         for run in runs:
