@@ -1,1 +1,1 @@
-"""What is computed once: keys, records, the store, its shards, remotes, and what keeps them sound and small."""
+"""The cache: everything that is computed once, found by keys, shared over remotes, and kept sound and small."""

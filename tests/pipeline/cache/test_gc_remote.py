@@ -20,7 +20,7 @@ from pipeline.transfer.final_records import lock
 from tests.pipeline.cache.test_gc import KEY, MONTHS, STAGE, stage
 from tests.pipeline.cache.test_verify import put
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
-from tests.pipeline.transfer.test_push_pull import push
+from tests.teams import push
 
 
 def collect(there, home, days, *now):

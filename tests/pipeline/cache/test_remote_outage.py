@@ -15,7 +15,7 @@ from pipeline.errors import RemoteError
 from pipeline.run.exchange import OwnCache
 from pipeline.run.outcome import Outcome
 from tests.pipeline.cache.test_store import KEY, STAGE, save
-from tests.pipeline.transfer.test_push_pull import other, pull, push  # noqa: F401 - a fixture
+from tests.teams import other, pull, push  # noqa: F401 - a fixture
 
 LATE = "b" * 64
 
