@@ -37,6 +37,7 @@ from pipeline.cli.options import (
 )
 from pipeline.console import console, print_line
 from pipeline.corpus import published, remarks
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
@@ -93,14 +94,19 @@ def extract(
         locked=locked,
         part=part,
     )
-    home = Home()
-    log = home.log_to_file("extract", home_name(recipe_path(dataset)))
-    session = Session.open(home, given)
-    if retry_failed:
-        check_failures(session, stage, reason)
-        session = extraction.retry_failed(session, stage, reason)
-    elif stage or reason:
+    if (stage or reason) and not retry_failed:
         raise InputError("--stage and --reason choose what --retry-failed tries again: add --retry-failed (RETRY=1)")
+    _extract(given, (stage, reason) if retry_failed else None, relock, as_json)
+
+
+def _extract(given: Options, retry: tuple[str, str] | None, relock: bool, as_json: bool) -> None:
+    """retry: the stage and the reason of the failed rows to compute again, "" for any; None for no failed row."""
+    home = Home()
+    log = home.log_to_file("extract", home_name(recipe_path(given.dataset)))
+    session = Session.open(home, given)
+    if retry is not None:
+        check_failures(session, *retry)
+        session = extraction.retry_failed(session, *retry)
     answer, failed = extracted(session, relock=relock)
     show_answer(answer, as_json, f"Log: {log}")
     if failed:
