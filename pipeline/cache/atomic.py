@@ -20,6 +20,7 @@ from pathlib import Path
 from pipeline.errors import SpaceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """numpy's message about a write of which the disk took only a part."""
 
@@ -90,6 +91,16 @@ def publish(target: Path, text: str, *, errors: str = "strict") -> None:
     """Replaces `target` by this text in UTF-8. errors: as of `str.encode`. Raises SpaceError."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
+@contextmanager
+def where_writable() -> Iterator[None]:
+    """A context whose write is skipped in a cache that is mounted read-only or belongs to another user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
 
 
 # --- full disks ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.cache.atomic import publish
+from pipeline.cache.atomic import publish, where_writable
 from pipeline.errors import InputError
 
 MEMORY = "digests.sqlite"
@@ -46,13 +46,17 @@ class Home:
             raise InputError("nothing was extracted yet: name a dataset, such as DATASET=demo") from error
 
     def note_lock(self, path: Path) -> None:
-        """Notes the path of a lock that was read or written, for `gc --remote`: recipes with locks may be anywhere."""
+        """Notes the path of a lock that was read or written, for `gc --remote`: recipes with locks may be anywhere.
+
+        A home that is not writable is left as it is.
+        """
         line = f"{path.absolute()}\n"
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "locks.txt").open("a+", encoding="utf-8") as file:
-            file.seek(0)
-            if line not in file.readlines():
-                file.write(line)
+        with where_writable():
+            self.root.mkdir(parents=True, exist_ok=True)
+            with (self.root / "locks.txt").open("a+", encoding="utf-8") as file:
+                file.seek(0)
+                if line not in file.readlines():
+                    file.write(line)
 
     def locks(self) -> list[Path]:
         """The paths of all noted locks that still exist."""
@@ -64,7 +68,7 @@ class Home:
         """Deletes half-written files of killed runs, and none so young that a live run may be writing it."""
         newest = time.time() - LEFTOVER_S
         for path in [*(self.cache / "partial").glob("*"), *(self.root / "views").glob(".*")]:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), where_writable():
                 if path.lstat().st_mtime < newest:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

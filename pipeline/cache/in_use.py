@@ -9,7 +9,6 @@ change.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import logging
@@ -27,13 +26,12 @@ log = logging.getLogger(__name__)
 
 TOUCH_S = 86_400.0
 """How often a use of a file is noted at most. A file may have been used this much later than its note says."""
-UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def note_use(path: Path) -> None:
-    """Notes a use of a file, at most once a day. Raises FileNotFoundError."""
+    """Notes a use of a file, at most once a day and only if it is writable. Raises FileNotFoundError."""
     if time.time() - path.stat().st_mtime > TOUCH_S:
-        with suppress(PermissionError):  # a cache that others own
+        with atomic.where_writable():
             os.utime(path)
 
 
@@ -47,7 +45,7 @@ def pinned(cache: Path, stages: Iterable[str]) -> Iterator[None]:
         try:
             stack.enter_context(_pin(cache, sorted(set(stages))))
         except OSError as error:
-            if error.errno not in UNWRITABLE:
+            if error.errno not in atomic.UNWRITABLE:
                 raise
             log.warning("%s cannot be pinned: a gc by its owner may remove what this run uses: %s", cache, error)
         yield

@@ -157,11 +157,12 @@ class Remote:
         return digest
 
     def keep(self, raw: bytes) -> str:
-        """Keeps a copy of an index in the local cache, named by its digest, which is returned."""
+        """Keeps a copy of an index in the local cache if it is writable, named by its digest, which is returned."""
         digest = blake3(raw).hexdigest()
         target = self.root / "index" / f"{digest}.json"
         if not target.exists():
-            atomic.write_new(self.root, target, raw)
+            with atomic.where_writable():
+                atomic.write_new(self.root, target, raw)
         return digest
 
     # --- fsspec ----------------------------------------------------------------------------------------------------
@@ -196,7 +197,8 @@ class Remote:
         raw = path.read_bytes() if path.exists() else b""
         if blake3(raw).hexdigest() == digest:
             return raw
-        path.unlink(missing_ok=True)
+        with atomic.where_writable():
+            path.unlink(missing_ok=True)
         return None
 
     def _records(self, stage: str, segment: Segment) -> list[Record]:

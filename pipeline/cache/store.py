@@ -15,7 +15,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline.cache import atomic, keys
 from pipeline.cache.in_use import note_use
 from pipeline.cache.record import PROVISIONAL, DamagedError, ForeignError, Record, Ref, Suffix, encode, read_action
-from pipeline.errors import RemoteError
+from pipeline.errors import InputError, RemoteError
 
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
@@ -188,13 +187,18 @@ class Store:
         self._drop(ref)
 
     def set_aside(self, ref: Ref) -> None:
-        """Moves a damaged object to `corrupt`, so that it is fetched or computed again."""
-        aside = self.root / "corrupt"
-        aside.mkdir(parents=True, exist_ok=True)
-        path = self.path(ref)
+        """Moves a damaged object to `corrupt`, so that it is fetched or computed again; InputError if it cannot be."""
+        aside, path = self.root / "corrupt", self.path(ref)
         log.warning("%s is corrupt; it is set aside, and fetched or made again", path)
-        with suppress(FileNotFoundError):  # another process has set it aside
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
             path.replace(aside / f"{ref.object}{ref.suffix}")
+        except FileNotFoundError:  # another process has set it aside
+            return
+        except OSError as error:
+            if error.errno not in atomic.UNWRITABLE:
+                raise
+            raise InputError(f"{path} is damaged, and only its owner can set it aside: {error.strerror}") from error
 
     # --- the remote ------------------------------------------------------------------------------------------------
 
@@ -263,7 +267,8 @@ class Store:
             return None
         except DamagedError as error:
             log.warning("action %s/%s is removed, and made again: %s", stage[:12], name[:12], error)
-            path.unlink(missing_ok=True)
+            with atomic.where_writable():
+                path.unlink(missing_ok=True)
             return None
         return record
 
@@ -280,7 +285,8 @@ class Store:
         for name in (ref.key, ref.key + PROVISIONAL):
             record = self._read(ref.stage, name)
             if record is not None and record.object == ref.object and not self.here(record):
-                self.action(ref.stage, name).unlink(missing_ok=True)
+                with atomic.where_writable():
+                    self.action(ref.stage, name).unlink(missing_ok=True)
 
 
 def _is_file(path: Path, size: int | None = None) -> bool:

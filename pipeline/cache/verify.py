@@ -137,8 +137,8 @@ def _digest(path: Path, moved: Callable[[int], None]) -> str:
 def _set_aside(store: Store, path: Path, records: Iterable[Record]) -> None:
     """Moves an object to `corrupt`, and removes the actions that name it."""
     aside = store.root / "corrupt"
-    aside.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):
+        aside.mkdir(parents=True, exist_ok=True)
         path.replace(aside / f"{path.parent.name}{path.name}")
     for record in records:
         store.distrust(record)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 import signal
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cache.atomic import is_full
+from pipeline.cache.atomic import UNWRITABLE, is_full
+from pipeline.cache.home import Home
 from pipeline.cli import ask, extract, keep, prepare, share, train
 from pipeline.console import print_line
-from pipeline.errors import INTERRUPTED, AffectoryError, SpaceError
+from pipeline.errors import INTERRUPTED, AffectoryError, InputError, SpaceError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
@@ -37,6 +41,10 @@ def about(
         raise typer.Exit
 
 
+_UNUSABLE = (*UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
+"""The errors of a folder that this user cannot write to, and of a file in its place."""
+
+
 def _stop(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -50,17 +58,36 @@ def main() -> None:
     try:
         app()
     except AffectoryError as error:
-        print_line(str(error), "red")
-        sys.exit(error.exit_code)
+        _end(error)
     except SystemExit as end:  # Typer turns KeyboardInterrupt into one
         if end.code == INTERRUPTED:
             print_line("Interrupted. Finished work is kept: the same command goes on from there.")
         raise
     except Exception as error:
-        if not is_full(error):
+        known = _of_the_disk(error)
+        if known is None:
             raise
-        print_line(f"no space left: {error}", "red")
-        sys.exit(SpaceError.exit_code)
+        _end(known)
+
+
+def _end(error: AffectoryError) -> NoReturn:
+    print_line(str(error), "red")
+    sys.exit(error.exit_code)
+
+
+def _of_the_disk(error: Exception) -> AffectoryError | None:
+    """The message for a full disk, or for a home that cannot be used; None for any other error."""
+    if is_full(error):
+        return SpaceError(f"no space left: {error}")
+    if not isinstance(error, OSError) or error.errno not in _UNUSABLE or error.filename is None:
+        return None
+    home, path = Home().root, Path(os.fsdecode(error.filename)).absolute()
+    if not path.is_relative_to(home) and not home.is_relative_to(path):
+        return None
+    return InputError(
+        f"{path}: {error.strerror}. Affectory keeps its files in {home}: make that writable, or set AFFECTORY_HOME to "
+        "a folder that is"
+    )
 
 
 if __name__ == "__main__":
