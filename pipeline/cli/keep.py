@@ -51,22 +51,29 @@ class WithRemote(TyperCommand):
 
 @commands.command(cls=WithRemote)
 def verify(remote: Remote = None, as_json: Json = False) -> None:
-    """Reads the whole cache and sets damaged files aside; exits with 2 if there are any. With --remote, reads it too.
+    """Reads the whole cache and all views, and sets damaged ones aside; exits with 2 if there are any.
+
+    With --remote, reads the remote too.
 
     Example: `affectory verify --remote s3://team/affectory`
     """
     from pipeline.cache import verify as checks
     from pipeline.corpus.open_corpus import reachable
+    from pipeline.views import integrity
 
-    url, cache = _url(remote), Home().cache
+    url, home = _url(remote), Home()
+    cache = home.cache
     answer = checks.verify(cache, reachable(url or os.environ.get("AFFECTORY_REMOTE", ""), cache)).answer()
     if url:
         answer["remote"] = checks.verify_remote(url, cache).answer()
     both = [(str(cache), answer), *([(url, answer["remote"])] if url else [])]
     for place, checked in both:
         _show_damage(place, checked)
+    answer["views"] = views = integrity.verify(home.root)
+    _show_damaged(str(home.root), views)
+    print_line(f"{home.root / 'views'}: {len(views['damaged'])} damaged of {views['columns']} columns")
     show_answer(answer, as_json, "")
-    if any(checked["damaged"] for _, checked in both):
+    if views["damaged"] or any(checked["damaged"] for _, checked in both):
         raise typer.Exit(DAMAGED)
 
 
@@ -111,11 +118,15 @@ def _url(remote: str | None) -> str:
 
 
 def _show_damage(place: str, answer: dict[str, Any]) -> None:
-    for damage in answer["damaged"]:
-        print_line(f"{place}/{damage['place']}: {damage['why']}", "red")
+    _show_damaged(place, answer)
     checked = f"{answer['records']} records, {answer['objects']} objects, {answer['bytes']:,} bytes"
     loose = f", {answer['unreferenced']} objects that nothing names" if answer["unreferenced"] else ""
     print_line(f"{place}: {len(answer['damaged'])} damaged of {checked}{loose}")
+
+
+def _show_damaged(place: str, answer: dict[str, Any]) -> None:
+    for damage in answer["damaged"]:
+        print_line(f"{place}/{damage['place']}: {damage['why']}", "red")
 
 
 def _show_waste(answer: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from pipeline.cache.in_use import note_use
 from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError, SpaceError
 from pipeline.stage import Track
+from pipeline.views import integrity
 from pipeline.views.align import align
 
 CHUNK_BYTES = 64 * 2**20
@@ -45,12 +46,14 @@ class Column:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Maps the files of a column. Raises InputError where they are missing or do not fit each other."""
+        """Maps the files of a column. Raises InputError if they are missing, damaged, or do not fit each other."""
         try:
             values, mask, steps = (np.load(path / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in _PARTS)
             meta = json.loads((path / "column.json").read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is no column of a view: {error}") from error
+        if why := integrity.damage(path):
+            raise InputError(f"{path} is damaged: {why}; the same command builds it again")
         if values.shape[:2] != mask.shape or len(steps) != len(mask):
             raise InputError(f"{path}: values {values.shape} do not fit a mask of {mask.shape}")
         return cls(values, mask, steps, Align(meta["mode"], meta["length"]), tuple(meta["names"]))
@@ -114,14 +117,19 @@ def write_column(
         partial.mkdir()
         _fill({part: _allocate(partial / f"{part}.npy", kinds[part], shapes[part]) for part in _PARTS}, rows, to)
         (partial / "column.json").write_text(json.dumps({**asdict(to), "names": list(names)}))
+        integrity.note_digests(partial)
         _publish(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def used(path: Path) -> bool:
-    """True where a column is there; a use is noted, at most daily, by the time of change of `column.json`: `gc` goes
-    by it."""
+    """True if a sound column is there; a damaged one is set aside.
+
+    A use is noted, at most daily, by the time of change of `column.json`: `gc` goes by it.
+    """
+    if path.exists() and (why := integrity.damage(path)):
+        integrity.set_aside(path, why)
     try:
         note_use(path / "column.json")
     except FileNotFoundError:
