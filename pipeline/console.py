@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -19,7 +21,30 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column, Table
 from rich.text import Text
 
-console = Console(stderr=True)
+_PLAIN = "\n\t"
+_OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""The characters by which a text changes the order of what follows it."""
+
+
+def visible(text: str) -> str:
+    """The text with an escape such as `\\x1b` for each character that would steer the terminal or that UTF-8 lacks."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    steers = unicodedata.category(character) in ("Cc", "Cs") or character in _OVERRIDES
+    return ascii(character)[1:-1] if steers and character not in _PLAIN else character
+
+
+class _Console(Console):
+    """A console on which a text that came from elsewhere, such as an id, cannot steer the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """The text of a line or of a cell of a table, made visible."""
+        return super().render_str(visible(text), **options)
+
+
+console = _Console(stderr=True)
 
 LINE_S = 30.0
 """Seconds between lines of progress if there is no terminal for live bars."""

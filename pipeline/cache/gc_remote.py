@@ -15,8 +15,7 @@ from typing import Any
 from pipeline.cache.gc import DAY, named_objects, pulled_manifests, summed, unpinned
 from pipeline.cache.home import Home
 from pipeline.cache.in_use import live
-from pipeline.cache.record import Record
-from pipeline.cache.remote import Segment
+from pipeline.cache.record import Record, Segment
 from pipeline.cache.remote_inventory import File, Inventory
 
 THREADS = 8

@@ -6,15 +6,16 @@ Records come from other machines, so each is checked before it is used: its dige
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from blake3 import blake3
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from pipeline.errors import AffectoryError, RemoteError
@@ -26,7 +27,16 @@ FITS = ".fit"
 PROVISIONAL = "~"
 """Ends the name of an action whose shard holds a transient reason: it is used, and computed again by the next run."""
 
+LARGEST_OBJECT = 1 << 36
+"""In bytes; no record of ours names a larger object."""
+MOST_VALUES, MOST_CONTAINERS = 1 << 24, 1 << 20
+"""What an index may hold in all, which bounds the memory that it takes: those of ten million utterances hold less."""
+
+MOST_NUMBER = 99_999_999
+"""The highest number of an index. An index that comes after it gets the same number, so that it is seen too."""
+
 _NAME = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[0-9]{8}")
 _STAGE = re.compile(r"[0-9a-f]{64}(\.fit)?")
 _HEAD, _DIGEST = b'{"digest": "', 64
 
@@ -77,6 +87,55 @@ class Record(Ref):
         return Ref(**{f.name: getattr(self, f.name) for f in fields(Ref)})
 
 
+@dataclass(frozen=True, order=True)
+class Segment:
+    """An index file. number: ranks its records among others of the same key. digest: of the file's bytes."""
+
+    number: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return f"{self.number:08d}-{self.digest}.json"
+
+    @classmethod
+    def parse(cls, name: str) -> Segment | None:
+        """The inverse of `name`; None for a file that is no index."""
+        number, _, digest = name.removesuffix(".json").partition("-")
+        return cls(int(number), digest) if _NUMBER.fullmatch(number) and _NAME.fullmatch(digest) else None
+
+    @classmethod
+    def after(cls, segments: Iterable[Segment], digest: str) -> Segment:
+        """The index that comes after these, with the digest of its bytes."""
+        highest = max((segment.number for segment in segments), default=0)
+        return cls(min(highest + 1, MOST_NUMBER), digest)
+
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+class _About(BaseModel):
+    """The types of the entries of `Record.about` that this version reads."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    stage: str = ""
+    backend: str = ""
+    host: str = ""
+    process: int = 0
+    at: str = ""
+    rows: _Count = 0
+    computed: _Count = 0
+    scope: str = ""
+    recipe: dict[str, Any] = {}
+    train: list[str] = []
+    valid: list[str] = []
+    log: dict[str, Any] = {}
+    dataset: str = ""
+    manifest: str = Field("", pattern=f"^{_NAME.pattern}$")
+    weights: dict[str, str] = {}
+
+
 _RECORD = TypeAdapter(Record)
 _RECORDS = TypeAdapter(list[Record])
 
@@ -118,10 +177,24 @@ def encode_index(records: Iterable[Record]) -> bytes:
 
 def decode_index(raw: bytes, stage: str) -> list[Record]:
     """The inverse of `encode_index`. Raises DamagedError for anything but sound records of `stage`."""
+    if raw.count(b",") > MOST_VALUES or raw.count(b"{") + raw.count(b"[") > MOST_CONTAINERS:
+        raise DamagedError("it holds more values than any index of ours")
     records: list[Record] = [_checked(record) for record in _parsed(_RECORDS, raw)]
     if any(record.stage != stage for record in records):
         raise DamagedError(f"an index of {stage[:12]} holds records of other stages")
+    for record in records:
+        _check_about(record)
     return records
+
+
+def _check_about(record: Record) -> None:
+    """Raises DamagedError if an entry of `about` has another type than this version reads."""
+    try:
+        _About.model_validate(dict(record.about))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DamagedError(f"its about.{place} is wrong: {first['msg']}") from error
 
 
 def _entries(record: Record) -> dict[str, Any]:
@@ -143,6 +216,8 @@ def _parsed(adapter: TypeAdapter[Any], raw: bytes) -> Any:
 def _checked(record: Record) -> Record:
     """The record, if its names are digests, so that no path made of them leads out of the cache."""
     names = (record.key, record.object, *record.rows)
-    if not _STAGE.fullmatch(record.stage) or not all(map(_NAME.fullmatch, names)) or record.size < 0:
+    if not _STAGE.fullmatch(record.stage) or not all(map(_NAME.fullmatch, names)):
         raise DamagedError("it names something that is no digest")
+    if not 0 <= record.size <= LARGEST_OBJECT or not math.isfinite(record.seconds):
+        raise DamagedError("it gives a size or a time that no object has")
     return record

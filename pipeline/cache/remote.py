@@ -10,11 +10,10 @@ the smaller digest. One listing of a stage's folder gives its indexes; each is r
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +22,10 @@ import fsspec
 from blake3 import blake3
 
 from pipeline.cache import atomic
-from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, decode_index, encode_index
+from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, Segment, decode_index, encode_index
 from pipeline.errors import RemoteError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,26 +35,6 @@ LARGEST_INDEX = 1 << 29
 """In bytes; the index of a stage with ten million utterances is half as large."""
 BLOCK = 1 << 23
 """The number of bytes that are read at once."""
-_NUMBER, _DIGEST = re.compile(r"[0-9]{1,12}"), re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, order=True)
-class Segment:
-    """An index file. number: ranks its records among others of the same key. digest: of the file's bytes."""
-
-    number: int
-    digest: str
-
-    @property
-    def name(self) -> str:
-        """The name of the file."""
-        return f"{self.number:08d}-{self.digest}.json"
-
-    @classmethod
-    def parse(cls, name: str) -> Segment | None:
-        """The inverse of `name`; None for a file that is no index."""
-        number, _, digest = name.removesuffix(".json").partition("-")
-        return cls(int(number), digest) if _NUMBER.fullmatch(number) and _DIGEST.fullmatch(digest) else None
 
 
 class Remote:
@@ -91,7 +72,7 @@ class Remote:
         if stage not in self._indexes:
             winners: dict[str, Record] = {}
             for segment in self.segments(stage):
-                for record in self._listed_records(stage, segment):
+                for record in self.readable_records(stage, segment):
                     first = winners.get(record.key)
                     if first is None or len(record.reasons) < len(first.reasons):
                         winners[record.key] = record
@@ -102,11 +83,24 @@ class Remote:
     def records(self, stage: str, digest: str) -> list[Record]:
         """The records of an index, given by its digest, from a copy here or from the remote. Raises RemoteError."""
         if raw := self._kept(digest):
-            return decode_index(raw, stage)
+            return self._decoded(raw, stage, digest)
         for segment in self.segments(stage):
             if segment.digest == digest:
                 return self._records(stage, segment)
         raise RemoteError(f"{self.url} has no index {digest[:12]} of stage {stage[:12]}")
+
+    def readable_records(self, stage: str, segment: Segment) -> list[Record]:
+        """The records of an index that was just listed; none if a `gc` elsewhere has deleted it since.
+
+        An index that this version cannot read, since it is damaged or was written by a newer one, is warned of and
+        counts as empty, so that one bad file does not hide what the others name.
+        """
+        try:
+            return self._records(stage, segment)
+        except ForeignError as error:
+            if segment in self.segments(stage):
+                log.warning("%s; it is left out", error)
+            return []
 
     def has(self, ref: Ref) -> bool:
         """True if the remote has the object in its full size. The remote is asked only if no index names the object."""
@@ -151,7 +145,7 @@ class Remote:
         digest = self.keep(raw)
         segments = self.segments(stage)
         if all(segment.digest != digest for segment in (segments[-1:] if newest else segments)):
-            new = Segment(1 + max((segment.number for segment in segments), default=0), digest)
+            new = Segment.after(segments, digest)
             self._put(f"index/{stage}/{new.name}", lambda place: self._files.pipe_file(place, raw))
             self._indexes.pop(stage, None)
         return digest
@@ -182,15 +176,6 @@ class Remote:
     def _object(self, ref: Ref) -> str:
         return f"objects/{ref.object[:2]}/{ref.object[2:]}{ref.suffix}"
 
-    def _listed_records(self, stage: str, segment: Segment) -> list[Record]:
-        """The records of an index that was just listed; none if a `gc` elsewhere has deleted it since."""
-        try:
-            return self._records(stage, segment)
-        except ForeignError:
-            if segment in self.segments(stage):
-                raise
-            return []
-
     def _kept(self, digest: str) -> bytes | None:
         """The copy here of an index; None if there is none. A damaged copy is deleted."""
         path = self.root / "index" / f"{digest}.json"
@@ -205,45 +190,67 @@ class Remote:
         raw = self._kept(segment.digest) or self._read(f"index/{stage}/{segment.name}")
         if blake3(raw).hexdigest() != segment.digest:
             raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]} is damaged")
-        try:
-            records = decode_index(raw, stage)
-        except DamagedError as error:
-            raise ForeignError(f"{self.url}: index {segment.digest[:12]} of {stage[:12]}: {error}") from error
+        records = self._decoded(raw, stage, segment.digest)
         self.keep(raw)
         return records
+
+    def _decoded(self, raw: bytes, stage: str, digest: str) -> list[Record]:
+        try:
+            return decode_index(raw, stage)
+        except DamagedError as error:
+            raise ForeignError(f"{self.url}: index {digest[:12]} of {stage[:12]}: {error}") from error
 
     def _read(self, place: str) -> bytes:
         size = self._size(place) or 0
         if size > LARGEST_INDEX:
             raise ForeignError(f"{self.url}/{place} has {size} bytes: no index of ours is that large")
-        try:
-            raw: bytes = self._reach(lambda: self._files.cat_file(self._full(place)))
-        except FileNotFoundError as error:
-            raise ForeignError(f"{self.url} has lost {place}") from error
-        return raw
+        return b"".join(self._blocks(place, size))
 
     def _download(self, ref: Ref, target: Path, moved: Callable[[int], None]) -> str:
         """Writes as many bytes as the record says, however large the object is. Returns their digest."""
-        place, hasher = self._full(self._object(ref)), blake3()
+        hasher = blake3()
         with target.open("wb") as sink:
-            for start in range(0, ref.size, BLOCK):
-                end = min(start + BLOCK, ref.size)
-                block = self._cat(place, start, end)
+            for block in self._blocks(self._object(ref), ref.size):
                 hasher.update(block)
                 sink.write(block)
                 moved(len(block))
         return hasher.hexdigest()
 
-    def _cat(self, place: str, start: int, end: int) -> bytes:
+    def _blocks(self, place: str, size: int) -> Iterator[bytes]:
+        """The first `size` bytes of a file, in blocks; no more are read, whatever is there.
+
+        Raises ForeignError if the file is gone, is shorter, or is no regular file.
+        """
+        start = 0
         try:
-            block: bytes = self._reach(partial(self._files.cat_file, place, start=start, end=end))
+            with self._reading(place) as read:
+                while start < size:
+                    block = self._reach(partial(read, start, min(start + BLOCK, size)))
+                    if not 0 < len(block) <= min(BLOCK, size - start):
+                        raise ForeignError(f"{self.url}/{place} has not the {size:,} bytes that it should have")
+                    start += len(block)
+                    yield block
         except FileNotFoundError as error:
             raise ForeignError(f"{self.url} has lost {place}") from error
-        return block
+
+    @contextmanager
+    def _reading(self, place: str) -> Iterator[Callable[[int, int], bytes]]:
+        """A function that reads from one offset to another. The stretches that it is asked for follow on each other.
+
+        A file that comes over HTTP is read as a stream, since a server may ignore which bytes it is asked for.
+        """
+        full = self._full(place)
+        if not self._protocols.isdisjoint(("http", "https")):
+            with closing(self._reach(lambda: self._files.open(full, block_size=0, size=1))) as stream:
+                yield lambda start, end: stream.read(end - start)
+            return
+        if "file" in self._protocols and self._reach(lambda: self._files.info(full))["type"] != "file":
+            raise ForeignError(f"{self.url}/{place} is no regular file")
+        yield lambda start, end: self._files.cat_file(full, start=start, end=end)
 
     def _put(self, place: str, write: Callable[[str], object]) -> None:
         target = self._full(place)
-        if self._is_atomic:
+        if not ATOMIC_PUT.isdisjoint(self._protocols):
             self._reach(lambda: write(target))
             return
         self._reach(lambda: self._files.makedirs(target.rpartition("/")[0], exist_ok=True))
@@ -257,9 +264,9 @@ class Remote:
             raise
 
     @property
-    def _is_atomic(self) -> bool:
+    def _protocols(self) -> set[str]:
         names = self._files.protocol
-        return not ATOMIC_PUT.isdisjoint([names] if isinstance(names, str) else names)
+        return {names} if isinstance(names, str) else set(names)
 
     def _list(self, place: str) -> list[tuple[str, int]]:
         """Name and size of each file in a folder; none if there is no such folder."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, decode_index
-from pipeline.cache.remote import BLOCK, Remote, Segment
+from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, Segment, decode_index
+from pipeline.cache.remote import Remote
 
 OBJECT = re.compile(r"(?P<head>[0-9a-f]{2})/(?P<tail>[0-9a-f]{62})\.(parquet|safetensors)(\.[0-9a-f-]+\.part)?")
 """The path of an object below `objects`, or of an upload of one that was broken off."""
@@ -77,8 +77,7 @@ class Inventory(Remote):
     def digest(self, ref: Ref, moved: Callable[[int], None]) -> str:
         """The BLAKE3 of an object's bytes, which are not kept. moved: called with the number of bytes of each block."""
         hasher = blake3()
-        for start in range(0, ref.size, BLOCK):
-            block = self._cat(self._full(self._object(ref)), start, min(start + BLOCK, ref.size))
+        for block in self._blocks(self._object(ref), ref.size):
             hasher.update(block)
             moved(len(block))
         return hasher.hexdigest()

@@ -15,8 +15,8 @@ from typing import Any
 from blake3 import blake3
 
 from pipeline.cache import shards
-from pipeline.cache.record import DamagedError, ForeignError, Record, read_action
-from pipeline.cache.remote import BLOCK, Remote, Segment
+from pipeline.cache.record import DamagedError, ForeignError, Record, Segment, read_action
+from pipeline.cache.remote import BLOCK, Remote
 from pipeline.cache.remote_inventory import File, Inventory
 from pipeline.cache.store import Store
 from pipeline.console import BYTES, bar

@@ -80,7 +80,7 @@ def latest(remote: Remote, dataset: str, digest: str | None = None) -> Pulled:
     """The manifest of a dataset that was pushed last, or the one of this digest. Raises InputError if none is there."""
     stage = stage_of(dataset)
     for segment in reversed(remote.segments(stage)):
-        for record in remote.records(stage, segment.digest):
+        for record in remote.readable_records(stage, segment):
             if digest in (None, record.about.get("manifest")) and _describes_manifest(record.about):
                 return Pulled(record)
     which = "manifest" if digest is None else f"manifest {digest[:12]}"

@@ -144,7 +144,7 @@ def _fetch(store: Store, records: Iterable[Record]) -> list[int]:
     """Fetches the objects that are not here, then notes their records. Returns the bytes of each object."""
     remote = store.remote
     if remote is None or store.failure is not None:
-        raise RemoteError("the remote went away, or an index on it is damaged: `affectory verify --remote` says which")
+        raise RemoteError(f"the remote went away: {store.failure or 'no remote'}")
     missing = {record.object: record for record in records if not store.here(record)}
 
     def fetch(record: Record, moved: Callable[[int], None]) -> None:
