@@ -20,7 +20,7 @@ from pipeline.report.models_section import Trained
 from pipeline.report.table import Sheet
 from pipeline.stage import Target
 from pipeline.train import metrics
-from pipeline.views.build_view import names
+from pipeline.views.build_view import column_keys
 from tests.small import RECIPE, Small
 
 KNOWN = RECIPE.replace('reader   = "iemocap"', 'reader = "demo"\nper_cell = 2')
@@ -106,7 +106,7 @@ def run(small: Small, model: str, *, right: bool, features: str = "") -> None:
         place = small.home / "runs" / small.name / model / each.name
         place.mkdir(parents=True)
         (place / "epochs.csv").write_text("epoch,train_loss,valid_loss\n0,3.5,3\n1,2,2\n2,1,2.5\n")
-    columns = [names(corpus, session.catalogue, features, each) for each in corpus.folds if features]
+    columns = [column_keys(corpus, session.catalogue, features, each) for each in corpus.folds if features]
     made = answer(model, folds) | {"columns": columns}
     (small.home / "runs" / small.name / f"{model}-official.json").write_text(json.dumps(made))
 

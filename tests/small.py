@@ -59,7 +59,7 @@ def driven(catalogue: Catalogue, workers: Any, knobs: Knobs = Knobs()) -> RunCou
 
 def views(session: Session) -> dict[str, Any]:
     """Every view of a session, built."""
-    return build_view.every(session.corpus, session.catalogue, session.options.features, session.home.root)
+    return build_view.build_all_columns(session.corpus, session.catalogue, session.options.features, session.home.root)
 
 
 @dataclass

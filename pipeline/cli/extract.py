@@ -152,7 +152,7 @@ def _views(session: Session) -> dict[str, Any]:
 
 
 def _built(session: Session) -> dict[str, Any]:
-    return build_view.every(session.corpus, session.catalogue, session.options.features, session.home.root)
+    return build_view.build_all_columns(session.corpus, session.catalogue, session.options.features, session.home.root)
 
 
 @commands.command()

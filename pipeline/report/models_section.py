@@ -22,7 +22,7 @@ from pipeline.report.probes_section import Line, Probe, bounds, headline, score_
 from pipeline.report.table import Cell, Sheet, amount, cell
 from pipeline.stage import Target
 from pipeline.train import metrics
-from pipeline.views.build_view import names
+from pipeline.views.build_view import column_keys
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,8 @@ def _same_features(answer: Answer, session: Session, features: str) -> bool:
     if features not in corpus.recipe.features:
         return not features
     try:
-        return bool(answer["columns"] == [names(corpus, session.catalogue, features, fold) for fold in corpus.folds])
+        columns = [column_keys(corpus, session.catalogue, features, fold) for fold in corpus.folds]
+        return bool(answer["columns"] == columns)
     except (InputError, CorruptError):
         return True
 

@@ -27,7 +27,7 @@ from pipeline.report.table import Cell, Sheet
 from pipeline.stage import Modality, Target
 from pipeline.train import metrics
 from pipeline.train.linear_probe import SCORE, probe
-from pipeline.views import build_view
+from pipeline.views.build_view import build_column
 from pipeline.views.view import View, open_view
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _probe(session: Session, features: str, modality: Modality, selection: Selec
 def _fold(session: Session, features: str, modality: Modality, fold: Fold) -> tuple[dict[str, Any], float | None]:
     """The scores of a probe on one fold, and the known bound of the test rows that have the modality."""
     corpus, home = session.corpus, session.home
-    path = build_view.columns(_only(corpus, features, modality), session.catalogue, features, fold, home.root)[modality]
+    path = build_column(corpus, session.catalogue, corpus.recipe.features[features][modality], fold, home.root)
     view = open_view([row.id for row in corpus.manifest.rows], {modality: path})
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     key = keys.digest("probe", VERSION, path.name, labels, asdict(corpus.target), asdict(fold))
@@ -168,12 +168,6 @@ def _fold(session: Session, features: str, modality: Modality, fold: Fold) -> tu
         scores = _scores(view, modality, corpus, fold)
         publish(kept, json.dumps(scores))
     return scores, bounds(corpus, _present(view, modality, fold.test)).get(modality)
-
-
-def _only(corpus: Corpus, features: str, modality: Modality) -> Corpus:
-    """The corpus with a recipe of this modality only, so that features that are missing hide no others."""
-    chosen = {features: {modality: corpus.recipe.features[features][modality]}}
-    return replace(corpus, recipe=replace(corpus.recipe, features=chosen))
 
 
 def _read(kept: Path) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from pipeline.run.exchange import inodes, shares
 from pipeline.run.extraction import workers as workers_of
 from pipeline.train.fold_result import FoldResult, summarise
 from pipeline.train.train_fold import LOCK, TrainRequest, train_fold
-from pipeline.views.build_view import columns
+from pipeline.views.build_view import build_columns
 
 LOOP_VERSION = 2
 """Bumped when the training loop gives other results from the same request."""
@@ -79,7 +79,7 @@ def _request(
 ) -> tuple[str, dict[str, Any]]:
     """Everything of a TrainRequest but where its files go, and the digest of what decides the result."""
     corpus, rows = session.corpus, session.corpus.manifest.rows
-    found = columns(corpus, session.catalogue, kind.features, fold, session.home.root)
+    found = build_columns(corpus, session.catalogue, kind.features, fold, session.home.root)
     named = {modality: path.name for modality, path in found.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}

@@ -1,6 +1,6 @@
-"""Brings the steps of a track to the length a model wants: pad or crop, sample, broadcast (X2, X5, X6).
+"""Aligns a track to the number of steps that a model needs: pad or crop, sample, broadcast (X2, X5, X6).
 
-Shapes: T steps of a track, L steps after alignment, D features. Needs numpy alone, so that a plan can read it.
+Shapes: T steps of a track, L steps after alignment, D features.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pipeline.errors import InputError
 def align(
     values: NDArray[Any], valid: NDArray[np.bool_], mode: Mode, length: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """values [T, D] and valid [T] -> values [L, D] and mask [L], or [1, D] and [1] for `broadcast`.
+    """Maps values [T, D] and valid [T] to values [L, D] and mask [L], or to [1, D] and [1] for `broadcast`.
 
     `pad` keeps the first L steps and pads at the end. `sample` takes the centre step of each of L equal bins of the
     track, so that with T < L the nearest step repeats (X5); the mask follows the steps. Padded and invalid steps are
-    zero and False. Raises InputError where `broadcast` meets more than one step.
+    zero and False. Raises InputError if a track of several steps is to be `broadcast`.
     """
     steps = len(values)
     if mode == "broadcast" and steps > 1:
@@ -33,15 +33,15 @@ def align(
         )
     target = Align(mode, length).stored
     taken = _centres(steps, length) if mode == "sample" else np.arange(min(steps, target))
-    out = np.zeros((target, values.shape[1]), values.dtype)
+    aligned = np.zeros((target, values.shape[1]), values.dtype)
     mask = np.zeros(target, bool)
     mask[: len(taken)] = valid[taken]
-    out[mask] = values[taken[valid[taken]]]
-    return out, mask
+    aligned[mask] = values[taken[valid[taken]]]
+    return aligned, mask
 
 
 def auto_length(lengths: Sequence[int]) -> int:
-    """The 99th percentile of the numbers of steps of the train rows, rounded up; at least 1."""
+    """The 99th percentile of the train rows' numbers of steps, rounded up; at least 1 (X2)."""
     return max(1, math.ceil(np.percentile(np.asarray(lengths), 99))) if len(lengths) else 1
 
 

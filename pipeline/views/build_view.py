@@ -1,11 +1,11 @@
-"""Builds what a model trains on: for each modality of a feature set and fold, one aligned column from the shards."""
+"""Builds the columns of a view from shards: one aligned column for each modality of a feature set and fold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +24,16 @@ from pipeline.reason import Reason
 from pipeline.stage import Modality, Track
 from pipeline.utterance import Utterance
 from pipeline.views.align import auto_length
-from pipeline.views.view import used, write_column
+from pipeline.views.view import use_column, write_column
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of one stage in one fold: where each utterance's row stands, and what marks it beside its key.
+class FoldRows:
+    """The rows of one stage in one fold.
 
-    states: shard key -> the object of the state that its rows are of, None for a stage without a fit. records: shard
-    key -> the record of the shard.
+    keys: utterance -> key of its row. shards: where the rows are. marks: utterance -> what distinguishes its row in
+    addition to the key. states: shard key -> the object of the state that the shard was made with, None for a stage
+    without a fit. records: shard key -> record of the shard.
     """
 
     node: Node
@@ -42,105 +43,120 @@ class Part:
     states: dict[str, str | None]
     records: dict[str, Record]
 
-    def name(self, utterance: str) -> str:
-        """What enters the view's key: the row's key, marked where the row has no values, so that a later repair makes
-        another view, and under a lock by the object that holds it."""
+    def identity(self, utterance: str) -> str:
+        """The part of the column's key that one row decides: the row's key and its mark.
+
+        A row without values is marked, so that a later repair makes another column. Under a lock a row is marked with
+        the object that holds it.
+        """
         return self.keys[utterance] + self.marks.get(utterance, "")
 
 
-def columns(corpus: Corpus, catalogue: Catalogue, features: str, fold: Fold | None, home: Path) -> dict[Modality, Path]:
-    """The directory of each modality's column, written where it is missing.
+def build_columns(
+    corpus: Corpus, catalogue: Catalogue, features: str, fold: Fold | None, home: Path
+) -> dict[Modality, Path]:
+    """The directory of each modality's column. A column that does not exist yet is written.
 
-    Raises InputError where features are not extracted yet, where a fit saw a test row of the fold or a row of another
-    scope, and where a shard is of another state than that of its scope.
+    Raises InputError if features are not extracted yet, if a fit saw a test row of the fold or a row outside its scope,
+    and if a shard was made with another state than the one of its scope.
     """
     selections = corpus.recipe.features[features]
-    return {m: _column(corpus, catalogue, selection, fold, home) for m, selection in selections.items()}
+    return {m: build_column(corpus, catalogue, selection, fold, home) for m, selection in selections.items()}
 
 
-def names(corpus: Corpus, catalogue: Catalogue, features: str, fold: Fold | None) -> dict[Modality, str]:
-    """The name of each modality's directory in `columns`, which holds all that decides the values; nothing is written.
+def build_column(corpus: Corpus, catalogue: Catalogue, selection: Selection, fold: Fold | None, home: Path) -> Path:
+    """The directory of one modality's column; see `build_columns`."""
+    parts, align, key = _planned(corpus, catalogue, selection, fold)
+    path, rows, store = home / "views" / key, corpus.manifest.rows, catalogue.store
+    if not use_column(path):
+        dim, names, dtype = _dimensions(store, parts)
+        write_column(path, _tracks(store, parts, rows), len(rows), align, dim, names=names, dtype=dtype)
+    return path
 
-    Raises InputError as `columns` does.
+
+def column_keys(corpus: Corpus, catalogue: Catalogue, features: str, fold: Fold | None) -> dict[Modality, str]:
+    """The key of each modality's column, which is the name of its directory. Nothing is written.
+
+    Everything that decides the values is in the key. Raises InputError as `build_columns` does.
     """
     selections = corpus.recipe.features[features]
     return {m: _planned(corpus, catalogue, selection, fold)[2] for m, selection in selections.items()}
 
 
-def every(corpus: Corpus, catalogue: Catalogue, only: Sequence[str], home: Path) -> dict[str, Any]:
+def build_all_columns(
+    corpus: Corpus, catalogue: Catalogue, only: Sequence[str], home: Path
+) -> dict[str, dict[str, dict[Modality, str]]]:
     """Feature set -> fold -> modality -> directory of its column, for all feature sets or those in `only`.
 
-    A feature set that stands on no fit and has its lengths given is the same in every fold: its one fold is `all`.
+    A feature set that depends on no fit and states its lengths is the same in every fold; its one fold is `all`.
     """
-    found = {}
-    for name, selections in corpus.recipe.features.items():
-        if only and name not in only:
+    built: dict[str, dict[str, dict[Modality, str]]] = {}
+    for features, selections in corpus.recipe.features.items():
+        if only and features not in only:
             continue
-        needs_fold = any(s.align.length == "auto" or any(node.scoped for node in s.parts) for s in selections.values())
-        folds: Sequence[Fold | None] = corpus.folds if needs_fold else [None]
-        made = {fold.name if fold else "all": columns(corpus, catalogue, name, fold, home) for fold in folds}
-        found[name] = {fold: {m: str(path) for m, path in paths.items()} for fold, paths in made.items()}
-    return found
+        folds: Sequence[Fold | None] = corpus.folds if _differs_by_fold(selections.values()) else [None]
+        built[features] = {}
+        for fold in folds:
+            columns = build_columns(corpus, catalogue, features, fold, home)
+            built[features][fold.name if fold else "all"] = {m: str(path) for m, path in columns.items()}
+    return built
 
 
-def _column(corpus: Corpus, catalogue: Catalogue, selection: Selection, fold: Fold | None, home: Path) -> Path:
-    parts, to, key = _planned(corpus, catalogue, selection, fold)
-    path, rows = home / "views" / key, corpus.manifest.rows
-    if not used(path):
-        dims, called, dtype = _about(catalogue.store, parts)
-        write_column(path, _tracks(catalogue.store, parts, rows), len(rows), to, sum(dims), names=called, dtype=dtype)
-    return path
+def _differs_by_fold(selections: Iterable[Selection]) -> bool:
+    return any(s.align.length == "auto" or any(node.scoped for node in s.parts) for s in selections)
 
 
 def _planned(
     corpus: Corpus, catalogue: Catalogue, selection: Selection, fold: Fold | None
-) -> tuple[list[Part], Align, str]:
-    """What a column is made of: the rows of its stages, how they are aligned, and the key of both."""
-    parts = [_part(corpus, catalogue, node, fold) for node in selection.parts]
+) -> tuple[list[FoldRows], Align, str]:
+    """The rows of each stage in a column, how they are aligned, and the column's key."""
+    parts = [_fold_rows(corpus, catalogue, node, fold) for node in selection.parts]
     length = selection.align.length
     if length == "auto":
         if fold is None:
             raise InputError('align.length = "auto" needs labelled train rows')
         length = auto_length(_steps(catalogue.store, parts[0], set(fold.train)))
-    to = Align(selection.align.mode, length)
-    rows = [[part.name(row.id) for row in corpus.manifest.rows] for part in parts]
-    return parts, to, keys.view_key(rows, to.mode, to.length)
+    align = Align(selection.align.mode, length)
+    rows = [[part.identity(row.id) for row in corpus.manifest.rows] for part in parts]
+    return parts, align, keys.view_key(rows, align.mode, align.length)
 
 
-def _part(corpus: Corpus, catalogue: Catalogue, node: Node, fold: Fold | None) -> Part:
+def _fold_rows(corpus: Corpus, catalogue: Catalogue, node: Node, fold: Fold | None) -> FoldRows:
     scopes: Sequence[Scope | None] = corpus.scopes[fold.name] if node.scoped and fold else [None]
-    part = Part(node, {}, [], {}, {}, {})
+    part = FoldRows(node, {}, [], {}, {}, {})
     for rows in (catalogue.of(node, scope) for scope in scopes):
         if fold is not None:
             _refuse_leaks(rows, fold)
         if rows.waiting:
-            _not_extracted(node)
+            _refuse_missing(node)
         for shard in rows.shards:
             _add(part, rows, shard, isinstance(catalogue.store, LockedStore))
     return part
 
 
-def _add(part: Part, rows: StageRows, shard: Shard, locked: bool) -> None:
-    """Adds the rows of a shard that get their features from this scope."""
-    record = rows.record(shard) or _not_extracted(rows.node)
+def _add(part: FoldRows, rows: StageRows, shard: Shard, locked: bool) -> None:
+    """Adds the rows of a shard that get their features from the scope of `rows`."""
+    record = rows.record(shard) or _refuse_missing(rows.node)
     applied = set(rows.scope.apply) if rows.scope else rows.ids
-    mine = {row.id: key for row, key in zip(shard.rows, shard.keys, strict=True) if row.id in applied}
-    part.keys.update(mine)
+    added = {row.id: key for row, key in zip(shard.rows, shard.keys, strict=True) if row.id in applied}
+    part.keys.update(added)
     if locked:
-        part.marks.update(dict.fromkeys(mine, record.object))
-    part.marks.update({i: "~" for i, reason in record.reasons.items() if i in mine and Reason(reason).failed})
+        part.marks.update(dict.fromkeys(added, record.object))
+    part.marks.update({i: "~" for i, reason in record.reasons.items() if i in added and Reason(reason).failed})
     part.shards.append(shard)
     part.states[shard.key] = rows.state.object if rows.state else None
     part.records[shard.key] = record
 
 
-def _not_extracted(node: Node) -> NoReturn:
+def _refuse_missing(node: Node) -> NoReturn:
     raise InputError(f"{node.name} is not extracted for all rows: run `affectory extract` first")
 
 
 def _refuse_leaks(rows: StageRows, fold: Fold) -> None:
-    """Raises InputError if a state behind these features learned, by its own record, from a test row of the fold or
-    from a row that is not of its scope."""
+    """Raises InputError if the record of a state, of this stage or one upstream, names a row that it may not have seen.
+
+    Such a row is a test row of the fold, or one outside the scope of the fit.
+    """
     for upstream in rows.upstream:
         _refuse_leaks(upstream, fold)
     node, scope, state = rows.node, rows.scope, rows.state
@@ -156,43 +172,43 @@ def _refuse_leaks(rows: StageRows, fold: Fold) -> None:
 
 
 def _seen(node: Node, record: Record) -> set[str]:
-    """Who a state learned from; a record that does not say is refused, since it may come from another machine."""
+    """The utterances that a state learned from. A record that does not name them is refused."""
     parts = [record.about.get(part) for part in ("train", "valid")]
     if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in parts):
         raise InputError(f"the record of the state of {node.name} does not say which rows it saw: fit it again")
     return {name for part in parts for name in part or ()}
 
 
-def _steps(store: Store, part: Part, train: set[str]) -> list[int]:
-    found = []
+def _steps(store: Store, part: FoldRows, train: set[str]) -> list[int]:
+    """The number of steps of each train row that has any."""
+    steps: list[int] = []
     for shard in part.shards:
         table = _table(store, part, shard, ["utterance", "frames"])
-        pairs = zip(table["utterance"].to_pylist(), table["frames"].to_pylist(), strict=True)
-        found += [frames for name, frames in pairs if name in train and frames]
-    return found
+        frames = zip(table["utterance"].to_pylist(), table["frames"].to_pylist(), strict=True)
+        steps += [count for utterance, count in frames if utterance in train and count]
+    return steps
 
 
-def _about(store: Store, parts: Sequence[Part]) -> tuple[list[int], list[str], str]:
-    found = []
-    for part in parts:
-        found.append(shards.about(_table(store, part, part.shards[0], ["utterance"])))
-    names = [f"{p.node.name}.{name}" for p, about in zip(parts, found, strict=True) for name in about["names"]]
-    dtype = "float32" if any(about["dtype"] == "float32" for about in found) else "float16"
-    return [about["dim"] for about in found], names, dtype
+def _dimensions(store: Store, parts: Sequence[FoldRows]) -> tuple[int, list[str], str]:
+    """The width of a column, the names of its dimensions, and the dtype that loses nothing of any stage."""
+    stages = [(part.node.name, shards.about(_table(store, part, part.shards[0], ["utterance"]))) for part in parts]
+    names = [f"{stage}.{name}" for stage, about in stages for name in about["names"]]
+    dtype = "float32" if any(about["dtype"] == "float32" for _, about in stages) else "float16"
+    return sum(about["dim"] for _, about in stages), names, dtype
 
 
-def _tracks(store: Store, parts: Sequence[Part], rows: Sequence[Utterance]) -> Iterator[tuple[int, Track | None]]:
-    index = {row.id: i for i, row in enumerate(rows)}
-    others = [_Lookup(store, part) for part in parts[1:]]
-    first = parts[0]
+def _tracks(store: Store, parts: Sequence[FoldRows], rows: Sequence[Utterance]) -> Iterator[tuple[int, Track | None]]:
+    """The number of each row, in the order of the first stage's shards, and its track, None for one without values."""
+    numbers = {row.id: number for number, row in enumerate(rows)}
+    first, others = parts[0], [_Tracks(store, part) for part in parts[1:]]
     for shard in first.shards:
-        for name, key, track in _read(store, first, shard):
-            if first.keys.get(name) == key:
-                yield index[name], _concatenated([track, *(other[name] for other in others)], name)
+        for utterance, key, track in _read(store, first, shard):
+            if first.keys.get(utterance) == key:
+                yield numbers[utterance], _concatenated([track, *(other[utterance] for other in others)], utterance)
 
 
 def _concatenated(tracks: Sequence[Track], name: str) -> Track | None:
-    """[T, D1], [T, D2] -> [T, D1 + D2]; tracks on one grid differ by a step at most, the longer loses it."""
+    """[T, D1], [T, D2] -> [T, D1 + D2]. Tracks on one grid differ by one step at most, which the longer one loses."""
     if any(track.values is None for track in tracks):
         return None
     lengths = [len(track.values) for track in tracks if track.values is not None]
@@ -204,37 +220,37 @@ def _concatenated(tracks: Sequence[Track], name: str) -> Track | None:
     return Track.of(values, valid=valid)
 
 
-def _read(store: Store, part: Part, shard: Shard) -> Iterator[tuple[str, str, Track]]:
+def _read(store: Store, part: FoldRows, shard: Shard) -> Iterator[tuple[str, str, Track]]:
     return shards.read(_table(store, part, shard))
 
 
-def _table(store: Store, part: Part, shard: Shard, columns: list[str] | None = None) -> pa.Table:
-    """A shard, or some of its columns. Raises InputError where it says that it is of another state than its scope's."""
+def _table(store: Store, part: FoldRows, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    """A shard, or some of its columns. Raises InputError if it was made with another state than its scope has."""
     table = shards.open_table(store.open(part.records[shard.key]), columns)
-    said, expected = shards.about(table)["recipe"].get("state"), part.states[shard.key]
-    if said != expected:
+    state, expected = shards.about(table)["recipe"].get("state"), part.states[shard.key]
+    if state != expected:
         raise InputError(
-            f"a shard of {part.node.name} is of another state than the others of its fold: {said}, expected {expected}"
+            f"a shard of {part.node.name} is of another state than the others of its fold: {state}, expected {expected}"
         )
     return table
 
 
-class _Lookup:
-    """Tracks of a part by utterance, one shard in memory at a time."""
+class _Tracks:
+    """The tracks of a stage by utterance. One shard at a time is in memory."""
 
-    def __init__(self, store: Store, part: Part) -> None:
+    def __init__(self, store: Store, part: FoldRows) -> None:
         self._store, self._part = store, part
-        self._place = {
+        self._shards = {
             row.id: shard
             for shard in part.shards
             for row, key in zip(shard.rows, shard.keys, strict=True)
             if part.keys.get(row.id) == key
         }
-        self._held: tuple[str, dict[str, Track]] = ("", {})
+        self._read_key, self._read_tracks = "", dict[str, Track]()
 
-    def __getitem__(self, name: str) -> Track:
-        shard = self._place[name]
-        if self._held[0] != shard.key:
-            tracks = {found: track for found, _, track in _read(self._store, self._part, shard)}
-            self._held = (shard.key, tracks)
-        return self._held[1][name]
+    def __getitem__(self, utterance: str) -> Track:
+        shard = self._shards[utterance]
+        if self._read_key != shard.key:
+            self._read_tracks = {name: track for name, _, track in _read(self._store, self._part, shard)}
+            self._read_key = shard.key
+        return self._read_tracks[utterance]

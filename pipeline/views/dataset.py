@@ -1,4 +1,4 @@
-"""Batches gathered from the columns of a view, and statistics over train rows.
+"""Batches gathered from the columns of a view, and statistics over its rows.
 
 Shapes: N utterances of a view, T steps as stored (1 for `broadcast`, else L), D features, B rows of a batch.
 """
@@ -16,31 +16,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import InputError
-from pipeline.reader import Label, Task
+from pipeline.model import Standardiser
+from pipeline.objective import targets
+from pipeline.reader import Label
 from pipeline.stage import Target
 from pipeline.views.view import Column, Rows, View
-
-CLIP = 10.0
-"""Standardised values are clipped at so many deviations (X1)."""
-
-NOISE = 1e-6
-"""A deviation below this share of the mean is what float32 makes of a constant (X1)."""
-
 
 # --- statistics ------------------------------------------------------------------------------------------------
 
 
 class Statistics(NamedTuple):
-    """Mean and deviation of each dimension, float64 [D]; the deviation of a constant is 0."""
+    """Mean and standard deviation of each dimension, float64 [D]; the deviation of a constant is 0."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
 
 
 def statistics(column: Column, rows: Rows) -> Statistics:
-    """Over the valid steps of `rows` and nothing else, in float64 and in bounded memory (X1).
+    """The statistics of the valid steps of `rows` alone, in float64 and in bounded memory (X1).
 
-    Raises InputError where a valid step is not finite.
+    Raises InputError if a valid step is not finite.
     """
     count, mean, squares = 0, np.zeros(column.dim), np.zeros(column.dim)
     for chunk in column.chunks(np.sort(rows)):  # in the order of the file
@@ -54,11 +49,15 @@ def statistics(column: Column, rows: Rows) -> Statistics:
         mean += (centre - mean) * len(x) / total  # Chan's merge of two parts: no difference of large squares
         count = total
     std = np.sqrt(squares / max(count, 1))
-    return Statistics(mean, np.where(std <= NOISE * np.abs(mean), 0.0, std))
+    return Statistics(mean, np.where(std <= Standardiser.NOISE * np.abs(mean), 0.0, std))
 
 
 class SpeakerScale(NamedTuple):
-    """Who speaks each row, [N], and the mean and reciprocal deviation of each speaker, [S, D]."""
+    """Standardisation by speaker (X1).
+
+    speaker: [N], the number of each row's speaker. mean, scale: [S, D], the mean and the reciprocal deviation of each
+    of S speakers.
+    """
 
     speaker: Tensor
     mean: Tensor
@@ -66,24 +65,27 @@ class SpeakerScale(NamedTuple):
 
     @classmethod
     def of(cls, column: Column, speakers: Sequence[str]) -> SpeakerScale:
-        """Statistics over **all** rows of each speaker, test rows included: transductive (X1)."""
-        names, index = np.unique(np.asarray(speakers), return_inverse=True)
-        each = [statistics(column, np.flatnonzero(index == number)) for number in range(len(names))]
-        mean, std = (torch.from_numpy(np.stack(part)).float() for part in zip(*each, strict=True))
-        return cls(torch.from_numpy(index), mean, torch.where(std > 0, 1 / std, 0.0))
+        """The scale of each speaker over all rows, test rows included, which makes training transductive.
+
+        speakers: [N], the speaker of each row.
+        """
+        names, numbers = np.unique(np.asarray(speakers), return_inverse=True)
+        by_speaker = [statistics(column, np.flatnonzero(numbers == number)) for number in range(len(names))]
+        mean, std = (torch.from_numpy(np.stack(part)).float() for part in zip(*by_speaker, strict=True))
+        return cls(torch.from_numpy(numbers), mean, torch.where(std > 0, 1 / std, 0.0))
 
     def apply(self, rows: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """rows [B], values [B, T, D], mask [B, T] -> values standardised and clipped, float32; invalid steps 0."""
-        who = self.speaker[rows]
-        scaled = (values.float() - self.mean[who].unsqueeze(1)) * self.scale[who].unsqueeze(1)
-        return scaled.clamp(-CLIP, CLIP).masked_fill(~mask.unsqueeze(-1), 0.0)
+        """Standardises and clips values [B, T, D] of rows [B] to float32; steps that mask [B, T] excludes give 0."""
+        speaker = self.speaker[rows]
+        scaled = (values.float() - self.mean[speaker].unsqueeze(1)) * self.scale[speaker].unsqueeze(1)
+        return scaled.clamp(-Standardiser.CLIP, Standardiser.CLIP).masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
 class Batch(NamedTuple):
-    """rows [B] of the view, values modality -> [B, T, D], masks modality -> [B, T], labels [B] or [B, heads]."""
+    """rows: [B], their numbers in the view. values, masks: modality -> [B, T, D], [B, T]. labels: [B] or [B, heads]."""
 
     rows: Tensor
     values: dict[str, Tensor]
@@ -92,10 +94,10 @@ class Batch(NamedTuple):
 
 
 class Dataset:
-    """A view with its labels, read in batches: one gather from the memory map for each modality, no copy besides.
+    """A view with its labels, read in batches. A batch is one gather from the memory map for each modality.
 
-    labels: utterance -> label, for the rows that will be read. scales: modality -> SpeakerScale, where features are
-    standardised by speaker. pin: gather into page-locked memory, for a GPU.
+    labels: utterance -> label, at least of the rows that will be read. scales: modality -> SpeakerScale, if features
+    are standardised by speaker. pin: gathers into page-locked memory, for a GPU.
     """
 
     def __init__(
@@ -112,11 +114,11 @@ class Dataset:
         self.masks = {modality: _tensor(column.mask) for modality, column in view.columns.items()}
 
     def only(self, modality: str) -> Dataset:
-        """The same rows with one modality alone."""
-        one = copy(self)
-        one.values, one.masks = {modality: self.values[modality]}, {modality: self.masks[modality]}
-        one.scales = {name: scale for name, scale in self.scales.items() if name == modality}
-        return one
+        """The same rows with only one modality."""
+        narrowed = copy(self)
+        narrowed.values, narrowed.masks = {modality: self.values[modality]}, {modality: self.masks[modality]}
+        narrowed.scales = {name: scale for name, scale in self.scales.items() if name == modality}
+        return narrowed
 
     def gather(self, rows: Tensor) -> Batch:
         """The batch of these rows, in their order."""
@@ -128,39 +130,23 @@ class Dataset:
             values = {modality: part.pin_memory() for modality, part in values.items()}
         return Batch(rows, values, masks, self.labels.index_select(0, rows))
 
-    def batches(self, rows: Rows, size: int, seed: int | None = None) -> Batches:
-        """Batches of `size` rows, the last one shorter: in order, or shuffled by `seed`."""
+    def batches(self, rows: Rows, size: int, seed: int | None = None) -> Iterator[Batch]:
+        """Batches of `size` rows, the last one possibly shorter: in order, or shuffled by `seed`.
+
+        They are gathered in this process: workers copy each batch through a pipe, which is slower.
+        """
         order = rows if seed is None else np.random.default_rng(seed).permutation(rows)
-        return Batches(self, torch.split(torch.from_numpy(order), size))
-
-
-class Batches:
-    """What a training loop iterates over. No workers: they copy every batch through a pipe and only slow it."""
-
-    def __init__(self, dataset: Dataset, parts: Sequence[Tensor]) -> None:
-        self.dataset, self.parts = dataset, parts
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self.dataset.gather(part) for part in self.parts)
-
-
-_KINDS: Mapping[Task, torch.dtype] = {"regression": torch.float32, "multiclass": torch.int64, "multilabel": torch.int64}
+        return map(self.gather, torch.split(torch.from_numpy(order), size))
 
 
 def label_tensor(labels: Sequence[Label | None], target: Target) -> Tensor:
-    """int64 [N] for multiclass, [N, heads] for multilabel, float32 [N] for regression, of several [N, numbers].
-
-    -1 where there is none.
-    """
+    """Labels as `objective.targets` has them, [N] or [N, heads], with -1 for a row without a label."""
     wide = target.several or target.task == "multilabel"
-    nothing: Label = (-1,) * len(target.classes) if wide else -1
-    return torch.tensor([nothing if label is None else label for label in labels], dtype=_KINDS[target.task])
+    none: Label = (-1,) * len(target.classes) if wide else -1
+    return targets([none if label is None else label for label in labels], target)
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    with warnings.catch_warnings():  # a read-only map is what we want: nothing writes to it
+    with warnings.catch_warnings():  # the map is read-only, and nothing writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.asarray(array))

@@ -1,4 +1,4 @@
-"""Columns of a view on disk: one modality of every utterance, aligned, memory-mapped. Needs no torch.
+"""A view on disk: for each modality one memory-mapped column, the aligned features of every utterance.
 
 Shapes: N utterances of a view, T steps as stored (1 for `broadcast`, else L), D features.
 """
@@ -28,15 +28,20 @@ from pipeline.views import integrity
 from pipeline.views.align import align
 
 CHUNK_BYTES = 64 * 2**20
-"""What a pass over a column holds in memory at once, as float64."""
+"""The most that a pass over a column holds in memory at once, as float64."""
 
 Rows = NDArray[np.int64]
+"""Numbers of utterances in a view."""
 Memmap = np.memmap[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One modality of a view: values [N, T, D], mask [N, T], steps [N] before alignment (0 where there is no track)."""
+    """One modality of a view.
+
+    values: [N, T, D], 0 at invalid steps. mask: [N, T], True at valid steps. steps: [N], the number of steps before
+    alignment, 0 for an utterance without a track. names: [D], of the dimensions.
+    """
 
     values: NDArray[Any]
     mask: NDArray[np.bool_]
@@ -51,7 +56,7 @@ class Column:
             values, mask, steps = (np.load(path / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in _PARTS)
             meta = json.loads((path / "column.json").read_text())
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} is no column of a view: {error}") from error
+            raise InputError(f"{path} is not a column of a view: {error}") from error
         if why := integrity.damage(path):
             raise InputError(f"{path} is damaged: {why}; the same command builds it again")
         if values.shape[:2] != mask.shape or len(steps) != len(mask):
@@ -60,21 +65,21 @@ class Column:
 
     @property
     def length(self) -> int:
-        """L, the steps a model sees; more than T for `broadcast`."""
+        """L, the number of steps that a model sees; more than T for `broadcast`."""
         return self.align.length
 
     @property
     def dim(self) -> int:
-        """D."""
+        """D, the number of features in a step."""
         return int(self.values.shape[2])
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """[N], True where an utterance has at least one valid step."""
+        """[N], True for an utterance that has at least one valid step."""
         return _array(self.mask.any(axis=1))
 
     def chunks(self, rows: Rows) -> Iterator[Rows]:
-        """`rows` in their order, cut so that the values of a part fit in `CHUNK_BYTES`."""
+        """`rows` in their order, in chunks whose values fit in `CHUNK_BYTES`."""
         size = max(1, CHUNK_BYTES // (self.values.shape[1] * self.dim * 8))
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
@@ -101,11 +106,12 @@ def write_column(
     names: Sequence[str] = (),
     dtype: str = "float32",
 ) -> None:
-    """Aligns tracks as they arrive, in any order, into a column of `n` rows; a row without a track stays invalid.
+    """Aligns tracks, which arrive in any order, into a column of `n` rows. A row without a track stays invalid.
 
-    The column is filled beside `path` and appears there by rename, complete or not at all; where another process
-    was first, its column stays. Raises SpaceError where the disk is too small, before anything is written,
-    InputError where a track can't be aligned, ValueError for a track of another width than `dim`.
+    rows: the number of a row, and its track. The column is filled beside `path` and renamed at the end, so that it is
+    complete or does not exist; if another process was faster, its column stays. Raises SpaceError before anything is
+    written if the disk is too small, InputError if a track can't be aligned, ValueError for a track of another width
+    than `dim`.
     """
     shapes = {"values": (n, to.stored, dim), "mask": (n, to.stored), "steps": (n,)}
     kinds = {"values": np.dtype(dtype), "mask": np.dtype(bool), "steps": np.dtype(np.int32)}
@@ -123,10 +129,10 @@ def write_column(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def used(path: Path) -> bool:
-    """True if a sound column is there; a damaged one is set aside.
+def use_column(path: Path) -> bool:
+    """True if there is a column that is not damaged; a damaged one is set aside.
 
-    A use is noted, at most daily, by the time of change of `column.json`: `gc` goes by it.
+    Its use is noted as the modification time of `column.json`, which `gc` reads.
     """
     if path.exists() and (why := integrity.damage(path)):
         integrity.set_aside(path, why)
@@ -139,7 +145,7 @@ def used(path: Path) -> bool:
 
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Memmap:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # a sparse file on a full disk would end the process with SIGBUS
+    if hasattr(os, "posix_fallocate"):  # a sparse file on a full disk ends the process with SIGBUS
         with path.open("r+b") as file:
             _reserve(file.fileno(), path)
     return array
@@ -150,7 +156,7 @@ def _reserve(file: int, path: Path) -> None:
         os.posix_fallocate(file, 0, path.stat().st_size)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise SpaceError(f"the disk filled up while {path.parent} was made") from error
+            raise SpaceError(f"the disk filled up while {path.parent} was written") from error
         raise
 
 
@@ -184,27 +190,27 @@ class View:
     columns: Mapping[str, Column]
 
     def rows(self, ids: Iterable[str]) -> Rows:
-        """Row numbers of `ids`, in their order. Raises InputError naming those the view lacks."""
-        index = {name: row for row, name in enumerate(self.ids)}
+        """Row numbers of `ids`, in their order. Raises InputError that names ids which the view does not have."""
+        numbers = {name: row for row, name in enumerate(self.ids)}
         wanted = list(ids)
-        unknown = [name for name in wanted if name not in index]
+        unknown = [name for name in wanted if name not in numbers]
         if unknown:
             raise InputError(f"{len(unknown)} utterances are not in the view: {', '.join(unknown[:5])}")
-        return np.array([index[name] for name in wanted], np.int64)
+        return np.array([numbers[name] for name in wanted], np.int64)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """[N], True where any modality has a valid step."""
+        """[N], True for an utterance with a valid step of any modality."""
         return _array(np.any([column.present for column in self.columns.values()], axis=0))
 
     @property
     def complete(self) -> NDArray[np.bool_]:
-        """[N], True where every modality has a valid step."""
+        """[N], True for an utterance with a valid step of every modality."""
         return _array(np.all([column.present for column in self.columns.values()], axis=0))
 
 
 def open_view(ids: Sequence[str], columns: Mapping[str, Path]) -> View:
-    """Maps the columns of `ids`, modality -> directory. Raises InputError where a column has other rows."""
+    """Maps columns, modality -> directory. Raises InputError if a column does not have a row for each of `ids`."""
     opened = {modality: Column.open(path) for modality, path in columns.items()}
     for modality, column in opened.items():
         if len(column.mask) != len(ids):

@@ -23,7 +23,7 @@ from pipeline.plan.session import Session
 from pipeline.run import extraction
 from pipeline.run.extraction import extract
 from pipeline.train.linear_probe import probe
-from pipeline.views.build_view import columns
+from pipeline.views.build_view import build_columns
 from pipeline.views.view import open_view
 from tests.small import driven
 
@@ -146,7 +146,7 @@ def accuracies(session: Session) -> dict[str, float]:
     ids = [row.id for row in corpus.manifest.rows]
     found = {}
     for features in session.options.features or FEATURES:
-        view = open_view(ids, columns(corpus, session.catalogue, features, fold, session.home.root))
+        view = open_view(ids, build_columns(corpus, session.catalogue, features, fold, session.home.root))
         scores = probe(view, FEATURES[features], corpus.labels, corpus.target, fold)
         found[features] = scores["test"]["accuracy"]
     return found

@@ -24,7 +24,7 @@ from pipeline.run.fit_job import fit
 from pipeline.run.stage_calls import Knobs
 from pipeline.train import pretrain, train_models
 from pipeline.train import train_fold as train
-from pipeline.views.build_view import columns
+from pipeline.views.build_view import build_columns
 from pipeline.views.dataset import Dataset
 from stages import _roberta
 from stages.text_cnn import TextCnn
@@ -307,7 +307,7 @@ def test_every_scope_holds_out_its_test_rows_with_their_session_where_folds_are_
 def view(small):
     """The column of the words in the official fold."""
     session = small.session(features=("words",))
-    return columns(session.corpus, session.catalogue, "words", session.corpus.folds[0], small.home)["text"]
+    return build_columns(session.corpus, session.catalogue, "words", session.corpus.folds[0], small.home)["text"]
 
 
 def place_of(small, stage: str):
@@ -372,7 +372,7 @@ def test_a_shard_without_a_fit_that_says_it_is_of_a_state_makes_no_view(extracte
     relabel(catalogue, catalogue.of(node, scope).final(catalogue.of(node, scope).shards[0]), "0" * 64)
     session = extracted.session(features=("sound",))
     with pytest.raises(InputError, match="a shard of audio_mfcc is of another state"):
-        columns(session.corpus, session.catalogue, "sound", session.corpus.folds[0], extracted.home)
+        build_columns(session.corpus, session.catalogue, "sound", session.corpus.folds[0], extracted.home)
 
 
 def relabel(catalogue, record, state) -> None:

@@ -13,7 +13,7 @@ from pipeline.cache.record import encode
 from pipeline.errors import InputError
 from pipeline.reader import Fold
 from pipeline.views.align import align, auto_length
-from pipeline.views.build_view import columns
+from pipeline.views.build_view import build_columns
 from pipeline.views.view import Column
 
 FRAMES = '{ stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5 }'
@@ -24,7 +24,7 @@ def view(small, features, fold=0, **options):
     """The paths of a feature set's columns in one fold."""
     session = small.session(features=(features,), **options)
     chosen = session.corpus.folds[fold] if isinstance(fold, int) else fold
-    return columns(session.corpus, session.catalogue, features, chosen, small.home)
+    return build_columns(session.corpus, session.catalogue, features, chosen, small.home)
 
 
 def column(small, features, modality="audio", **more):
@@ -212,7 +212,7 @@ def test_a_fold_that_tests_what_another_fold_learned_from_gets_none_of_its_featu
     fold = fold_of(small)
     swapped = Fold(fold.name, fold.test, fold.valid, fold.train)
     with pytest.raises(InputError, match="saw test rows"):
-        columns(session.corpus, session.catalogue, "words", swapped, small.home)
+        build_columns(session.corpus, session.catalogue, "words", swapped, small.home)
 
 
 def test_the_record_of_a_fit_names_the_rows_it_learned_from(extracted):
@@ -240,7 +240,7 @@ def test_with_crossfit_a_train_row_has_no_vectors_of_a_fit_that_saw_it_though_an
     small.extract()
     session = small.session()
     found = Column.open(
-        columns(session.corpus, session.catalogue, "vectors", session.corpus.folds[0], small.home)["text"]
+        build_columns(session.corpus, session.catalogue, "vectors", session.corpus.folds[0], small.home)["text"]
     )
     rows = small.rows()
     for index, name in enumerate(ids(small)):

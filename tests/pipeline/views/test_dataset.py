@@ -92,7 +92,7 @@ def test_a_column_of_other_rows_and_a_folder_that_is_no_column_are_refused(tmp_p
     column(tmp_path / "c", tracks(2, 3, 2))
     with pytest.raises(InputError, match="has 2 rows, the view has 3"):
         open_view("abc", {"text": tmp_path / "c"})
-    with pytest.raises(InputError, match="no column"):
+    with pytest.raises(InputError, match="not a column"):
         open_view("ab", {"text": tmp_path})
 
 
