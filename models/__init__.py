@@ -1,1 +1,1 @@
-"""Models: one file, one model. Every file without a leading underscore is found by its name."""
+"""Models, one in each file. A file without a leading underscore is found by its name."""

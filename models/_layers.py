@@ -1,4 +1,4 @@
-"""What the models share: inputs, standardisation, masked reductions, attention and the residual variants.
+"""Parts that models share: checks of settings, broadcast inputs, masked softmax, attention, residual variants.
 
 Shapes: B rows of the batch, T steps of a sequence, S steps of a source, D features of a modality, d width of a
 model, H heads. Masks are bool, True where a step is valid. Ids such as X3 and G9 are the project's decisions.
@@ -19,15 +19,15 @@ Variant = Literal["pre_ln", "post_ln", "residual"]
 
 
 def check_settings(config: Any, *also: str) -> None:
-    """Raises ValueError, a line for each field that can't be, then those of `also`.
+    """Raises ValueError with a line for each impossible field, and each message of `also` that is not empty.
 
-    A field declared as a Literal must hold one of its values, one declared as int (or None) at least 1, and one whose
-    name ends with `dropout` a share below 1.
+    A field declared as a Literal must hold one of its values. One declared as int (or None) must be at least 1. One
+    whose name ends with `dropout` must be from 0 to below 1.
     """
     hints = get_type_hints(type(config))
     wrong = [_wrong(field.name, getattr(config, field.name), hints[field.name]) for field in fields(config)]
-    if found := [message for message in (*wrong, *also) if message]:
-        raise ValueError("\n".join(found))
+    if messages := [message for message in (*wrong, *also) if message]:
+        raise ValueError("\n".join(messages))
 
 
 def _wrong(name: str, value: Any, hint: Any) -> str:
@@ -40,11 +40,11 @@ def _wrong(name: str, value: Any, hint: Any) -> str:
     return ""
 
 
-# --- standardisation and alignment of the inputs ---------------------------------------------------------------
+# --- broadcast inputs ------------------------------------------------------------------------------------------
 
 
 def expand(x: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Brings a broadcast modality (X6: one vector, projected before it is expanded) to all its steps.
+    """Repeats a broadcast modality, one vector that is projected before it is expanded (X6), at each of its steps.
 
     x [B, 1 or T, d], mask [B, 1 or T] -> [B, T, d], [B, T], where T is `length` if the mask has a single step.
     Raises ValueError if the values have neither one step nor as many as the mask.
@@ -59,10 +59,10 @@ def expand(x: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def masked_softmax(scores: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
-    """Softmax over the valid entries along `dim`; others are 0, and all are 0 where none is valid.
+    """Softmax over the valid entries along `dim`. Other entries are 0, and all are 0 if none is valid.
 
-    `valid` broadcasts against `scores`. The lowest finite score stands for minus infinity, whose softmax over
-    nothing would be nan, and nan in the gradient too.
+    `valid` broadcasts against `scores`. The lowest finite number is used for minus infinity, whose softmax would be
+    nan if nothing is valid, also in the gradient.
     """
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~valid, lowest).softmax(dim).masked_fill(~valid, 0.0)
@@ -72,7 +72,7 @@ def masked_softmax(scores: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
 
 
 def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
-    """Sinusoidal positions [steps, width], sines then cosines, of the dtype and on the device of `like`."""
+    """Sinusoidal positions [steps, width], sines then cosines, with the dtype and device of `like`."""
     half = math.ceil(width / 2)
     rates = torch.exp(torch.arange(half, device=like.device) * (-math.log(10_000.0) / max(half - 1, 1)))
     angles = torch.arange(steps, device=like.device).unsqueeze(1) * rates  # [steps, half]
@@ -82,8 +82,8 @@ def sinusoids(steps: int, width: int, like: Tensor) -> Tensor:
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention of a target over a source, in heads.
 
-    No biases: a bias on the keys cancels in the softmax, and one on the output would make attention over nothing
-    differ from 0. Raises ValueError if the heads do not divide the width.
+    It has no biases: a bias on the keys cancels in the softmax, and with one on the output, attention over nothing
+    would not be 0. Raises ValueError if the heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

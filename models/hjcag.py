@@ -25,18 +25,18 @@ Joint = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class HJCAGConfig:
-    """Every choice the paper leaves open, and its ablations. Raises ValueError that lists every value that can't be."""
+    """Every choice that the paper leaves open, and its ablations. Raises ValueError that lists impossible values."""
 
     d_model: int = 256  # H5: width of the unified space; in "native", width at the gate
-    audio_dim: int | None = None  # H8: width of the audio FC; none keeps what arrives (1582 of IS10); MELD 300
+    audio_dim: int | None = None  # H8: width of the audio FC; None keeps the input's (1582 of IS10); 300 for MELD
     visual_dim: int | None = 512  # H9: ResNet-50's 2048 to 512
     space: Literal["unified", "native"] = "unified"  # H5
     gate: Literal["channel", "scalar"] = "channel"  # H12: a weight per step and channel, or per step
-    mask: Literal["strict", "none"] = "strict"  # X3: "none" is the paper, where padding counts as content
+    mask: Literal["strict", "none"] = "strict"  # X3: "none" is as in the paper, which treats padding as content
     layer_norm: bool = True  # X4: after (12) and after (16)
-    bimodal: bool = True  # X17: without it, X goes straight into (13)
-    trimodal: bool = True  # X17: without it, (10)-(12) go into (17)
-    gated: bool = True  # X17: without it, the unweighted mean of the valid modalities
+    bimodal: bool = True  # X17: without it, X enters (13) directly
+    trimodal: bool = True  # X17: without it, (10)-(12) enter (17)
+    gated: bool = True  # X17: without it, an unweighted mean of the valid modalities
     dropout: float = 0.1  # section 4.2; before the classifier (H12)
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class HJCAGConfig:
 
 
 class _JointAttention(nn.Module):
-    """One level of the hierarchy: (1)-(12) when the joints are the pairs, (13)-(16) when the joint is all three."""
+    """One level of the hierarchy: (1)-(12) if the joints are the pairs, (13)-(16) if the joint is all three."""
 
     def __init__(self, dims: Mapping[str, int], joints: Sequence[Joint], length: int, layer_norm: bool) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class _JointAttention(nn.Module):
         self.w_j = nn.ParameterDict(
             {f"{m}|{_name(joint)}": _matrix(dims[m], d) for joint, d in widths.items() for m in joint}
         )
-        self.w_c = nn.ParameterDict({m: _matrix(length, length) for m in dims})  # mixes time: L is architecture (H11)
+        self.w_c = nn.ParameterDict({m: _matrix(length, length) for m in dims})  # mixes steps, so L is fixed (H11)
         self.w_h = nn.ParameterDict({m: _matrix(length, length) for m in dims})
         self.norm = nn.ModuleDict({m: nn.LayerNorm(d) if layer_norm else nn.Identity() for m, d in dims.items()})
 
@@ -72,7 +72,7 @@ class _JointAttention(nn.Module):
         c = torch.stack([self._correlate(m, x, joint, j, masks) for joint, j in joints.items() if m in joint]).sum(0)
         h = (x @ self.w_c[m] @ c).relu()  # (7)-(9), (15); H [B, d, L]
         x = h @ self.w_h[m] + x  # (10)-(12), (16)
-        x = self.norm[m](x.mT).mT  # X4; LN stays within a step, so that one mask serves both lines (X3)
+        x = self.norm[m](x.mT).mT  # X4; LN stays within a step, so one mask serves both lines (X3)
         return x.masked_fill(~masks[m].unsqueeze(1), 0.0)
 
     def _correlate(self, m: str, x: Tensor, joint: Joint, j: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
@@ -85,8 +85,8 @@ class _JointAttention(nn.Module):
 class HJCAG(Model):
     """Two levels of joint cross-modal attention, a gate over modalities, a classifier: equations (1)-(18).
 
-    inputs: modality -> Input, one to three of text, audio, visual, all of one length L. With two modalities (4)-(6)
-    have one term; with one, its joint is itself and its gate 1 (X17). Raises ValueError if the lengths differ.
+    All modalities have one length L. With two modalities, (4)-(6) have one term. With one, its joint is itself and its
+    gate is 1 (X17). Raises ValueError if the lengths differ.
     """
 
     config: HJCAGConfig
@@ -139,7 +139,7 @@ class HJCAG(Model):
     def reductions(self) -> dict[str, nn.Module]:
         """The trainable reductions, modality -> module [B, T, D] -> [B, T, d], of standardised features (X8).
 
-        Audio and visual where the configuration narrows what arrives; a modality kept as it is has none.
+        Only audio and visual have one, if the configuration narrows them.
         """
         return dict(self.reduce.items())
 

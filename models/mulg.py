@@ -33,9 +33,10 @@ from pipeline.model import Input, Model, Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class MulGConfig:
-    """Every choice the paper leaves open. Raises ValueError that lists every value that can't be.
+    """Every choice that the paper leaves open. Raises ValueError that lists impossible values.
 
-    Dropouts are Table 1's for MOSEI, which are Table 7's but for the text (G14); recipes give the other corpora's.
+    Dropouts are those of Table 1 for MOSEI, which are those of Table 7 except for the text (G14). Recipes have those of
+    other corpora.
     """
 
     width: int = 50  # G12, X2: Table 7's orig_d, the FC of each modality
@@ -93,7 +94,7 @@ class _CrossModal(nn.Module):
 
 
 class _Bilinear(nn.Module):
-    """One directed pair by (5)-(7): a bilinear score, and the raw source weighted by its softmax."""
+    """One directed pair by (5)-(7): a bilinear score, and the source weighted by its softmax."""
 
     def __init__(self, config: MulGConfig) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class _Bilinear(nn.Module):
 
 
 class _TorchGRU(nn.Module):
-    """torch's GRU over the valid steps alone (G10, X11)."""
+    """torch's GRU over only the valid steps (G10, X11)."""
 
     def __init__(self, dim: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -116,16 +117,16 @@ class _TorchGRU(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
-        valid_first = mask.int().argsort(dim=1, descending=True, stable=True)  # steps may be invalid in the middle
+        valid_first = mask.int().argsort(dim=1, descending=True, stable=True)  # invalid steps may be in the middle
         x = x.gather(1, valid_first.unsqueeze(-1).expand_as(x))
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # a sequence of nothing cannot be packed
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # an empty sequence can't be packed
         _, states = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
         last: Tensor = states[-1]  # [layers, B, hidden] -> [B, hidden]
         return last.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
 
 class _PaperGRU(nn.Module):
-    """(1)-(4) to the letter (G10): no biases, the reset before W_hs, and z -> 1 taking the candidate."""
+    """(1)-(4) to the letter (G10): no biases, the reset is before W_hs, and z = 1 takes the candidate."""
 
     def __init__(self, dim: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -156,10 +157,9 @@ class _PaperGRU(nn.Module):
 
 
 class MulG(Model):
-    """Each modality attends to every other, a GRU reads what it found, the last states are fused: (1)-(9).
+    """Each modality attends to each other one, a GRU reads the result, and the last states are fused: (1)-(9).
 
-    inputs: modality -> Input, one to three of text, audio, visual, each of its own length; with one modality there
-    is no cross-modal attention.
+    Each modality has its own length. With one modality there is no cross-modal attention.
     """
 
     config: MulGConfig
@@ -208,7 +208,7 @@ class MulG(Model):
         return {"cross": others, "self": [target], "none": []}[self.config.pairs]
 
     def _add_recurrence(self) -> None:
-        """A stream is what one GRU reads: its target modality, and the pairs that end there."""
+        """A stream is the input of one GRU: its target modality, and the pairs that end there."""
         self.streams = {m: (m, [p for p, (_, target) in self.pairs.items() if target == m]) for m in self.modalities}
         if self.config.gru == "per_pair" and self.pairs:
             self.streams = {pair: (target, [pair]) for pair, (_, target) in self.pairs.items()}
@@ -223,13 +223,13 @@ class MulG(Model):
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs], attention.
 
-        T is the aligned length; a single step stands for all of them (X6).
+        T is the aligned length. A single step is repeated at all of them (X6).
         """
         x, masks = self._embed(values, masks)
-        found, maps = {}, {}
+        attended, maps = {}, {}
         for pair, (source, target) in self.pairs.items():
-            found[pair], maps[pair] = self.attend[pair](x[target], x[source], masks[source])
-        h_concat = torch.cat([self._read(stream, x, found, masks) for stream in self.gru], dim=-1)  # (8)
+            attended[pair], maps[pair] = self.attend[pair](x[target], x[source], masks[source])
+        h_concat = torch.cat([self._read(stream, x, attended, masks) for stream in self.gru], dim=-1)  # (8)
         h_reduced = self.fuse(h_concat)  # (9); [B, d]
         logits = self.head(self.residual(h_reduced, [self.feed]))
         return Prediction(logits, attention={pair: weights.detach() for pair, weights in maps.items()} or None)
@@ -246,10 +246,10 @@ class MulG(Model):
         return x, steps
 
     def _read(
-        self, stream: str, x: Mapping[str, Tensor], found: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+        self, stream: str, x: Mapping[str, Tensor], attended: Mapping[str, Tensor], masks: Mapping[str, Tensor]
     ) -> Tensor:
         target, pairs = self.streams[stream]
-        sequence = torch.cat([found[pair] for pair in pairs], dim=-1) if pairs else x[target]  # [B, T, P d]
+        sequence = torch.cat([attended[pair] for pair in pairs], dim=-1) if pairs else x[target]  # [B, T, P d]
         h: Tensor = self.gru[stream](sequence, masks[target])
         return h
 

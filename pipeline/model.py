@@ -47,8 +47,8 @@ class Standardiser(nn.Module):
     """
 
     CLIP = 10.0
-    FLOOR = 1e-8  # below any deviation a feature has on purpose
-    NOISE = 1e-6  # of the mean: what float32 makes of a constant
+    FLOOR = 1e-8  # below the deviation of any feature that is not constant
+    NOISE = 1e-6  # times the mean: the deviation of a constant in float32
 
     def __init__(self, dims: Mapping[str, int]) -> None:
         super().__init__()
@@ -70,7 +70,10 @@ class Standardiser(nn.Module):
         self.get_buffer(f"limit_{modality}").fill_(self.CLIP)
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """values: modality -> [B, T, D] (T may be 1, see `expand`), masks: modality -> [B, T] -> like values."""
+        """values: modality -> [B, T, D], masks: modality -> [B, T] -> standardised values, [B, T, D].
+
+        The values of a modality may have one step, and its mask more.
+        """
         return {modality: self._one(modality, x, masks[modality]) for modality, x in values.items()}
 
     def _one(self, modality: str, x: Tensor, mask: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""From batches to a scored model: the loop, one fold, all folds, metrics."""
+"""From batches to a scored model: the training loop, one fold, all folds, metrics."""

@@ -1,4 +1,4 @@
-"""A linear probe of one modality: what its features alone say, and how much more they say of train rows (X9)."""
+"""A linear probe of one modality: how well its features predict the target, and how much better on train rows (X9)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pipeline.train import metrics
 from pipeline.views.view import Column, Rows, View
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Values of C, the inverse of the penalty, among which validation chooses."""
+"""Values of C, the inverse of the penalty; validation chooses one."""
 
 SCORE = {"multiclass": "accuracy", "multilabel": "accuracy", "regression": "corr"}
-"""What is compared between train and test."""
+"""The score that is compared between train and test, by task."""
 
 LOWEST = -30.0
-"""The log probability of a class that cannot be."""
+"""The log probability of a class that is impossible."""
 
 Array = NDArray[Any]
 Decide = Callable[[Array], Array]
@@ -35,28 +35,30 @@ Decide = Callable[[Array], Array]
 def probe(view: View, modality: str, labels: Mapping[str, Label], target: Target, fold: Fold) -> dict[str, Any]:
     """Fits on the fold's train rows that have the modality, chooses C on validation, scores every part.
 
-    Features are the mean of the valid steps and, of more than one step, their deviation, standardised by train.
-    Returns {"train", "valid", "test": metrics or None for a part without such rows, "rows": part -> how many,
-    "c": the C chosen, "gap": train minus test score, None where either is undefined}. A large gap says that the
-    features know their train rows (X9). Raises InputError where train or validation has no row with this modality.
+    The probe reads the mean of the valid steps, and if a column has several steps their deviation, standardised by
+    train. Returns {"train", "valid", "test": metrics, or None for a part without such rows, "rows": part -> number of
+    rows, "c": the chosen C, "gap": train minus test score, None if either is undefined}. A large gap means that the
+    features were made by an encoder that knows its train rows (X9). Raises InputError if train or validation has no
+    row with this modality.
     """
     column = view.columns[modality]
     rows = {part: _present(column, view.rows(getattr(fold, part))) for part in ("train", "valid", "test")}
     for part in ("train", "valid"):
         if not len(rows[part]):
             raise InputError(f"fold {fold.name}: no {part} utterance has {modality}")
-    x = {part: pooled(column, each) for part, each in rows.items()}
-    y = {part: [labels[view.ids[row]] for row in each] for part, each in rows.items()}
+    x = {part: pooled(column, numbers) for part, numbers in rows.items()}
+    y = {part: [labels[view.ids[row]] for row in numbers] for part, numbers in rows.items()}
     fits = [(c, _fit(x["train"], np.asarray(y["train"]), target, c)) for c in STRENGTHS]
-    c, decide = min(fits, key=lambda each: _loss(each[1](x["valid"]), np.asarray(y["valid"]), target))
+    c, decide = min(fits, key=lambda fit: _loss(fit[1](x["valid"]), np.asarray(y["valid"]), target))
     scores = {p: metrics.evaluate(decide(x[p]), y[p], target) if len(y[p]) else None for p in rows}
-    return {**scores, "rows": {part: len(each) for part, each in rows.items()}, "c": c, "gap": _gap(scores, target)}
+    counts = {part: len(numbers) for part, numbers in rows.items()}
+    return {**scores, "rows": counts, "c": c, "gap": _gap(scores, target)}
 
 
 def pooled(column: Column, rows: Rows) -> Array:
-    """[rows, D], the mean of the valid steps; [rows, 2 D] with their deviation where a column has several steps."""
-    parts = [_pooled(column, chunk) for chunk in column.chunks(rows)]
-    return np.concatenate(parts) if parts else np.empty((0, column.dim))
+    """[rows, D], the mean of the valid steps; [rows, 2 D] with their deviation if a column has several steps."""
+    chunks = [_pooled(column, chunk) for chunk in column.chunks(rows)]
+    return np.concatenate(chunks) if chunks else np.empty((0, column.dim))
 
 
 def _pooled(column: Column, rows: Rows) -> Array:
@@ -84,7 +86,7 @@ def _fit(x: Array, y: Array, target: Target, c: float) -> Decide:
 
 
 def _classifier(x: Array, y: Array, classes: int, c: float) -> Decide:
-    """Log probabilities of all classes; one that train lacks has the lowest."""
+    """A function to the log probabilities of all classes; a class without a train row has the lowest."""
     seen = np.unique(y)
     if len(seen) == 1:
         return lambda new: np.tile(np.where(np.arange(classes) == seen[0], 0.0, LOWEST), (len(new), 1))

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 LAST, BEST, EPOCHS = "last.ckpt", "best.safetensors", "epochs.csv"
 
 History = list[dict[str, float]]
-"""Of each epoch: its number from 0, train_loss, valid_loss, learning_rate, seconds."""
+"""A row for each epoch: its number from 0, train_loss, valid_loss, learning_rate, seconds."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def best_epoch(history: History) -> int | None:
 def predict(
     model: nn.Module, dataset: Dataset, rows: Rows, size: int, device: str
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """logits [rows, outputs], and for a model with gates modality -> [rows], the mean share of each."""
+    """The logits [rows, outputs], and for a model with gates, modality -> [rows], its mean share."""
     model = model.to(device).eval()
     logits: list[Tensor] = []
     gates: dict[str, list[Tensor]] = {}
@@ -122,11 +122,12 @@ class _Training:
             (settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
         )
-        self.decay = StepLR(self.optimiser, settings.decay_every or settings.epochs, settings.decay_factor)
+        every = settings.decay_every or settings.epochs  # the end of the last epoch: never
+        self.decay = StepLR(self.optimiser, every, settings.decay_factor)
         self.history: History = []
 
     def resume(self) -> None:
-        """Takes up the checkpoint of a run that was killed, if there is one; training begins anew if it is damaged."""
+        """Continues from the checkpoint of a killed run, if there is one that is not damaged."""
         kept = _checkpoint(self.job)
         if kept is None:
             return
@@ -142,9 +143,9 @@ class _Training:
         return epochs >= settings.epochs or (0 < settings.patience <= waited and epochs >= settings.min_epochs)
 
     def epoch(self) -> None:
-        """Trains on every train row once, validates, and keeps both losses and the weights."""
+        """Trains on each train row once, validates, and writes what a resumed run needs."""
         number, rate, began = len(self.history), self.optimiser.param_groups[0]["lr"], time.perf_counter()
-        seed = self.job.seed + (number << 32)  # a function of the epoch, so that a resumed run has the same
+        seed = self.job.seed + (number << 32)  # depends on the epoch alone, so that a resumed run has the same
         torch.manual_seed(seed)  # for dropout
         row = {"epoch": number, "train_loss": self._train(seed), "valid_loss": self._validate()}
         self.decay.step()
@@ -170,12 +171,12 @@ class _Training:
         return _mean(map(self._loss, self.job.dataset.batches(self.job.valid, self.job.settings.batch_size)))
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The mean loss of a batch, and how many rows it has."""
+        """The mean loss of a batch, and its number of rows."""
         logits = _predicted(self.model, batch, self.job.device).logits
         return self.objective(logits, batch.labels.to(self.job.device, non_blocking=True)), len(batch.rows)
 
     def _keep(self) -> None:
-        """Writes the best weights, then the checkpoint with their digest, behind a digest of its own."""
+        """Writes the weights if they are the best so far, then the checkpoint with their digest, after its own digest."""
         directory = self.job.directory
         if best_epoch(self.history) == len(self.history) - 1:
             save_weights(self.model, directory / BEST)
@@ -195,7 +196,7 @@ class _Training:
 
 
 def _checkpoint(job: Job) -> dict[str, Any] | None:
-    """The checkpoint of a run that was killed; None, with a warning if it or the best weights are damaged."""
+    """The checkpoint of a killed run. None if there is none, or, with a warning, if it or the best weights are damaged."""
     path = job.directory / LAST
     if not path.exists():
         return None
@@ -210,16 +211,17 @@ def _checkpoint(job: Job) -> dict[str, Any] | None:
 
 
 def _best(directory: Path) -> str | None:
-    """The digest of the best weights, None while there are none."""
+    """The digest of the best weights, None if there are none yet."""
     path = directory / BEST
     return keys.file_digest(path) if path.exists() else None
 
 
 def _mean(losses: Iterable[tuple[Tensor, int]]) -> float:
-    """The mean over rows of batches' losses. They are added up on their device, so that no step waits for a GPU."""
-    total, count = torch.zeros(()), 0
+    """The mean loss over the rows of all batches, added up on the device, so that no step waits for a GPU."""
+    total: Tensor | float = 0.0
+    count = 0
     for loss, rows in losses:
-        total, count = total.to(loss.device) + loss * rows, count + rows
+        total, count = total + loss * rows, count + rows
     return float(total / count)
 
 

@@ -1,7 +1,7 @@
-"""Scores of a set of predictions, and of the trivial ones beside them.
+"""Scores of predictions, and of the best constant answers, which every score is compared with.
 
-Shapes: N rows, C classes, H heads of a multilabel target or numbers of a regression of several. Undefined values are
-None, never 0. Scores lie in [0, 1] but for `mae` (in units of the label), `corr` and `ccc` (in [-1, 1]).
+Shapes: N rows, C classes, H heads of a multilabel target or numbers of a regression of several. An undefined score is
+None, never 0. Scores are in [0, 1], except `mae`, in units of the label, and `corr` and `ccc`, in [-1, 1].
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Answers = Mapping[str, Sequence[float]]
 
 
 def evaluate(logits: Array, labels: Sequence[Label], target: Target) -> Metrics:
-    """logits [N, outputs] against N labels -> metrics as JSON, floats as they are. Raises ValueError where N is 0.
+    """Scores logits [N, outputs] against N labels; the metrics can be written as JSON. Raises ValueError if N is 0.
 
     multiclass: accuracy, f1_weighted, f1_macro, uar, precision_weighted, recall_weighted, classes, confusion.
     multilabel (logits [N, H, 2] or flattened): accuracy and f1 over the heads, heads.
     regression: mae, corr, ccc, acc7, acc5, and accuracy, F1, precision, recall of the sign by both conventions.
-    regression of several numbers: mae, corr, ccc of each in heads, and their means, None where one is undefined.
-    Bins and signs are conventions of sentiment from -3 to 3, so there they are left out.
+    regression of several numbers: mae, corr, ccc of each in heads, and their means, None if one of them is undefined.
+    Bins and signs are conventions for sentiment from -3 to 3, so several numbers do not have them.
     """
     if not len(labels):
         raise ValueError("no rows to evaluate")
@@ -44,9 +44,9 @@ def decide(logits: Array, target: Target) -> Array:
 
 
 def prior(labels: Sequence[Label], target: Target) -> Array:
-    """The logits [outputs] of one who knows the train labels alone: log frequencies (add-one), or medians.
+    """The logits [outputs] that follow from the train labels alone: log frequencies (add-one), or medians.
 
-    They decide for the majority; they score utterances of which no modality is valid.
+    They predict the majority class. Utterances without any valid modality are scored with them.
     """
     truth = np.asarray(labels)
     if target.task == "regression":
@@ -60,9 +60,10 @@ def prior(labels: Sequence[Label], target: Target) -> Array:
 
 
 def answers(train: Sequence[Label], target: Target) -> Answers:
-    """The constant logits one would give from the train labels alone: "" for any metric, others for theirs.
+    """The best constant logits, by the end of the name of the metrics they are for; "" is for all others.
 
-    For a regression of one number acc7 and acc5 have the commonest bin, the metrics of the sign the commoner sign.
+    For a regression of one number acc7 and acc5 have the commonest bin, and the metrics of the sign have the commoner
+    sign.
     """
     best = {"": prior(train, target).tolist()}
     if target.task != "regression" or target.several:
@@ -74,25 +75,25 @@ def answers(train: Sequence[Label], target: Target) -> Answers:
 
 
 def majority(train: Sequence[Label], test: Sequence[Label], target: Target) -> Metrics:
-    """What the best constant answer, learned from the train labels, scores on test: `majority_<metric>`.
+    """Scores on test of the best constant answers, learned from the train labels: `majority_<metric>`.
 
-    Of a regression of several numbers there is `majority_heads` too.
+    A regression of several numbers has `majority_heads` too.
     """
     return constant([answers(train, target)] * len(test), test, target)
 
 
 def constant(given: Sequence[Answers], test: Sequence[Label], target: Target) -> Metrics:
-    """`majority` with the answers of each row given, which differ between rows of several folds."""
+    """`majority`, with the constant answers of each test row, which differ between folds."""
     scores: Metrics = {}
     for suffix in given[0]:
-        found = evaluate(np.array([row[suffix] for row in given]), test, target)
-        scored = found if target.several else scalars(found)
-        scores.update({f"majority_{name}": score for name, score in scored.items() if name.endswith(suffix)})
+        evaluated = evaluate(np.array([row[suffix] for row in given]), test, target)
+        kept = evaluated if target.several else scalars(evaluated)
+        scores.update({f"majority_{name}": score for name, score in kept.items() if name.endswith(suffix)})
     return scores
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The metrics that are one number, or an undefined one."""
+    """The metrics that are a single number, or None."""
     return {name: value for name, value in metrics.items() if value is None or isinstance(value, (int, float))}
 
 
@@ -100,9 +101,9 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _multiclass(logits: Array, truth: Array, target: Target) -> Metrics:
-    guess, every = decide(logits, target), np.arange(len(target.classes))
+    guess, classes = decide(logits, target), np.arange(len(target.classes))
     seen = np.unique(truth)
-    matrix = confusion_matrix(truth, guess, labels=every)
+    matrix = confusion_matrix(truth, guess, labels=classes)
     macro = precision_recall_fscore_support(truth, guess, labels=seen, average="macro", zero_division=0)
     return {
         "accuracy": float(accuracy_score(truth, guess)),
@@ -115,10 +116,10 @@ def _multiclass(logits: Array, truth: Array, target: Target) -> Metrics:
 
 
 def _classes(truth: Array, guess: Array, names: Sequence[str]) -> dict[str, Metrics]:
-    each = precision_recall_fscore_support(truth, guess, labels=np.arange(len(names)), zero_division=np.nan)
+    by_class = precision_recall_fscore_support(truth, guess, labels=np.arange(len(names)), zero_division=np.nan)
     return {
         name: {"precision": _float(p), "recall": _float(r), "f1": _float(f), "support": int(n)}
-        for name, p, r, f, n in zip(names, *each, strict=True)
+        for name, p, r, f, n in zip(names, *by_class, strict=True)
     }
 
 
@@ -152,16 +153,16 @@ def _regression(logits: Array, truth: Array, target: Target) -> Metrics:
         **_errors(guess, truth),
         "acc7": float((_bins(guess, 3) == _bins(truth, 3)).mean()),
         "acc5": float((_bins(guess, 2) == _bins(truth, 2)).mean()),
-        **_signs(truth[some] > 0, guess[some] > 0, "non0"),  # negative or positive, neutral rows left out
+        **_signs(truth[some] > 0, guess[some] > 0, "non0"),  # negative or positive, without neutral rows
         **_signs(truth >= 0, guess >= 0, "has0"),  # negative or not
     }
 
 
 def _several(guess: Array, truth: Array, names: Sequence[str]) -> Metrics:
-    """guess and truth [N, H]. A mean over those alone that have a score would flatter constant answers."""
+    """Maps guess and truth [N, H]. A mean over only the defined scores would flatter constant answers."""
     heads = {name: _errors(guess[:, i], truth[:, i]) for i, name in enumerate(names)}
-    each = {name: [head[name] for head in heads.values()] for name in ("mae", "corr", "ccc")}
-    means = {name: None if None in values else float(np.mean(values)) for name, values in each.items()}
+    scores = {name: [head[name] for head in heads.values()] for name in ("mae", "corr", "ccc")}
+    means = {name: None if None in values else float(np.mean(values)) for name, values in scores.items()}
     return {**means, "heads": heads}
 
 
@@ -193,8 +194,8 @@ def _ccc(a: Array, b: Array) -> float | None:
 
 
 def _commonest(values: Array) -> float:
-    found, counts = np.unique(values, return_counts=True)
-    return float(found[counts.argmax()])
+    distinct, counts = np.unique(values, return_counts=True)
+    return float(distinct[counts.argmax()])
 
 
 def _float(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Predictions of the rows of a part: as a Parquet file, and the mean shares of a gate among them.
+"""Predictions of a model: as a Parquet file, and the mean shares of its gates.
 
 Shapes: N rows.
 """
@@ -29,63 +29,68 @@ _LABEL: Mapping[Task, pa.DataType] = {
 }
 
 
-class Part(NamedTuple):
-    """ids [N], logits [N, outputs], labels [N], gates modality -> [N], nan where no modality is valid."""
+class Predictions(NamedTuple):
+    """Predictions of the rows of one split.
+
+    ids: [N]. logits: [N, outputs]. labels: [N]. gates: modality -> [N], the mean share of the modality, nan for a row
+    without any valid modality.
+    """
 
     ids: Sequence[str]
     logits: NDArray[Any]
     labels: Sequence[Label]
     gates: Mapping[str, NDArray[np.float64]]
 
-    def where(self, mask: NDArray[np.bool_]) -> Part:
+    def where(self, mask: NDArray[np.bool_]) -> Predictions:
         """The rows where mask [N] is True."""
         kept = np.flatnonzero(mask).tolist()
         gates = {modality: share[kept] for modality, share in self.gates.items()}
-        return Part([self.ids[i] for i in kept], self.logits[kept], [self.labels[i] for i in kept], gates)
+        return Predictions([self.ids[i] for i in kept], self.logits[kept], [self.labels[i] for i in kept], gates)
 
 
-def write(path: Path, fold: str, target: Target, parts: Mapping[str, Part]) -> None:
-    """Writes utterance, fold, split, logits, label, prediction, and gate_<modality> of a model with gates."""
-    tables = [_table(part, fold, split, target) for split, part in parts.items()]
+def write(path: Path, fold: str, target: Target, splits: Mapping[str, Predictions]) -> None:
+    """Writes the columns utterance, fold, split, logits, label, prediction, and gate_<modality> if there are gates."""
+    tables = [_table(predictions, fold, split, target) for split, predictions in splits.items()]
     with replacing(path) as partial:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), partial)
 
 
-def read(path: Path, split: str) -> Part:
+def read(path: Path, split: str) -> Predictions:
     """The rows of one split."""
-    found = pq.read_table(path, filters=[("split", "==", split)])
-    labels = [tuple(label) if isinstance(label, list) else label for label in found["label"].to_pylist()]
-    gates = {name.removeprefix(GATE): _numbers(found[name]) for name in found.column_names if name.startswith(GATE)}
-    return Part(found["utterance"].to_pylist(), np.array(found["logits"].to_pylist()), labels, gates)
+    table = pq.read_table(path, filters=[("split", "==", split)])
+    labels = [tuple(label) if isinstance(label, list) else label for label in table["label"].to_pylist()]
+    gates = {name.removeprefix(GATE): _numbers(table[name]) for name in table.column_names if name.startswith(GATE)}
+    return Predictions(table["utterance"].to_pylist(), np.array(table["logits"].to_pylist()), labels, gates)
 
 
-def mean_gates(part: Part, target: Target) -> dict[str, dict[str, float]]:
-    """class -> modality -> mean share among the rows of that class, and among all; classes without rows left out."""
-    truth = np.asarray(part.labels)
+def mean_gates(predictions: Predictions, target: Target) -> dict[str, dict[str, float]]:
+    """class -> modality -> mean share among the rows of that class, or of `all`; a class without rows has no entry."""
+    truth = np.asarray(predictions.labels)
     groups = {"all": np.ones(len(truth), bool)}
     if target.task == "multiclass":
         groups |= {name: truth == i for i, name in enumerate(target.classes)}
     if target.task == "multilabel":
         groups |= {name: truth[:, i] == 1 for i, name in enumerate(target.classes)}
-    known = {name: [share[rows & ~np.isnan(share)] for share in part.gates.values()] for name, rows in groups.items()}
+    shares = predictions.gates.values()
+    known = {name: [share[rows & ~np.isnan(share)] for share in shares] for name, rows in groups.items()}
     return {
-        name: {modality: float(share.mean()) for modality, share in zip(part.gates, shares, strict=True)}
-        for name, shares in known.items()
-        if shares and len(shares[0])
+        name: {modality: float(share.mean()) for modality, share in zip(predictions.gates, of_class, strict=True)}
+        for name, of_class in known.items()
+        if of_class and len(of_class[0])
     }
 
 
-def _table(part: Part, fold: str, split: str, target: Target) -> pa.Table:
-    size, label = len(part.ids), _label(target)
+def _table(predictions: Predictions, fold: str, split: str, target: Target) -> pa.Table:
+    size, label = len(predictions.ids), _label(target)
     columns = {
-        "utterance": pa.array(part.ids, pa.string()),
+        "utterance": pa.array(predictions.ids, pa.string()),
         "fold": pa.array([fold] * size, pa.string()),
         "split": pa.array([split] * size, pa.string()),
-        "logits": pa.array(part.logits.astype(np.float64).tolist(), pa.list_(pa.float64())),
-        "label": pa.array(part.labels, label),
-        "prediction": pa.array(decide(part.logits, target).tolist(), label),
+        "logits": pa.array(predictions.logits.astype(np.float64).tolist(), pa.list_(pa.float64())),
+        "label": pa.array(predictions.labels, label),
+        "prediction": pa.array(decide(predictions.logits, target).tolist(), label),
     }
-    gates = {f"{GATE}{m}": pa.array(share, pa.float64(), from_pandas=True) for m, share in part.gates.items()}
+    gates = {f"{GATE}{m}": pa.array(share, pa.float64(), from_pandas=True) for m, share in predictions.gates.items()}
     return pa.table({**columns, **gates})
 
 

@@ -1,4 +1,4 @@
-"""Unimodal pretraining: each modality's reduction learns the task alone, then initialises the fusion (X8)."""
+"""Unimodal pretraining: the reduction of each modality learns the task alone before the whole model does (X8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.train.loop import History, Job, fit
 
 
 class Unimodal(nn.Module):
-    """A linear head on the masked mean of one modality's reduced steps. Shapes: B rows, T steps, D features."""
+    """A linear head on the mean of one modality's reduced steps. Shapes: B rows, T steps, D features."""
 
     def __init__(self, standardise: Standardiser, modality: str, reduce: nn.Module, dim: int, outputs: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Unimodal(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
-        """values modality -> [B, T, D], masks modality -> [B, T] -> logits [B, outputs]."""
+        """values: modality -> [B, T, D], masks: modality -> [B, T] -> logits [B, outputs]."""
         x = self.standardise({self.modality: values[self.modality]}, masks)[self.modality]
         return Prediction(self.head(masked_mean(self.reduce(x), masks[self.modality])))
 

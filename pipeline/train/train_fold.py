@@ -1,4 +1,4 @@
-"""Trains one model on one fold and scores it once on test."""
+"""Trains one model on one fold, and scores it once on test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.train import metrics, predictions
 from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
 from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, predict
 from pipeline.train.model_file import build, save_model
-from pipeline.train.predictions import Part
+from pipeline.train.predictions import Predictions
 from pipeline.train.pretrain import pretrain
 from pipeline.views.dataset import Dataset, SpeakerScale, statistics
 from pipeline.views.view import Rows, View, open_view
@@ -34,17 +34,17 @@ from pipeline.views.view import Rows, View, open_view
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-"""The file in a fold's folder that whoever trains it holds."""
+"""The file in a fold's folder that the process which trains it locks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """One model on one fold; can be sent to another process.
 
-    config, training: overrides of the model's configuration and of the loop, as `recipe_training.split` sorts them.
-    ids, columns: the view, modality -> directory of its column. labels: of all utterances of the fold at least.
-    speakers: utterance -> speaker, read for `normalize = "speaker"`. run: where this fold's files go.
-    digest: names everything that decides the result; what stands in `run` under another one is not used.
+    config, training: overrides of the model's configuration and of the loop's settings, from `recipe_training.split`.
+    ids: the utterances of the view. columns: modality -> directory of its column. labels: at least of all utterances of
+    the fold. speakers: utterance -> speaker, read for `normalize = "speaker"`. run: the directory of this fold's files.
+    digest: of everything that decides the result; files of another digest in `run` are not used.
     """
 
     model: str
@@ -63,6 +63,8 @@ class TrainRequest:
 
 
 class _Setup(NamedTuple):
+    """A request, checked, with its view opened. parts: "train", "valid", "test" -> their rows."""
+
     request: TrainRequest
     config: Any
     settings: TrainConfig
@@ -72,7 +74,7 @@ class _Setup(NamedTuple):
     parts: Mapping[str, Rows]
 
     def usable(self, part: str) -> Rows:
-        """The rows of a part that have something to read."""
+        """The rows of a part that have a valid step of any modality."""
         rows = self.parts[part]
         return rows[self.view.usable[rows]]
 
@@ -83,30 +85,30 @@ class _Setup(NamedTuple):
 def train_fold(request: TrainRequest) -> FoldResult:
     """Trains, selects on validation, scores once on test.
 
-    A fold finished under the same digest is read from disk, a killed one goes on from its last epoch with the same
-    result, and one that another process trains is waited for. Raises InputError for unknown or impossible settings,
-    all at once, and for a fold with nothing to learn from, to select on or to score.
+    A fold that was finished under the same digest is read from disk. One that was killed resumes after its last epoch,
+    with the same result. If another process trains it, this one waits. Raises InputError that lists all unknown and
+    impossible settings, or if the fold has no row to learn from, to select on or to score.
     """
     finished = _finished(request)
     if finished is not None:
         return finished
     setup = _set_up(request)
     request.run.mkdir(parents=True, exist_ok=True)
-    with flock.alone(request.run / LOCK, lambda: _say_that_it_waits(request)):
+    with flock.alone(request.run / LOCK, lambda: _log_waiting(request)):
         return _finished(request) or _trained(setup)
 
 
 def _finished(request: TrainRequest) -> FoldResult | None:
-    found = read_result(request.run)
-    return found if found is not None and found.digest == request.digest else None
+    result = read_result(request.run)
+    return result if result is not None and result.digest == request.digest else None
 
 
-def _say_that_it_waits(request: TrainRequest) -> None:
+def _log_waiting(request: TrainRequest) -> None:
     log.warning("%s, %s: waiting for another process that trains the same", request.model, request.fold.name)
 
 
 def _trained(setup: _Setup) -> FoldResult:
-    """Nobody else writes into the fold's folder meanwhile."""
+    """Trains under the fold's lock, so that nobody else writes into its folder."""
     request = setup.request
     (request.run / RESULT).unlink(missing_ok=True)
     model, pretrained, history = _train(setup)
@@ -114,7 +116,7 @@ def _trained(setup: _Setup) -> FoldResult:
     publish(request.run / RESULT, json.dumps(asdict(result), indent=1, allow_nan=False))
     for work in request.run.glob(".work-*"):
         shutil.rmtree(work)
-    (request.run / LOCK).unlink()  # whoever waits for it finds the result
+    (request.run / LOCK).unlink()  # a process that waits for it finds the result
     return result
 
 
@@ -136,9 +138,9 @@ def _set_up(request: TrainRequest) -> _Setup:
 
 def _check(request: TrainRequest, settings: TrainConfig, view: View, parts: Mapping[str, Rows]) -> None:
     used = [view.ids[row] for rows in parts.values() for row in rows]
-    bare = [name for name in used if name not in request.labels]
+    unlabelled = [name for name in used if name not in request.labels]
     empty = [part for part in ("train", "valid") if not view.usable[parts[part]].any()]
-    errors = [f"{len(bare)} utterances have no label: {', '.join(bare[:5])}"] if bare else []
+    errors = [f"{len(unlabelled)} utterances have no label: {', '.join(unlabelled[:5])}"] if unlabelled else []
     errors += [f"no {part} utterance has a valid step of any modality" for part in empty]
     if not len(parts["test"]):
         errors.append("no test utterance")
@@ -185,12 +187,12 @@ def _finish(setup: _Setup, model: Model, pretrained: dict[str, History], history
     request, run = setup.request, setup.request.run
     _save(setup, model)
     publish(run / EPOCHS, as_csv(history))
-    for modality, each in pretrained.items():
-        publish(run / f"epochs-{modality}.csv", as_csv(each))
-    parts = {part: _predict(setup, model, part) for part in ("valid", "test")}
-    predictions.write(run / predictions.FILE, request.fold.name, request.target, parts)
-    train, test = setup.labels("train"), parts["test"]
-    whole = setup.view.complete[setup.parts["test"]]
+    for modality, epochs in pretrained.items():
+        publish(run / f"epochs-{modality}.csv", as_csv(epochs))
+    splits = {split: _predict(setup, model, split) for split in ("valid", "test")}
+    predictions.write(run / predictions.FILE, request.fold.name, request.target, splits)
+    train, test = setup.labels("train"), splits["test"]
+    complete = setup.view.complete[setup.parts["test"]]
     return FoldResult(
         model=request.model,
         fold=request.fold.name,
@@ -198,8 +200,8 @@ def _finish(setup: _Setup, model: Model, pretrained: dict[str, History], history
         seed=request.seed,
         target={"task": request.target.task, "classes": list(request.target.classes)},
         metrics=_score(test, train, request.target),
-        complete=_score(test.where(whole), train, request.target) if whole.any() else None,
-        valid=_score(parts["valid"], train, request.target),
+        complete=_score(test.where(complete), train, request.target) if complete.any() else None,
+        valid=_score(splits["valid"], train, request.target),
         **_effort(setup, model, pretrained, history),
         counts=_counts(setup),
         cropped={m: {p: c.cropped(r) for p, r in setup.parts.items()} for m, c in setup.view.columns.items()},
@@ -225,31 +227,32 @@ def _save(setup: _Setup, model: Model) -> None:
     save_model(request.run, model, request.model, about)
 
 
-def _predict(setup: _Setup, model: Model, part: str) -> Part:
+def _predict(setup: _Setup, model: Model, part: str) -> Predictions:
+    """The predictions of a part. A row without a valid modality has the logits of `metrics.prior`."""
     rows, usable, target = setup.parts[part], setup.view.usable[setup.parts[part]], setup.request.target
     logits = np.tile(metrics.prior(setup.labels("train"), target), (len(rows), 1))
     gates: dict[str, NDArray[np.float64]] = {}
     if usable.any():
-        found, shares = predict(model, setup.dataset, rows[usable], setup.settings.batch_size, setup.device)
-        logits[usable] = found
+        size, device = setup.settings.batch_size, setup.device
+        logits[usable], shares = predict(model, setup.dataset, rows[usable], size, device)
         gates = {modality: np.full(len(rows), np.nan) for modality in shares}
         for modality, share in shares.items():
             gates[modality][usable] = share
-    return Part([setup.view.ids[row] for row in rows], logits, setup.labels(part), gates)
+    return Predictions([setup.view.ids[row] for row in rows], logits, setup.labels(part), gates)
 
 
-def _score(part: Part, train: Sequence[Label], target: Target) -> dict[str, Any]:
-    scores = metrics.evaluate(part.logits, part.labels, target)
-    return {**scores, **metrics.majority(train, part.labels, target)}
+def _score(predicted: Predictions, train: Sequence[Label], target: Target) -> dict[str, Any]:
+    scores = metrics.evaluate(predicted.logits, predicted.labels, target)
+    return {**scores, **metrics.majority(train, predicted.labels, target)}
 
 
 def _effort(setup: _Setup, model: Model, pretrained: Mapping[str, History], history: History) -> dict[str, Any]:
-    every = [row for each in (history, *pretrained.values()) for row in each]
+    seconds = [row["seconds"] for epochs in (history, *pretrained.values()) for row in epochs]
     return {
         "best_epoch": best_epoch(history),
         "epochs": len(history),
-        "pretrain": {name: {"best_epoch": best_epoch(each), "epochs": len(each)} for name, each in pretrained.items()},
-        "seconds": sum(row["seconds"] for row in every),
+        "pretrain": {m: {"best_epoch": best_epoch(epochs), "epochs": len(epochs)} for m, epochs in pretrained.items()},
+        "seconds": sum(seconds),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "device": torch.cuda.get_device_name() if setup.device == "cuda" else "cpu",
         "normalize": setup.settings.normalize,

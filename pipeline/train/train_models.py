@@ -1,10 +1,10 @@
-"""Trains models on every fold: one job on the workers for each model and fold, and the answer that adds them up."""
+"""Trains models on every fold: one job for each model and fold, and one answer for each model."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,25 @@ from pipeline.train.train_fold import LOCK, TrainRequest, train_fold
 from pipeline.views.build_view import build_columns
 
 LOOP_VERSION = 2
-"""Bumped when the training loop gives other results from the same request."""
+"""Bumped when the same request gives other results, because the training loop has changed."""
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One model on one fold, as a job for the workers."""
+    """One model on one fold, as a job for a worker."""
 
     request: TrainRequest
     gpu: bool = True
 
     @property
     def id(self) -> str:
-        """The same for the same work."""
+        """A digest: jobs that do the same have the same id."""
         return keys.digest("train", self.request.digest)
 
 
 @dataclass
 class Run:
-    """One model's folds and where their files go."""
+    """One model on all folds: its jobs, the directory of its files, and the results so far, by fold."""
 
     model: str
     path: Path
@@ -51,70 +51,63 @@ class Run:
 
 
 def work(job: FoldJob) -> FoldResult:
-    """One job on a worker."""
+    """Does one job, on a worker."""
     return train_fold(job.request)
 
 
 def prepare(session: Session, name: str, seed: int) -> Run:
-    """The jobs of one model on all folds; builds the views that are missing. Raises InputError for unknown settings,
-    and for features that are not extracted."""
-    corpus, recipe, kind = session.corpus, session.corpus.recipe, model_class(name)
-    config, training = split(kind, recipe.train.get(name, {}))
-    made = [_request(session, name, kind, fold, config, training, seed) for fold in corpus.folds]
-    digest = keys.digest("run", [digest for digest, _ in made])
-    protocol = session.corpus.protocol
-    path = session.home.runs / recipe.home_name / f"{name}-{protocol}-seed{seed}-{digest[:8]}"
-    jobs = [FoldJob(TrainRequest(**request, run=path / request["fold"].name)) for _, request in made]
-    return Run(name, path, jobs)
+    """The jobs of one model on all folds, with their columns, which are written if they do not exist yet.
+
+    Raises InputError for unknown settings, and for features that are not extracted.
+    """
+    corpus, recipe = session.corpus, session.corpus.recipe
+    requests = [_request(session, name, fold, seed) for fold in corpus.folds]
+    digest = keys.digest("run", [request.digest for request in requests])
+    path = session.home.runs / recipe.home_name / f"{name}-{corpus.protocol}-seed{seed}-{digest[:8]}"
+    return Run(name, path, [FoldJob(replace(request, run=path / request.fold.name)) for request in requests])
 
 
-def _request(
-    session: Session,
-    name: str,
-    kind: type[Any],
-    fold: Fold,
-    config: Mapping[str, Any],
-    training: Mapping[str, Any],
-    seed: int,
-) -> tuple[str, dict[str, Any]]:
-    """Everything of a TrainRequest but where its files go, and the digest of what decides the result."""
-    corpus, rows = session.corpus, session.corpus.manifest.rows
-    found = build_columns(corpus, session.catalogue, kind.features, fold, session.home.root)
-    named = {modality: path.name for modality, path in found.items()}
+def _request(session: Session, name: str, fold: Fold, seed: int) -> TrainRequest:
+    """The request of one fold. Its run is the directory of all runs, since a run's own is named by all of its folds."""
+    corpus, rows, kind = session.corpus, session.corpus.manifest.rows, model_class(name)
+    config, training = split(kind, corpus.recipe.train.get(name, {}))
+    built = build_columns(corpus, session.catalogue, kind.features, fold, session.home.root)
+    columns: dict[str, Path] = dict(built.items())
+    names = {modality: path.name for modality, path in columns.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}
-    decides = [name, _code(), config, training, named, labels, asdict(corpus.target), speakers, asdict(fold), seed]
-    digest = keys.digest("fold", decides)
-    request = {
-        "model": name,
-        "config": config,
-        "training": training,
-        "ids": tuple(row.id for row in rows),
-        "columns": found,
-        "labels": labels,
-        "target": corpus.target,
-        "fold": fold,
-        "speakers": speakers,
-        "seed": seed,
-        "device": "auto",
-        "digest": digest,
-    }
-    return digest, request
+    decides = [name, _code(), config, training, names, labels, asdict(corpus.target), speakers, asdict(fold), seed]
+    return TrainRequest(
+        model=name,
+        config=config,
+        training=training,
+        ids=tuple(row.id for row in rows),
+        columns=columns,
+        labels=labels,
+        target=corpus.target,
+        fold=fold,
+        speakers=speakers,
+        run=session.home.runs,
+        seed=seed,
+        device="auto",
+        digest=keys.digest("fold", decides),
+    )
 
 
 def _code() -> str:
-    """The models' source: an edited model is another model. The loop has a version of its own."""
+    """A digest of the models' source and the loop's version: an edited model is trained again."""
     return keys.digest(LOOP_VERSION, keys.file_digest(plugins.folder("models")))
 
 
 def train(session: Session, runs: Sequence[Run]) -> None:
     """Trains every fold of the runs on the session's workers, with a bar for each model.
 
-    A fold that kills its worker costs itself: the others are trained, then KilledError names those that were not.
+    If a fold kills its worker, the others are still trained; then KilledError names the folds that were not. Raises
+    InputError if a worker does not see this disk.
     """
     jobs = [job for run in runs for job in run.jobs]
     by_path = {job.request.run: run for run in runs for job in run.jobs}
-    once = iter([jobs])
+    batches = iter([jobs])
     if any(flock.held(job.request.run / LOCK) for job in jobs):
         print_line("Another process trains the same: waiting for its results.")
     killed: list[str] = []
@@ -126,7 +119,7 @@ def train(session: Session, runs: Sequence[Run]) -> None:
             raise InputError(
                 f"not every worker shares {session.home.root} with this driver: training reads views there"
             )
-        for job, result in workers.run(work, lambda: next(once, [])):
+        for job, result in workers.run(work, lambda: next(batches, [])):
             if isinstance(result, FoldResult):
                 by_path[job.request.run].results[result.fold] = result
                 bars.advance(job.request.model)
@@ -137,14 +130,14 @@ def train(session: Session, runs: Sequence[Run]) -> None:
 
 
 def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """The JSON answer of one model, kept beside its folds and as the newest run of this model and protocol.
+    """The JSON answer of one model. It is written beside its folds, and as the newest run of this model and protocol.
 
     failed: utterances without features, by modality and reason.
     """
     recipe = session.corpus.recipe
     folds = [run.results[fold.name] for fold in session.corpus.folds]
     protocol = session.corpus.protocol
-    found = {
+    summary = {
         "model": run.model,
         "dataset": recipe.name,
         "protocol": protocol,
@@ -156,5 +149,5 @@ def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) 
         "failed": {modality: dict(reasons) for modality, reasons in failed.items()},
     }
     for path in (run.path / "run.json", session.home.runs / recipe.home_name / f"{run.model}-{protocol}.json"):
-        publish(path, json.dumps(found, indent=1))
-    return found
+        publish(path, json.dumps(summary, indent=1))
+    return summary

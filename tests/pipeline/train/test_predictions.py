@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.stage import Target
 from pipeline.train import predictions
-from pipeline.train.predictions import FILE, Part
+from pipeline.train.predictions import FILE, Predictions
 
 VAD = Target("regression", ("valence", "arousal", "dominance"))
 CASES: list[tuple[Target, list[Any], pa.DataType]] = [
@@ -32,7 +32,7 @@ def logits(target: Target, rows: int) -> Any:
 def test_labels_and_logits_come_back_as_they_were_whatever_the_target(
     target: Target, labels: list[Any], kind: pa.DataType, tmp_path: Path
 ) -> None:
-    part = Part(["u1", "u2"], logits(target, 2), labels, {"text": np.array([0.25, np.nan])})
+    part = Predictions(["u1", "u2"], logits(target, 2), labels, {"text": np.array([0.25, np.nan])})
     predictions.write(tmp_path / FILE, "one", target, {"valid": part.where(np.array([True, False])), "test": part})
     schema = pq.read_schema(tmp_path / FILE)
     assert schema.field("label").type == schema.field("prediction").type == kind
@@ -43,12 +43,12 @@ def test_labels_and_logits_come_back_as_they_were_whatever_the_target(
 
 
 def test_the_prediction_of_several_numbers_is_the_numbers_themselves(tmp_path: Path) -> None:
-    part = Part(["u1"], logits(VAD, 1), [(1.0, 2.0, 3.0)], {})
+    part = Predictions(["u1"], logits(VAD, 1), [(1.0, 2.0, 3.0)], {})
     predictions.write(tmp_path / FILE, "one", VAD, {"test": part})
     [row] = pq.read_table(tmp_path / FILE).to_pylist()
     assert row["prediction"] == row["logits"] == part.logits[0].tolist()
 
 
 def test_gates_of_several_numbers_are_averaged_over_all_rows_alone() -> None:
-    part = Part(["u1", "u2"], logits(VAD, 2), [(1.0, 2.0, 3.0)] * 2, {"text": np.array([0.2, 0.4])})
+    part = Predictions(["u1", "u2"], logits(VAD, 2), [(1.0, 2.0, 3.0)] * 2, {"text": np.array([0.2, 0.4])})
     assert predictions.mean_gates(part, VAD) == {"all": {"text": pytest.approx(0.3)}}
