@@ -176,7 +176,7 @@ class _Training:
         return self.objective(logits, batch.labels.to(self.job.device, non_blocking=True)), len(batch.rows)
 
     def _keep(self) -> None:
-        """Writes the weights if they are the best so far, then the checkpoint with their digest, after its own digest."""
+        """Writes the weights if they are the best so far, then the checkpoint, with their digest and its own."""
         directory = self.job.directory
         if best_epoch(self.history) == len(self.history) - 1:
             save_weights(self.model, directory / BEST)
@@ -196,7 +196,7 @@ class _Training:
 
 
 def _checkpoint(job: Job) -> dict[str, Any] | None:
-    """The checkpoint of a killed run. None if there is none, or, with a warning, if it or the best weights are damaged."""
+    """The checkpoint of a killed run. None if there is none or, with a warning, if a file is damaged."""
     path = job.directory / LAST
     if not path.exists():
         return None
