@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from pipeline.cli import extract, main
-from pipeline.errors import RemoteError, SpaceError
+from pipeline.errors import KilledError, RemoteError, SpaceError
 
 COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
 MODEL = """
@@ -163,6 +163,7 @@ def test_too_many_failed_clips_end_with_3_after_the_answer(affectory, extracted)
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (KilledError("training hjcag on official killed its workers"), 3),
         (RemoteError("the remote is gone"), 4),
         (SpaceError("too small a disk"), 5),
         (OSError(28, "No space left on device"), 5),
