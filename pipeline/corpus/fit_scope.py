@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,9 +62,36 @@ class Scope:
 
 
 def labelled(rows: Sequence[Utterance], labels: Labels) -> dict[str, Label]:
-    """The label of each row that the label protocol keeps, by id."""
-    by_id = {row.id: labels.of(row) for row in rows}
+    """The label of each row that the label protocol keeps, by id.
+
+    Raises InputError for a row whose annotations the protocol does not know, as a manifest from elsewhere may have.
+    """
+    by_id = {row.id: _label(row, labels) for row in rows}
     return {name: label for name, label in by_id.items() if label is not None}
+
+
+def _label(row: Utterance, labels: Labels) -> Label | None:
+    try:
+        label = labels.of(row)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise InputError(f"{row.id}: its annotations are not of this label protocol ({problem})") from error
+    if label is not None and not _fits(label, labels):
+        raise InputError(
+            f"{row.id}: the label {label!r} is not of the task {labels.task} of {len(labels.classes)} names"
+        )
+    return label
+
+
+def _fits(label: Label, labels: Labels) -> bool:
+    """True for a label as `pipeline.reader.Labels` describes it."""
+    count, several = len(labels.classes), isinstance(label, tuple)
+    numbers = label if isinstance(label, tuple) else (label,)
+    if labels.task == "multiclass":
+        return not several and label in range(count)
+    if labels.task == "multilabel":
+        return several and len(numbers) == count and set(numbers) <= {0, 1}
+    return several == (count > 1) and len(numbers) == max(1, count) and all(map(math.isfinite, numbers))
 
 
 def folds(

@@ -17,10 +17,15 @@ DIGEST = "^[0-9a-f]{64}$"
 
 
 class Lock(BaseModel):
-    """The digests of a manifest, of local weights by name, and of each stage's index by the stage's name and digest."""
+    """The digests of a manifest, of local weights by name, and of each stage's index by the stage's name and digest.
+
+    manifest: of the rows. manifest_object: of the bytes of the object that holds them, which are checked before any of
+    it is read.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     manifest: str = Field(pattern=DIGEST)
+    manifest_object: str = Field(pattern=DIGEST)
     weights: Mapping[str, str] = {}
     stages: Mapping[str, str]
 
@@ -31,7 +36,10 @@ class Lock(BaseModel):
 
     def differences(self, other: Lock) -> list[str]:
         """A line for each difference between this lock and `other`."""
-        lines = [] if self.manifest == other.manifest else [f"manifest {self.manifest[:12]} -> {other.manifest[:12]}"]
+        lines = []
+        for name in ("manifest", "manifest_object"):
+            old, new = getattr(self, name), getattr(other, name)
+            lines += [f"{name} {old[:12]} -> {new[:12]}"] if old != new else []
         for kind in ("weights", "stages"):
             old, new = getattr(self, kind), getattr(other, kind)
             lines += [f"- {_short(name)}" for name in old.keys() - new.keys()]
@@ -58,9 +66,8 @@ def read_lock(path: Path) -> Lock:
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Replaces the lock. Its lines are sorted, so that a change is easy to review."""
-    ordered = Lock(
-        manifest=lock.manifest, weights=dict(sorted(lock.weights.items())), stages=dict(sorted(lock.stages.items()))
-    )
+    tables = {"weights": dict(sorted(lock.weights.items())), "stages": dict(sorted(lock.stages.items()))}
+    ordered = lock.model_copy(update=tables)
     publish(path, ordered.model_dump_json(indent=1) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -82,6 +83,7 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
         if count > 1:
             yield f"{name}: {count} rows have this id"
     for row in rows:
+        yield from _no_numbers(row)
         if row.start_s is not None and row.end_s is not None and row.end_s < row.start_s:
             yield f"{row.id}: ends at {row.end_s} s, before its start at {row.start_s} s"
         for media in _media(row):
@@ -89,6 +91,18 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
                 yield f"{row.id}: {media.path} is outside {root}"
             if media.start_s is not None and media.end_s is not None and media.end_s < media.start_s:
                 yield f"{row.id}: {media.path} is cut from {media.start_s} to {media.end_s} s"
+
+
+def _no_numbers(row: Utterance) -> Iterator[str]:
+    """A line for each time, crop or annotation that is infinite or not a number: no key can hold it."""
+    numbers: dict[str, Any] = {"start_s": row.start_s, "end_s": row.end_s, **row.labels}
+    for media in _media(row):
+        numbers |= {f"{media.path} start_s": media.start_s, f"{media.path} end_s": media.end_s}
+    if row.video is not None and row.video.crop is not None:
+        numbers |= {f"crop[{i}]": value for i, value in enumerate(row.video.crop)}
+    for name, value in numbers.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{row.id}: {name} is {value}"
 
 
 def _looks(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:

@@ -15,6 +15,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock
 from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.manifest import Manifest
+from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe import Recipe, WrittenRoot
 from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
 from pipeline.errors import InputError, RemoteError, closest
@@ -79,16 +80,17 @@ class Opened:
     location: CorpusLocation
 
 
-def open_corpus(home: Home, options: Options) -> Opened:
+def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> Opened:
     """Reads a recipe and makes or loads its manifest.
 
+    pulled: a manifest that has just been pulled and is not noted yet; None for the one that is noted at home.
     Raises InputError for an error in either, and with `locked` for a lock that is missing, damaged or of another
     manifest.
     """
     path = recipe_path(options.dataset)
     if lock_path(path).exists():
         home.note_lock(lock_path(path))
-    pulled = pulled_manifest.noted(home.root, home_name(path))
+    pulled = pulled or pulled_manifest.noted(home.root, home_name(path))
     recipe = read_recipe(
         path,
         root=options.root,
@@ -101,7 +103,7 @@ def open_corpus(home: Home, options: Options) -> Opened:
     remote = reachable(options.url, home.cache)
     lock = read_lock(lock_path(path)) if options.locked else None
     store = Store(home.cache, remote)
-    rows = _manifest(home, recipe, pulled, store)
+    rows = _manifest(home, recipe, pulled, store, lock)
     if lock is not None:
         _check_lock(lock, rows, path)
         store = LockedStore.of(lock, home.cache, remote)
@@ -140,10 +142,12 @@ def _check_names(options: Options, recipe: Recipe) -> None:
         raise InputError(f"no feature set {name!r} in this recipe: {closest(name, recipe.features)}")
 
 
-def _manifest(home: Home, recipe: Recipe, pulled: pulled_manifest.Pulled | None, store: Store) -> Manifest:
+def _manifest(home: Home, recipe: Recipe, pulled: Pulled | None, store: Store, lock: Lock | None) -> Manifest:
     if recipe.root.exists() or pulled is None:
         return manifest.build(recipe.reader, recipe.root, home.memory)
     print_line(f"{recipe.root} is not here: the pulled manifest {pulled.digest[:12]} is used instead")
+    if lock is not None and lock.manifest_object != pulled.record.object:
+        raise InputError("the lock names another object than that of the pulled manifest: pull again with --locked")
     return pulled.load(store, recipe.root)
 
 

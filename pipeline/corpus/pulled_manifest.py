@@ -5,7 +5,8 @@ With it, a team without the raw media plans, trains and explains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ from pipeline.cache.atomic import replacing
 from pipeline.cache.record import DamagedError, Record, decode, encode
 from pipeline.cache.store import Store
 from pipeline.corpus import manifest
+from pipeline.corpus.lock_file import DIGEST, Lock
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import InputError
-from pipeline.utterance import SCHEMA, from_table, to_table
+from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
 
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
@@ -30,6 +32,7 @@ MOST_ROWS, LARGEST = 20_000_000, 1 << 34
 """The largest manifest that is read, in rows and in bytes unpacked."""
 LABELS = (pa.string(), pa.float64(), pa.int64())
 """The types that a column of annotations may have."""
+_DIGEST = re.compile(DIGEST)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Pulled:
 
     def load(self, store: Store, root: Path) -> Manifest:
         """The manifest; `root` is where its media would be. Raises InputError if the object is not this manifest."""
-        table = _table(store.bring(self.record))
-        rows = from_table(table)
+        rows = from_table(_table(store.bring(self.record)))
+        _check(rows)
         manifest.check(rows, root)
         loaded = Manifest(root, tuple(rows), media=False)
         if loaded.digest != self.digest:
@@ -76,24 +79,20 @@ def save(store: Store, dataset: str, saved: Manifest, weights: Mapping[str, str]
     return store.save(stage_of(dataset), key, write, suffix=".parquet", about=about)
 
 
-def latest(remote: Remote, dataset: str, digest: str | None = None) -> Pulled:
-    """The manifest of a dataset that was pushed last, or the one of this digest. Raises InputError if none is there."""
+def latest(remote: Remote, dataset: str, lock: Lock | None = None) -> Pulled:
+    """The manifest of a dataset that was pushed last, or the one that a lock names. Raises InputError if none is there.
+
+    A lock names the bytes of the object, so that what it does not name is never fetched or read.
+    """
     stage = stage_of(dataset)
     for segment in reversed(remote.segments(stage)):
         for record in remote.readable_records(stage, segment):
-            if digest in (None, record.about.get("manifest")) and _describes_manifest(record.about):
+            if not {"manifest", "weights"} <= record.about.keys():
+                continue
+            if lock is None or (lock.manifest, lock.manifest_object) == (record.about["manifest"], record.object):
                 return Pulled(record)
-    which = "manifest" if digest is None else f"manifest {digest[:12]}"
+    which = "manifest" if lock is None else f"manifest {lock.manifest[:12]} in the object {lock.manifest_object[:12]}"
     raise InputError(f"{remote.url} has no {which} of {dataset}: a team that has the corpus pushes it with `make push`")
-
-
-def _describes_manifest(about: Mapping[str, Any]) -> bool:
-    weights = about.get("weights")
-    return (
-        isinstance(about.get("manifest"), str)
-        and isinstance(weights, Mapping)
-        and all(isinstance(digest, str) for digest in weights.values())
-    )
 
 
 def note(home: Path, recipe: str, pulled: Pulled) -> None:
@@ -127,6 +126,19 @@ def _table(path: Path) -> pa.Table:
         return file.read()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a manifest: {error}") from error
+
+
+def _check(rows: Sequence[Utterance]) -> None:
+    """Raises InputError for a row that lacks what every scan gives, or whose digests are none."""
+    for number, row in enumerate(rows):
+        media = [m for m in (row.audio, row.video) if m is not None]
+        digests = [row.text_digest, *(m.digest for m in media)]
+        if row.id is None or row.dialogue is None or row.turn is None or any(m.path is None for m in media):
+            raise InputError(f"row {number} of the pulled manifest lacks its id, dialogue, turn or path")
+        if not all(digest is None or _DIGEST.fullmatch(digest) for digest in digests):
+            raise InputError(f"row {number} of the pulled manifest names a digest that is none")
+        if row.video is not None and row.video.crop is not None and len(row.video.crop) != 4:
+            raise InputError(f"row {number} of the pulled manifest has a crop of {len(row.video.crop)} numbers")
 
 
 def _is_manifest(schema: Any) -> bool:

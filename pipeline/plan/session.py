@@ -11,6 +11,7 @@ from pipeline.cache.home import STREAMS, Home
 from pipeline.cache.store import Store
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.open_corpus import CorpusLocation, Options, open_corpus
+from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe_file import check_train, recipe_path
 from pipeline.media.doctor_memory import unreadable
 from pipeline.plan import estimate
@@ -37,12 +38,13 @@ class Session:
     doctored: bool = True
 
     @classmethod
-    def open(cls, home: Home, options: Options) -> Session:
+    def open(cls, home: Home, options: Options, pulled: Pulled | None = None) -> Session:
         """Reads the recipe, scans the corpus or takes the manifest that was pulled, and lists what is asked for.
 
-        `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. Raises InputError.
+        `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. pulled: see `open_corpus`. Raises
+        InputError.
         """
-        opened = open_corpus(home, options)
+        opened = open_corpus(home, options, pulled)
         catalogue = _catalogue(options, opened.corpus, opened.store)
         return cls(home, options, opened.corpus, catalogue, opened.location)
 

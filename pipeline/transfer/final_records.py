@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.cache.record import FITS, Record, encode_index
 from pipeline.cache.remote import Remote
 from pipeline.console import print_line
+from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
 from pipeline.corpus.recipe import Recipe, every_node
 from pipeline.corpus.recipe_file import recipe_path
@@ -86,16 +87,30 @@ def relock(session: Session) -> dict[str, Any]:
         raise InputError(f"a lock names all of a recipe's features; not final: {final.missing()}")
     keeper = Remote("", session.home.cache)
     indexes = {stage: keeper.keep(encode_index(records)) for stage, records in final.indexes.items() if records}
-    return lock(session, indexes, relock=True)
+    return lock(session, saved_manifest(session), indexes, relock=True)
 
 
-def lock(session: Session, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
+def saved_manifest(session: Session, text: bool = True) -> Record:
+    """The record of the manifest's object: the one that was pulled, or one saved now if the release is here.
+
+    text: whether transcripts are in what is saved.
+    """
+    manifest, recipe = session.corpus.manifest, session.corpus.recipe
+    pulled = pulled_manifest.noted(session.home.root, recipe.home_name)
+    if pulled is not None and not manifest.media:
+        return pulled.record
+    rows = manifest if text else manifest.without_text()
+    return pulled_manifest.save(session.catalogue.store, recipe.name, rows, local_weights(recipe))
+
+
+def lock(session: Session, shared: Record, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
     """Writes the lock if there is none, or if `relock` allows to replace it; else prints in what the two differ."""
     recipe = session.corpus.recipe
     path = lock_path(recipe_path(session.options.dataset))
     names = {node.digest: node.name for node in every_node(recipe)}
     stages = {f"{names[stage.removesuffix(FITS)]} {stage}": digest for stage, digest in indexes.items()}
-    new = Lock(manifest=session.corpus.manifest.digest, weights=local_weights(recipe), stages=stages)
+    manifest = session.corpus.manifest.digest
+    new = Lock(manifest=manifest, manifest_object=shared.object, weights=local_weights(recipe), stages=stages)
     differing = read_lock(path).differences(new) if path.exists() else []
     if not path.exists() or (differing and relock):
         write_lock(path, new)

@@ -13,12 +13,14 @@ from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
 from pipeline.console import BYTES, bar, print_line
 from pipeline.corpus import pulled_manifest
+from pipeline.corpus.fit_scope import labelled
 from pipeline.corpus.lock_file import lock_path, read_lock
 from pipeline.corpus.open_corpus import Options, remember
+from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import InputError, RemoteError
 from pipeline.plan.session import Session
-from pipeline.transfer.final_records import final_records, local_weights, lock
+from pipeline.transfer.final_records import final_records, lock, saved_manifest
 
 THREADS = 8
 """The number of objects that are sent or fetched at the same time."""
@@ -44,7 +46,7 @@ def push(
         records = {r.object: r for records in chosen.values() for r in records if r.object not in named}
         sent = _send(remote, session.catalogue.store, records.values())
         indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
-        _push_manifest(session, remote, text)
+        shared = _push_manifest(session, remote, text)
     recipe = session.corpus.recipe
     if recipe.reader.licence:
         print_line(f"{recipe.name}: {recipe.reader.licence}")
@@ -52,7 +54,7 @@ def push(
         print_line(f"Not pushed, since not final: {final.missing()}")
     answer = {"dataset": recipe.name, "remote": remote.url, "objects": len(sent), "bytes": sum(sent)}
     if _whole(options) and not final.incomplete:
-        answer["lock"] = lock(session, indexes, relock)
+        answer["lock"] = lock(session, shared, indexes, relock)
     return answer
 
 
@@ -64,13 +66,10 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     """
     remote = _remote(home, options)
     path = recipe_path(options.dataset)
-    agreed = read_lock(lock_path(path)).manifest if options.locked else None
+    agreed = read_lock(lock_path(path)) if options.locked else None
     pulled = pulled_manifest.latest(remote, path.stem, agreed)
-    store = Store(home.cache, remote)
-    store.bring(pulled.record)
-    store.adopt(pulled.record)
+    session = _opened(home, options, pulled, Store(home.cache, remote))
     pulled_manifest.note(home.root, home_name(path), pulled)
-    session = Session.open(home, options)
     with session.pinned():
         final = final_records(session, split)
         records = [record for stage in final.indexes.values() for record in stage]
@@ -127,17 +126,27 @@ def _send(remote: Inventory, store: Store, records: Collection[Record]) -> list[
     return _move("push", [record for record in records if store.here(record) and lacks(record)], send)
 
 
-def _push_manifest(session: Session, remote: Inventory, text: bool) -> None:
-    manifest, store, recipe = session.corpus.manifest, session.catalogue.store, session.corpus.recipe
-    if not manifest.media:
-        return
-    content = manifest if text else manifest.without_text()
-    record = pulled_manifest.save(store, recipe.name, content, local_weights(recipe))
-    remote.send(record, store.open(record))
-    remote.publish(record.stage, [record], newest=True)
+def _push_manifest(session: Session, remote: Inventory, text: bool) -> Record:
+    """Sends the manifest, unless it was itself pulled. Returns the record of its object."""
+    record = saved_manifest(session, text)
+    if session.corpus.manifest.media:
+        remote.send(record, session.catalogue.store.open(record))
+        remote.publish(record.stage, [record], newest=True)
+    return record
 
 
 # --- pull ------------------------------------------------------------------------------------------------------
+
+
+def _opened(home: Home, options: Options, pulled: Pulled, store: Store) -> Session:
+    """A session on a pulled manifest, or on the raw release if that is here. Nothing is noted of a manifest that is
+    refused: its rows and labels are checked first, as those of a scan are. Raises InputError."""
+    session = Session.open(home, options, pulled)
+    recipe = session.corpus.recipe
+    rows = pulled.load(store, recipe.root).rows if session.corpus.manifest.media else session.corpus.manifest.rows
+    labelled(rows, recipe.labels)
+    store.adopt(pulled.record)
+    return session
 
 
 def _fetch(store: Store, records: Iterable[Record]) -> list[int]:

@@ -117,7 +117,7 @@ def test_an_index_that_the_lock_of_a_recipe_of_ones_own_names_stays(there, home,
         path.unlink()
         lock(extracted.session(), {s.rpartition(" ")[2]: digest for s, digest in stages.items()}, relock=True)
     else:
-        write_lock(path, Lock(manifest="0" * 64, stages=stages))
+        write_lock(path, Lock(manifest="0" * 64, manifest_object="0" * 64, stages=stages))
         extracted.session()
     assert collect(there, home, 30, time.time() + MONTHS).indexes == ()
     path.unlink()
