@@ -101,7 +101,11 @@ def test_the_newest_index_of_a_stage_stays_though_its_records_are_an_older_ones(
 def test_an_index_that_a_lock_names_stays(there, home, extracted, tmp_path, monkeypatch):
     place = superseded(there, extracted)
     digest = place.rpartition("-")[2].removesuffix(".json")
-    lock = {"manifest": "0" * 64, "stages": {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": digest}}
+    lock = {
+        "manifest": "0" * 64,
+        "manifest_object": "0" * 64,
+        "stages": {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": digest},
+    }
     (tmp_path / "team.lock.json").write_text(json.dumps(lock))
     monkeypatch.setattr(lock_file, "RECIPES", tmp_path)
     assert collect(there, home, 30, time.time() + MONTHS).indexes == ()
