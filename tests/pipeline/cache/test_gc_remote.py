@@ -16,7 +16,7 @@ from pipeline.cache.store import Store
 from pipeline.corpus import lock_file
 from pipeline.corpus.lock_file import Lock, lock_path, locked_indexes, write_lock
 from pipeline.errors import RemoteError
-from pipeline.transfer.final_records import lock
+from pipeline.transfer.final_records import lock, saved_manifest
 from tests.pipeline.cache.test_gc import KEY, MONTHS, STAGE, stage
 from tests.pipeline.cache.test_verify import put
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
@@ -119,7 +119,9 @@ def test_an_index_that_the_lock_of_a_recipe_of_ones_own_names_stays(there, home,
     stages = {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": place.rpartition("-")[2].removesuffix(".json")}
     if noted == "by writing it":
         path.unlink()
-        lock(extracted.session(), {s.rpartition(" ")[2]: digest for s, digest in stages.items()}, relock=True)
+        session = extracted.session()
+        indexes = {name.rpartition(" ")[2]: digest for name, digest in stages.items()}
+        lock(session, saved_manifest(session), indexes, relock=True)
     else:
         write_lock(path, Lock(manifest="0" * 64, manifest_object="0" * 64, stages=stages))
         extracted.session()

@@ -23,6 +23,7 @@ from pipeline.transfer.final_records import final_records
 from stages.text_word2vec import TextWord2vec
 from tests.clips import sounds, talk
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
+from tests.small import driven
 
 CNN_SET = """
 [features.words.text]
@@ -174,7 +175,7 @@ def test_a_fit_on_raw_input_tries_the_row_it_left_out_before_it_decodes_all_othe
             decoded.append(row.id)
             yield row, Unreadable(Reason.DECODER_HUNG) if row.id == "u02" and trouble else found
 
-    def driven():
+    def fitted():
         decoded.clear()
         corpus = opened.corpus
         node = Node("loudness", Loudness(), {}, ("audio",), digest("loudness"))
@@ -185,11 +186,11 @@ def test_a_fit_on_raw_input_tries_the_row_it_left_out_before_it_decodes_all_othe
 
     real, trouble = fit.decoded, True
     monkeypatch.setattr(fit, "decoded", watched)
-    state, report = driven()
+    state, report = fitted()
     assert state.reasons == {"u02": "decoder_hung"} and not report.waiting
-    again, report = driven()
+    again, report = fitted()
     assert decoded == ["u02"] and again == state and report.total().calls == {}
     trouble = False
-    final, _ = driven()
+    final, _ = fitted()
     assert final.reasons == {} and len(final.about["train"]) == 8
-    assert driven()[1].jobs == 0
+    assert fitted()[1].jobs == 0

@@ -196,6 +196,6 @@ def test_the_log_of_a_run_with_workers_names_the_clips_that_failed(small):
     victim = small.session().corpus.manifest.rows[5]
     (small.root / victim.audio.path).unlink()
     session = small.session(modality="audio", workers=1)
-    log = session.home.log_to_file("extract", session.options.dataset)
+    log = session.home.log_to_file("extract", "small")
     extraction.extract(session)
     assert f"audio_mfcc: {victim.id} has no audio: missing_file" in log.read_text()
