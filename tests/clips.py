@@ -69,11 +69,7 @@ class Clips(Small):
     def tables(self) -> list[pa.Table]:
         """Every shard that the recipe asks for, as it is stored."""
         catalogue = self.session().catalogue
-        return [
-            shards.open_table(catalogue.store.open(catalogue.of(node).final(shard)))
-            for node, scope in catalogue.wanted
-            for shard in catalogue.of(node, scope).shards
-        ]
+        return [shards.open_table(catalogue.store.open(r.final(shard))) for r in catalogue for shard in r.shards]
 
 
 def of(folder: Path, lines: list[dict[str, Any]], sets: str) -> Clips:
