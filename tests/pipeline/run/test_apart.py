@@ -21,6 +21,7 @@ from pipeline.cache.record import decode
 from pipeline.cache.store import Store
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan.session import Session
+from pipeline.run import extraction
 
 RECIPE = """
 [dataset]
@@ -145,7 +146,7 @@ def test_what_the_driver_alone_has_is_offered_to_workers_that_need_it(tmp_path, 
     address, _ = cluster
     recipe = recipe_in(tmp_path)
     here = Options(dataset=str(recipe), modality="text", workers=0)
-    Session.open(Home(tmp_path / "driver"), here).extract()
+    extraction.extract(Session.open(Home(tmp_path / "driver"), here))
     recipe.write_text(RECIPE.replace("channels = 4", "channels = 5"))
     driver = extract(tmp_path / "driver", recipe, address, bucket, "--modality", "text")
     out, err = driver.communicate(timeout=240)

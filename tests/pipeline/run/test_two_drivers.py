@@ -21,6 +21,7 @@ from pipeline.cache.remote import Remote
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan.jobs import named
 from pipeline.plan.session import Session
+from pipeline.run import extraction
 from pipeline.stage import State
 from pipeline.transfer import push_pull
 from stages.text_word2vec import TextWord2vec
@@ -142,7 +143,7 @@ def pulled(made: Small, url: str) -> dict[tuple[str, str], str]:
     options = Options(dataset=str(made.path), root=str(made.root), workers=0, remote=url)
     assert push_pull.pull(Home(made.home), options)["missing"] == {}
     here = Session.open(Home(made.home), replace(options, remote=""))
-    assert here.extract().jobs == 0 and named(here.plan().cached) == {"text_word2vec": 400}
+    assert extraction.extract(here).jobs == 0 and named(here.plan().cached) == {"text_word2vec": 400}
     assert named_wrongly(made) == []
     return rows_of(here)
 
