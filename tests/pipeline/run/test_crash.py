@@ -179,7 +179,7 @@ def weather(made, expected, seed, most):
 def quiet(tmp_path_factory):
     """Every row of a talk of two hundred utterances, on given vectors and on fitted ones, extracted undisturbed."""
     made = talk(tmp_path_factory.mktemp("quiet"), dialogues=25, sets=WORDS_SET + LEARNED_SET)
-    assert made.extract() == {"text_word2vec": 400}
+    assert sum(made.extract().values()) == 400
     return made
 
 
