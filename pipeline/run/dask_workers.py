@@ -13,10 +13,11 @@ import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError
 from multiprocessing import current_process
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any, Protocol, TypeVar
 
 import dask
@@ -24,7 +25,8 @@ from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
 
 from pipeline import plugins
 from pipeline.cache import keys
-from pipeline.errors import InputError
+from pipeline.console import print_line
+from pipeline.errors import InputError, RemoteError
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 CPU, GPU = "CPU", "GPU"
 START_S = 120
+LOOK_S, LOST_S = 5.0, 120.0
+"""How often a driver that waits looks whether there are workers, and how long it waits for them to come back."""
 PACKAGES = ("pipeline", "stages", "models")
 
 _CONFIG = {
@@ -58,6 +62,7 @@ class Task(Protocol):
 
 
 J = TypeVar("J", bound=Task)
+_SAVED = "What was computed is saved; call again to go on"
 
 
 class _LogsInfo(WorkerPlugin):  # type: ignore[misc] # Dask has no types
@@ -139,6 +144,7 @@ class Workers:
         `more` gives the jobs known so far that were not given before; it is asked again after each result, so that
         what a fit makes possible starts at once. At most twice as many jobs as workers are under way, so the driver's
         memory does not grow with the corpus. A job that killed its workers yields Died; other errors are raised.
+        Raises RemoteError if the scheduler is lost, or if all workers are and none comes back within two minutes.
         """
         waiting: deque[J] = deque(more())
         running: dict[Future, J] = {}
@@ -149,9 +155,30 @@ class Workers:
                 future = self._submit(function, job, arguments)
                 running[future] = job
                 future.add_done_callback(ended.put)
-            future = ended.get()
+            future = self._next(ended)
             yield running.pop(future), self._result(future)
             waiting.extend(more())
+
+    def _next(self, ended: Queue[Future]) -> Future:
+        """The next job that ended; raises RemoteError if for `LOST_S` there has been no worker."""
+        without_s = 0.0
+        while without_s < LOST_S:
+            try:
+                return ended.get(timeout=LOOK_S)
+            except Empty:
+                if self._some_worker():
+                    without_s = 0.0
+                    continue
+            if not without_s:
+                print_line(f"all workers are lost: waiting {LOST_S:.0f} s for one to come back", "yellow")
+            without_s += LOOK_S
+        raise RemoteError(f"no worker came back within {LOST_S:.0f} s: {_SAVED}")
+
+    def _some_worker(self) -> bool:
+        try:
+            return self.width > 0
+        except OSError as error:
+            raise RemoteError(f"the scheduler is lost: {error}. {_SAVED}") from error
 
     def _submit(self, function: Callable[..., Any], job: Task, arguments: Sequence[Any]) -> Future:
         wanted = GPU if job.gpu and GPU in self.offered or CPU not in self.offered else CPU
@@ -162,6 +189,8 @@ class Workers:
     def _result(future: Future) -> Any:
         try:
             return future.result()
+        except CancelledError as error:  # nothing here cancels a job: the client does when its scheduler goes
+            raise RemoteError(f"the scheduler is lost. {_SAVED}") from error
         except KilledWorker as error:
             peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             return Died(str(error), peak_kb * 1024)
