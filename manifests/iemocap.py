@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,7 +16,7 @@ from manifests._cells import refuse_stray
 from manifests._iemocap import Turn, malformed, transcript, transcript_path, turns
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
-from pipeline.utterance import Audio, Utterance, Video, in_order
+from pipeline.utterance import Audio, Utterance, Video
 
 SIX = ("hap", "sad", "neu", "ang", "exc", "fru")
 FOUR = ("neu", "hap", "sad", "ang")
@@ -115,6 +115,8 @@ def _vad(row: Utterance) -> tuple[float, ...] | None:
 class Iemocap(Reader):
     """Reads IEMOCAP_full_release.
 
+    `turn` counts the utterances of a dialogue by their start: the files list those of one actor first.
+
     Options. video: the half of the picture that shows the `speaker`, or `both` halves. audio: the utterance's own file
     (`sentence`), or the `speaker`'s channel of the dialogue's stereo file, cut by the annotation's times. The actor who
     wears markers is on the left of picture and sound; the letter after the session's number in the dialogue's name says
@@ -200,17 +202,17 @@ class Iemocap(Reader):
 
     def _dialogue(self, file: Path) -> list[Utterance]:
         texts = transcript(transcript_path(file))
-        rows = in_order(self._utterance(file, turn, texts) for turn in turns(file))
-        return [replace(row, turn=index) for index, row in enumerate(rows)]
+        in_time = sorted(turns(file), key=lambda turn: (turn.start_s, turn.name))
+        return [self._utterance(file, number, turn, texts) for number, turn in enumerate(in_time)]
 
-    def _utterance(self, file: Path, turn: Turn, texts: Mapping[str, str]) -> Utterance:
+    def _utterance(self, file: Path, number: int, turn: Turn, texts: Mapping[str, str]) -> Utterance:
         dialogue, session = file.stem, file.parents[2].name
         on_left = dialogue[5] == turn.actor
         path = f"{session}/dialog/avi/DivX/{dialogue}.avi"
         return Utterance(
             id=turn.name,
             dialogue=dialogue,
-            turn=0,
+            turn=number,
             speaker=f"{dialogue[:5]}_{turn.actor}",
             text=texts.get(turn.name),
             audio=self._audio(session, dialogue, turn, on_left),

@@ -4,12 +4,13 @@
 |---|---|
 | `utterance` | the id, required and unique |
 | `text`, `audio`, `video` | the transcript; files, relative to the root. At least one of these columns is required |
-| `dialogue`, `turn` | the conversation, by default the utterance's id; the place in it, by default the table's order |
+| `dialogue` | the conversation, by default the utterance's id |
+| `turn` | the place in the conversation, by default by `start_s` if all its rows have one, else in the table's order |
 | `speaker`, `session` | names that folds are grouped by |
 | `split` | `train`, `valid` (also `validation`, `dev`, `val`) or `test` |
 | `audio_start_s`, `audio_end_s`, `audio_channel` | the part of the audio file, by default all; channels count from 0 |
 | `video_start_s`, `video_end_s` | the part of the video file |
-| `start_s`, `end_s` | when it is said in the dialogue: an annotation, which also orders the dialogue |
+| `start_s`, `end_s` | when it is said in the dialogue: an annotation, which orders a dialogue without turns |
 | any other | an annotation, such as the label; a number if every cell of the column is one |
 
 Without an `audio` column, the sound is that of the video file, in the same part of it. An empty cell is an unknown
@@ -19,13 +20,13 @@ elsewhere they are text, so that the transcript `NA` is a transcript.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from manifests._cells import COLUMNS, MODALITIES, Row, check, inside, is_number, read
+from manifests._cells import COLUMNS, MODALITIES, Row, check, inside, is_number, number, read
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Group, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
@@ -132,16 +133,28 @@ def _check_ids(rows: Iterable[Row]) -> None:
         first.setdefault(name, row.place)
 
 
-def _turns(rows: Iterable[Row]) -> list[int]:
-    """The turn of each row: the column `turn`, or else the number of rows of its dialogue before it."""
-    seen: Counter[str] = Counter()
-    turns = []
+def _turns(rows: Sequence[Row]) -> list[int]:
+    """The turn of each row: the column `turn`, or else its place in the dialogue, see `_in_order`."""
+    dialogues: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        dialogue = row.text("dialogue") or row.cells["utterance"]
-        turn = row.count("turn")
-        turns.append(seen[dialogue] if turn is None else turn)
-        seen[dialogue] += 1
-    return turns
+        dialogues[row.text("dialogue") or row.cells["utterance"]].append(row)
+    places = {row.place: place for found in dialogues.values() for place, row in enumerate(_in_order(found))}
+    given = [row.count("turn") for row in rows]
+    return [places[row.place] if turn is None else turn for row, turn in zip(rows, given, strict=True)]
+
+
+def _in_order(dialogue: Sequence[Row]) -> Sequence[Row]:
+    """The rows of a dialogue by their start if all have one, else as they stand in the table."""
+    starts = {row.place: start for row in dialogue if (start := _start(row)) is not None}
+    return sorted(dialogue, key=lambda row: starts[row.place]) if len(starts) == len(dialogue) else dialogue
+
+
+def _start(row: Row) -> float | None:
+    """Its errors are noted where the row becomes an utterance."""
+    try:
+        return number(row.cells.get("start_s", ""))
+    except ValueError:
+        return None
 
 
 def _group(rows: Sequence[Utterance]) -> Group:

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dialogue import Context
 from pipeline.reader import Label, Task
 from pipeline.reason import Reason
 
 Modality = Literal["text", "audio", "visual"]
-RAW = {"text": "text", "audio": "audio", "video": "visual"}
+RAW = {"text": "text", "dialogue": "text", "audio": "audio", "video": "visual"}
+"""The modality of each kind of raw input."""
 
 SOURCE: Mapping[str, bool] = {"source": True}
 """Metadata of a field that names weights. If it names a local path, the key holds the digest of the bytes instead."""
@@ -80,9 +82,10 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One utterance as a stage sees it: its inputs, by the names in the stage's `inputs`.
+    """One utterance as a stage sees it: its inputs, by the names in the stage's `reads`.
 
     "text" is a str, "audio" a Waveform, "video" the Frames that this stage picked and shrunk, a stage's name a Track.
+    "dialogue" is a tuple of Turns in their order: at most as many as the stage's `dialogue` says, then the utterance.
     """
 
     id: str
@@ -150,6 +153,19 @@ class Stage(ABC):
     def fitted(self) -> bool:
         """True if `fit` has to run before `transform`; may depend on the parameters."""
         return False
+
+    @property
+    def dialogue(self) -> Context | None:
+        """What the stage reads of the dialogue before the utterance; None for a stage that reads the utterance alone.
+
+        May depend on the parameters. Such a stage has "text" among its `inputs`, and gets "dialogue" in its place.
+        """
+        return None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs that an Item holds for this stage: its `inputs`, or "dialogue" in place of "text"."""
+        return tuple("dialogue" if name == "text" and self.dialogue else name for name in self.inputs)
 
     @property
     def steps(self) -> int | None:

@@ -46,9 +46,10 @@ class Video:
 class Utterance:
     """One utterance of one speaker.
 
-    The paths of its media are relative to the corpus root. turn: its place in the dialogue. text_digest: of a
-    transcript that was left out, so that the row keeps its keys. start_s, end_s: the annotation's own times, which
-    enter no key. split, session: the corpus's own. labels: every annotation, from which a recipe makes the label.
+    The paths of its media are relative to the corpus root. turn: its place in the dialogue, which alone decides what
+    was said before it. text_digest: of a transcript that was left out, so that the row keeps its keys. start_s, end_s:
+    the annotation's own times, which enter no key. split, session: the corpus's own. labels: every annotation, from
+    which a recipe makes the label.
     """
 
     id: str
@@ -103,8 +104,8 @@ SCHEMA = pa.schema(
 
 
 def in_order(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """The utterances sorted by dialogue, start (or turn) and id, so that the order of a scan never matters."""
-    return sorted(utterances, key=lambda u: (u.dialogue, u.start_s if u.start_s is not None else u.turn, u.id))
+    """The utterances sorted by dialogue, turn and id, so that the order of a scan never matters."""
+    return sorted(utterances, key=lambda u: (u.dialogue, u.turn, u.id))
 
 
 def to_table(utterances: Iterable[Utterance]) -> pa.Table:

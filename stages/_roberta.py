@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, RobertaConfig
@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig,
 from pipeline.cache.keys import digest
 from pipeline.errors import InputError
 from pipeline.stage import State
+from stages._context import Passage, encode, own
 from stages._hub import Precision, Source
 
 TOKENS = {"cpu": 256, "cuda": 16_384}
@@ -35,23 +36,19 @@ class Encoder:
     tokenizer: Tokenizer
     model: PreTrainedModel
 
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """The tokens of each text, with the special tokens at its ends. Those in a text are read as plain text."""
-        return [self.tokenizer.encode(text) for text in texts]
-
     @torch.inference_mode()
-    def states(self, texts: Sequence[str]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yields the index of each text and its last hidden states [T, H], without special tokens after the first.
+    def states(self, passages: Sequence[Passage]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yields the index of each passage and last hidden states [T, H]: of the first token and of the text's own.
 
-        Texts of similar length share a batch. Padding is masked, so the states of a text do not depend on its batch.
+        Passages of similar length share a batch. Padding is masked, so states do not depend on the batch.
         """
-        encoded = self.encode(texts)
+        encoded = [encode(self.tokenizer, passage) for passage in passages]
         device = self.model.device
         for rows in batches([len(row) for row in encoded], TOKENS[device.type]):
             ids, mask = padded([encoded[row].ids for row in rows], self.pad)
             hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
             for row, states in zip(rows, hidden.float().cpu().numpy(), strict=True):  # [B, T, H]
-                yield row, states[: len(encoded[row])][_shown(encoded[row])]
+                yield row, states[: len(encoded[row])][own(encoded[row], passages[row])]
 
     @property
     def pad(self) -> int:
@@ -180,13 +177,6 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     ids = [torch.tensor(row) for row in rows]
     mask = [torch.ones(len(row), dtype=torch.int64) for row in rows]
     return pad_sequence(ids, batch_first=True, padding_value=pad), pad_sequence(mask, batch_first=True)
-
-
-def _shown(encoding: Encoding) -> NDArray[np.bool_]:
-    """True for the first token, which represents the whole text, and for the tokens of the text itself, [T]."""
-    shown = np.array(encoding.special_tokens_mask) == 0
-    shown[:1] = True
-    return shown
 
 
 def _truncating(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.stage import State, Target
+from stages._context import Passage, encode
 from stages._fit import Examples, learn
 from stages._roberta import Encoder, padded
 from stages._training import Training
@@ -51,8 +52,8 @@ class Classifier(nn.Module):
 def fit(
     tokenizer: Tokenizer,
     build: Callable[[], Classifier],
-    train: Examples[str],
-    valid: Examples[str],
+    train: Examples[Passage],
+    valid: Examples[Passage],
     target: Target,
     training: Training,
 ) -> State:
@@ -73,5 +74,5 @@ def fit(
     return State({name: value.cpu().numpy() for name, value in weights.items()}, text, learned.log)
 
 
-def _encoded(tokenizer: Tokenizer, examples: Examples[str]) -> Examples[list[int]]:
-    return Examples([tokenizer.encode(text).ids for text in examples.inputs], examples.labels)
+def _encoded(tokenizer: Tokenizer, examples: Examples[Passage]) -> Examples[list[int]]:
+    return Examples([encode(tokenizer, passage).ids for passage in examples.inputs], examples.labels)

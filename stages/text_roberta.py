@@ -1,7 +1,8 @@
 """Hidden states of RoBERTa, or of any text encoder in `transformers`: published, fine-tuned per fold, or made here.
 
 Source: HJCAG, "Text": RoBERTa-large, 1024 dimensions per token (Liu et al. 2019), fine-tuned with AdamW. Decisions: X7
-(all tokens, [CLS] first), H13 (a fold fine-tunes on its own rows), X14 (normalisation), X21 (random weights).
+(all tokens, [CLS] first), H13 (a fold fine-tunes on its own rows), X14 (normalisation), X21 (random weights), X22 (the
+turns before).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.cache.weights import check_revision, hub_source
-from pipeline.reader import Label
+from pipeline.dialogue import Context
 from pipeline.reason import Reason
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
+from stages._context import Passage
 from stages._text import Case, Tags, normalise
 from stages._training import UNTRAINED, Training
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
+    from stages._fit import Examples
     from stages._hub import Source
     from stages._roberta import Worker
 
@@ -36,6 +39,10 @@ _TRAINING = (*_OPTIMISER, "epochs", "repeats", "balanced", "batch_size", "patien
 class TextRoberta(Stage):
     """[T, H], the last hidden states of the first token ([CLS], `<s>`) and of the text's own tokens; [1, H] for `cls`.
 
+    context: how many turns of the dialogue before the utterance the encoder reads with it, in the form of EmoBERTa (Kim
+    and Vossen 2021), see `stages._context`. speakers: whether each turn begins with its speaker's name. Neither the
+    turns before nor a name has steps of its own. A fit reads the turns before its rows too.
+
     init: `pretrained` reads `model`, a local directory or a hub id, with its `revision`, a commit; the default is
     `PUBLISHED`. `random` makes a RoBERTa of `hidden` (H), `layers` and `heads`, with a byte-level tokenizer of at most
     `vocab_size` tokens learned from the train transcripts of the fold; it needs no download. fine_tune: trains the
@@ -45,8 +52,9 @@ class TextRoberta(Stage):
     then falls linearly; for `random` it is constant. patience: epochs without a better validation loss. balanced: class
     weights by inverse frequency. weight_decay: AdamW's. fit_precision, gradient_checkpointing: autocast to bfloat16,
     and activations computed twice, for large encoders on small GPUs. max_tokens: the length at which a text is
-    truncated, special tokens included. precision: `bf16` runs the encoder in bfloat16, which differs from float32 by
-    more than its tolerance. case, tags: see `stages._text.normalise`.
+    truncated, special tokens included; with a context, the oldest turns are left out first. precision: `bf16` runs the
+    encoder in bfloat16, which differs from float32 by more than its tolerance. case, tags: see
+    `stages._text.normalise`.
     """
 
     version: ClassVar[int] = 1
@@ -61,6 +69,8 @@ class TextRoberta(Stage):
     init: Literal["pretrained", "random"] = "pretrained"
     fine_tune: bool = False
     output: Literal["tokens", "cls"] = "tokens"
+    context: int = 0
+    speakers: bool = True
     max_tokens: int = 128
     precision: Literal["float32", "bf16"] = "float32"
     case: Case = "keep"
@@ -91,6 +101,11 @@ class TextRoberta(Stage):
         return {} if self.init == "random" else {"model": hub_source(self.model, self.revision)}
 
     @property
+    def dialogue(self) -> Context | None:
+        """`context` turns; None if there are none."""
+        return Context(self.context, self.speakers) if self.context else None
+
+    @property
     def fitted(self) -> bool:
         """True if the weights depend on the fold."""
         return self.fine_tune or self.init == "random"
@@ -101,6 +116,10 @@ class TextRoberta(Stage):
             raise ValueError('init = "random" reads no weights: leave model and revision out')
         if self.init == "pretrained":
             self._check_published()
+        if self.context < 0:
+            raise ValueError(f"context is a number of turns, is {self.context}")
+        if not self.context:
+            self.refuse(("speakers",), "only for context above 0")
         if not 8 <= self.max_tokens <= 512:
             raise ValueError(f"max_tokens is 8 to 512, is {self.max_tokens}")
         if min(self.layers, self.heads) < 1 or self.hidden % self.heads or self.vocab_size < 300:
@@ -140,11 +159,10 @@ class TextRoberta(Stage):
         For the tensors and the text of the state see `stages._roberta_fit.fit`. Raises InputError if no train row is
         left.
         """
-        from stages._fit import Examples
         from stages._roberta_fit import Classifier, fit
 
-        learned_from, validated_on = (Examples(*self._texts(rows)) for rows in (train, valid))
-        tokenizer = self._tokenizer(learned_from.inputs)
+        learned_from, validated_on = (self._examples(rows) for rows in (train, valid))
+        tokenizer = self._tokenizer([passage.written for passage in learned_from.inputs])
 
         def build() -> Classifier:
             model, fixed = self._model(tokenizer), self.init == "random"
@@ -159,10 +177,10 @@ class TextRoberta(Stage):
 
     def transform(self, loaded: Worker, state: State | None, batch: Sequence[Item]) -> list[Track]:
         """Returns the states of each text; a text that is empty after normalisation has the reason `no_text`."""
-        texts = [self._text(item) for item in batch]
-        tracks = [Track.failed(Reason.NO_TEXT)] * len(texts)
-        kept = [row for row, text in enumerate(texts) if text]
-        for row, states in loaded.encoder(state).states([texts[row] for row in kept]):
+        passages = [self._passage(item) for item in batch]
+        tracks = [Track.failed(Reason.NO_TEXT)] * len(passages)
+        kept = [row for row, passage in enumerate(passages) if passage.text]
+        for row, states in loaded.encoder(state).states([passages[row] for row in kept]):
             tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states)
         return tracks
 
@@ -200,9 +218,18 @@ class TextRoberta(Stage):
             )
         return read_model(self._source, self.max_tokens)
 
-    def _text(self, item: Item) -> str:
-        return normalise(item["text"], self.case, self.tags)
+    def _passage(self, item: Item) -> Passage:
+        if not self.context:
+            return Passage(self._normalised(item["text"]))
+        return Passage.of(item["dialogue"], self._normalised)
 
-    def _texts(self, rows: Rows) -> tuple[list[str], list[Label]]:
-        pairs = [(self._text(item), label) for item, label in zip(rows.items, rows.labels, strict=True)]
-        return [text for text, _ in pairs if text], [label for text, label in pairs if text]
+    def _normalised(self, text: str) -> str:
+        return normalise(text, self.case, self.tags)
+
+    def _examples(self, rows: Rows) -> Examples[Passage]:
+        """The rows that have a text."""
+        from stages._fit import Examples
+
+        pairs = [(self._passage(item), label) for item, label in zip(rows.items, rows.labels, strict=True)]
+        kept = [(passage, label) for passage, label in pairs if passage.text]
+        return Examples([passage for passage, _ in kept], [label for _, label in kept])

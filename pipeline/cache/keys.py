@@ -16,6 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from pipeline.dialogue import Context
 from pipeline.plugins import name_of
 from pipeline.reader import Label
 from pipeline.stage import Stage
@@ -59,6 +60,19 @@ def file_digest(path: Path) -> str:
 def text_digest(row: Utterance) -> str | None:
     """The digest of a transcript; None if there is none, so that the row is absent."""
     return row.text_digest if row.text is None else digest("text", row.text)
+
+
+def turn_digest(row: Utterance, context: Context) -> str:
+    """The digest of a turn as a stage reads it: of its transcript, and of its speaker's name if that is read.
+
+    A stage reads the name itself, so another name is another input. A turn's id, number and times are in no digest.
+    """
+    return digest("turn", text_digest(row), row.speaker if context.speakers else None)
+
+
+def dialogue_digest(turns: Sequence[str]) -> str:
+    """The digest of what a stage reads of a dialogue, from those of its turns in order, the utterance's own last."""
+    return digest("dialogue", list(turns))
 
 
 def audio_digest(audio: Audio | None, version: int) -> str | None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipeline.corpus.fit_scope import Scope, folds, labelled, scopes
+from pipeline.corpus.fit_scope import Scope, folds, labelled, refuse_cut_dialogues, scopes
 from pipeline.corpus.manifest import Manifest
-from pipeline.corpus.recipe import Node, Recipe, nodes
+from pipeline.corpus.recipe import Node, Recipe, every_node, nodes
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Label
 from pipeline.stage import Target
@@ -46,8 +46,15 @@ class Corpus:
         return tuple(self.folds_of(self.protocol))
 
     def folds_of(self, protocol: str) -> list[Fold]:
-        """The folds of any protocol; see `pipeline.corpus.fit_scope.folds`."""
-        return folds(self.recipe.reader, self.manifest.rows, self.labels, protocol, self.recipe.own_folds)
+        """The folds of any protocol; see `pipeline.corpus.fit_scope.folds`.
+
+        Raises InputError too if a stage of the recipe reads the dialogue and a fold cuts through one.
+        """
+        found = folds(self.recipe.reader, self.manifest.rows, self.labels, protocol, self.recipe.own_folds)
+        reading = {node.name for node in every_node(self.recipe) if node.stage.dialogue}
+        for fold in found if reading else ():
+            refuse_cut_dialogues(fold, self.manifest.rows, reading)
+        return found
 
     @cached_property
     def scopes(self) -> Mapping[str, tuple[Scope, ...]]:

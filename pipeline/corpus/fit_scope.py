@@ -134,6 +134,21 @@ def _refuse_shared(fold: Fold, rows: Mapping[str, Utterance]) -> None:
             raise InputError(f"fold {fold.name}: {part} and test share {shared}")
 
 
+def refuse_cut_dialogues(fold: Fold, rows: Iterable[Utterance], stages: Iterable[str]) -> None:
+    """Raises InputError if two parts of a fold share a dialogue, of which `stages` read the turns before an utterance.
+
+    A row of one part would be made of the transcripts of another.
+    """
+    dialogue = {row.id: row.dialogue for row in rows}
+    train, valid, test = ({dialogue[i] for i in part} for part in (fold.train, fold.valid, fold.test))
+    if shared := sorted(train & valid | train & test | valid & test):
+        raise InputError(
+            f"fold {fold.name}: two of its parts share dialogues: {', '.join(shared[:5])}. The turns before an "
+            f"utterance, as {' and '.join(sorted(stages))} reads them, would be of another part: put a dialogue into "
+            "one part, or leave out the context"
+        )
+
+
 def scopes(fold: Fold, rows: Sequence[Utterance], crossfit: int) -> list[Scope]:
     """The scope of a fold's fit; with `crossfit` = k (X9) also k that each leave out a part of the train dialogues.
 

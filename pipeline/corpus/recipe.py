@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -123,12 +123,14 @@ class Node:
         """The recipe of this stage as JSON: a readable form of what its digest is made of."""
         versions = {name: keys.library_version(name) for name in self.stage.libraries}
         inputs = [node.describe() if isinstance(node, Node) else node for node in self.inputs]
+        context = {"dialogue": asdict(self.stage.dialogue)} if self.stage.dialogue else {}
         return {
             "stage": self.name,
             "version": self.stage.version,
             "params": dict(self.params),
             "libraries": versions,
             "inputs": inputs,
+            **context,
             "digest": self.digest,
         }
 

@@ -44,7 +44,7 @@ class Builder:
 
     def _selection(self, where: list[str], modality: Modality, value: Any) -> Selection | None:
         if modality not in RAW.values():
-            self.text.error(where, closest(modality, RAW.values()))
+            self.text.error(where, closest(modality, set(RAW.values())))
             return None
         table = self.text.table(where, value)
         if table is None:
@@ -97,7 +97,7 @@ class Builder:
         if kind is None:
             return None
         stage = build(self.text, where, kind, params)
-        inputs = self._inputs([*where, "input"], kind.inputs, upstream)
+        inputs = self._inputs([*where, "input"], stage.reads if stage else kind.inputs, upstream)
         if stage is None or any(source is None for source in inputs):
             return None
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.dialogue import Context, Turn
 from pipeline.media import audio, video
 from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.files import remembered, stamp
@@ -28,18 +29,25 @@ _DECODERS: Mapping[str, Callable[..., list[Any]]] = {"audio": audio.decode, "vid
 
 
 def decoded(
-    kind: str, rows: Sequence[Utterance], root: Path, wanted: Sequence[Sequence[tuple[str, Stage]]], memory: Path
+    kind: str,
+    rows: Sequence[Utterance],
+    root: Path,
+    wanted: Sequence[Sequence[tuple[str, Stage]]],
+    memory: Path,
+    before: Mapping[str, Sequence[Utterance]] | None = None,
 ) -> Iterator[tuple[Utterance, Decoded]]:
-    """Yields each row with the input of its stages. `kind` is "text", "audio" or "video".
+    """Yields each row with the input of its stages. `kind` is "text", "dialogue", "audio" or "video".
 
-    `wanted` holds, for each row, the names and the stages that read it. Audio and video are decoded in a child process
+    `wanted` holds, for each row, the names and the stages that read it; `before`, for "dialogue" alone, the turns
+    before each row, at least as many as its stages read. Audio and video are decoded in a child process
     while the caller works on the rows before. Each clip has a deadline, and a decoder that crashes or hangs costs only
     that clip. A file that differs from what the manifest says gives IO_ERROR, because its values would be cached under
     the key of other bytes. `memory` is the memo of digests, see `pipeline.media.files.remembered`.
     """
-    if kind == "text":
+    if kind in ("text", "dialogue"):
         for row, stages in zip(rows, wanted, strict=True):
-            yield row, _text(row, stages)
+            turns = before.get(row.id, ()) if before and kind == "dialogue" else ()
+            yield row, _text(row, stages, turns)
         return
     ahead = _Ahead(AHEAD_BYTES)
     files = ScannedFiles(kind, rows, root, memory)
@@ -57,10 +65,20 @@ def read(kind: str, source: Audio | Video, root: Path, stages: Sequence[Stage]) 
     return _DECODERS[kind](source, root / source.path, stages)
 
 
-def _text(row: Utterance, stages: Sequence[tuple[str, Stage]]) -> Decoded:
-    if row.text is None:  # a transcript that was left out of a pulled manifest may come back
-        return Unreadable(Reason.ABSENT if row.text_digest is None else Reason.IO_ERROR)
-    return Unreadable(Reason.NO_TEXT) if not row.text.strip() else {name: row.text for name, _ in stages}
+def _text(row: Utterance, stages: Sequence[tuple[str, Stage]], before: Sequence[Utterance]) -> Decoded:
+    """The transcript, or for a stage that reads the dialogue the turns `before` and the transcript's own turn."""
+    if row.text is None and row.text_digest is None:
+        return Unreadable(Reason.ABSENT)
+    for turn in (*before, row):
+        if turn.text is None and turn.text_digest is not None:  # left out of a pulled manifest, and may come back
+            return Unreadable(Reason.IO_ERROR, f"the transcript of {turn.id} is not here")
+    if not row.text or not row.text.strip():
+        return Unreadable(Reason.NO_TEXT)
+    return {name: _turns((*before, row), stage.dialogue) if stage.dialogue else row.text for name, stage in stages}
+
+
+def _turns(turns: Sequence[Utterance], context: Context) -> tuple[Turn, ...]:
+    return tuple(Turn(t.text or "", t.speaker if context.speakers else None) for t in turns[-context.turns - 1 :])
 
 
 class _Ahead:

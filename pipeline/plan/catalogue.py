@@ -14,6 +14,7 @@ from pipeline.corpus.corpus import Wanted
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.manifest import Manifest
 from pipeline.corpus.recipe import Node
+from pipeline.dialogue import Context, Dialogues
 from pipeline.media import audio, video
 from pipeline.plan.jobs import Stored
 from pipeline.reader import Label
@@ -55,7 +56,7 @@ class Catalogue:
         self.wanted: dict[Wanted, set[str]] = {}
         for node, scope in wanted:
             self._want(node, scope, list(self.rows) if scope is None else list(scope.apply))
-        self._raw: dict[str, Mapping[str, str | None]] = {}
+        self._raw: dict[tuple[str, Context | None], Mapping[str, str | None]] = {}
         self._stages: dict[Wanted, StageRows] = {}
         self.refresh()
 
@@ -100,11 +101,32 @@ class Catalogue:
             self._indexes[stage] = index
         return self._indexes[stage]
 
-    def raw(self, kind: str) -> Mapping[str, str | None]:
-        """The digest of each utterance's "text", "audio" or "video"; None where it has none."""
-        if kind not in self._raw:
-            self._raw[kind] = dict(_raw_digests(kind, self.manifest.rows))
-        return self._raw[kind]
+    @cached_property
+    def dialogues(self) -> Dialogues:
+        """The dialogues of the manifest."""
+        return Dialogues(self.manifest.rows)
+
+    def before(self, rows: Iterable[Utterance], nodes: Iterable[Node]) -> dict[str, tuple[Utterance, ...]]:
+        """The turns before each row, as many as the stage needs that reads most of them; none if no stage reads any."""
+        counts = [node.stage.dialogue.turns for node in nodes if node.stage.dialogue]
+        return {row.id: self.dialogues.before(row.id, max(counts)) for row in rows} if counts else {}
+
+    def raw(self, kind: str, context: Context | None = None) -> Mapping[str, str | None]:
+        """The digest of each utterance's "text", "dialogue", "audio" or "video"; None where it has none.
+
+        context: what is read of a dialogue.
+        """
+        if (kind, context) not in self._raw:
+            digests = self._dialogue_digests(context) if context else _raw_digests(kind, self.manifest.rows)
+            self._raw[kind, context] = dict(digests)
+        return self._raw[kind, context]
+
+    def _dialogue_digests(self, context: Context) -> Iterator[tuple[str, str | None]]:
+        turns = {row.id: keys.turn_digest(row, context) for row in self.manifest.rows}
+        for row in self.manifest.rows:
+            seen = (*self.dialogues.before(row.id, context.turns), row)
+            absent = keys.text_digest(row) is None
+            yield row.id, None if absent else keys.dialogue_digest([turns[turn.id] for turn in seen])
 
     def _want(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> None:
         wanted = (node, scope if node.scoped else None)
@@ -189,7 +211,9 @@ class StageRows:
     def _inputs(self) -> Inputs:
         stages = {rows.node: rows for rows in self.upstream}
         return [
-            stages[source].keys if isinstance(source, Node) else self._catalogue.raw(source)
+            stages[source].keys
+            if isinstance(source, Node)
+            else self._catalogue.raw(source, self.node.stage.dialogue if source == "dialogue" else None)
             for source in self.node.inputs
         ]
 

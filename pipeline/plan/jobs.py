@@ -51,6 +51,7 @@ class ExtractJob:
     """One shard of one modality. Each clip is decoded once and goes through all the stages.
 
     unreadable: utterances whose file gives nothing whatever part of it is read, as the doctor found, with the reason.
+    before: the turns before each row, as many as any of the stages reads; empty if none reads the dialogue.
     """
 
     modality: Modality
@@ -58,6 +59,7 @@ class ExtractJob:
     rows: tuple[Utterance, ...]
     runs: tuple[Run, ...]
     unreadable: Mapping[str, Reason] = field(default_factory=dict)
+    before: Mapping[str, tuple[Utterance, ...]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -97,7 +99,7 @@ class FitJob:
     """One fit: the rows of one scope's train and validation parts, and nothing else.
 
     held: the rows that the fold tests on, which a fit refuses to see whoever planned it. left_out: the utterances that
-    the state which serves until now was learned without, with the reason.
+    the state which serves until now was learned without, with the reason. before: as in `ExtractJob`.
     """
 
     node: Node
@@ -111,6 +113,7 @@ class FitJob:
     stored: Mapping[str, Stored]
     held: HeldOut
     left_out: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, tuple[Utterance, ...]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

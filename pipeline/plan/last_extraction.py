@@ -28,6 +28,7 @@ from pipeline.cache.record import Record
 from pipeline.corpus import manifest
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, Recipe
+from pipeline.dialogue import Context, Dialogues
 from pipeline.media import audio, video
 from pipeline.plan.catalogue import Catalogue
 from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 CHECKED = ConfigDict(extra="forbid", strict=True)
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-Rows = Mapping[str, Utterance]
 
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
@@ -80,6 +80,7 @@ class Note:
 
 
 _NOTE = TypeAdapter(Note)
+_CONTEXT = {"turns": int, "speakers": bool}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Seen:
 
     at: str
     stages: Mapping[str, Entry]
-    rows: Callable[[Entry], Rows]
+    rows: Callable[[Entry], Dialogues]
 
     def like(self, entry: Entry, now: Seen) -> Entry | None:
         """The stage that `entry`, of the session `now`, was then: the same one, or else the one in its place."""
@@ -111,21 +112,29 @@ class Seen:
         if entry.fits and state is None:
             raise LookupError(scope)
         inputs = [
-            raw_digest(source, row, entry.code)
+            self._raw_digest(source, entry, row)
             if isinstance(source, str)
             else self._key(self.stages[source["digest"]], scope, utterance)
             for source in entry.about["inputs"]
         ]
         return keys.row_key(entry.digest, state, inputs)
 
+    def turns(self, entry: Entry, row: Utterance) -> list[str]:
+        """The digest of each turn that a stage reads before an utterance, oldest first."""
+        context = Context(**entry.about["dialogue"])
+        before = self.rows(entry).before(row.id, context.turns)
+        return [keys.turn_digest(turn, context) for turn in before]
 
-def raw_digest(kind: str, row: Utterance, code: Mapping[str, int]) -> str | None:
-    """The digest of a row's text, sound or pictures; `code` holds the versions of the decoding code."""
-    if kind == "text":
-        return keys.text_digest(row)
-    if kind == "audio":
-        return keys.audio_digest(row.audio, code["audio"])
-    return keys.video_digest(row.video, code["video"])
+    def _raw_digest(self, kind: str, entry: Entry, row: Utterance) -> str | None:
+        if kind == "audio":
+            return keys.audio_digest(row.audio, entry.code["audio"])
+        if kind == "video":
+            return keys.video_digest(row.video, entry.code["video"])
+        text = keys.text_digest(row)
+        if kind == "text" or text is None:
+            return text
+        own = keys.turn_digest(row, Context(**entry.about["dialogue"]))
+        return keys.dialogue_digest([*self.turns(entry, row), own])
 
 
 # --- now -------------------------------------------------------------------------------------------------------
@@ -140,7 +149,7 @@ def present(session: Session) -> Seen:
         if rows.scope is not None and rows.node.stage.fitted:
             mine[rows.scope.name] = _fitted(session.catalogue, rows.scope, rows.state)
     stages = {node.digest: _entry(node, asked[node.digest], found) for node, found in fits.items()}
-    return Seen(_now(), stages, lambda entry: session.catalogue.rows)
+    return Seen(_now(), stages, lambda entry: session.catalogue.dialogues)
 
 
 def write(session: Session) -> None:
@@ -218,8 +227,8 @@ def read(home: Path, dataset: str) -> Seen | None:
         return None
 
     @cache
-    def rows(name: str | None) -> Rows:
-        return {row.id: row for row in _read_rows(folder / f"rows-{name}.parquet", name)}
+    def rows(name: str | None) -> Dialogues:
+        return Dialogues(_read_rows(folder / f"rows-{name}.parquet", name))
 
     return Seen(note.at, {entry.digest: entry for entry in note.stages}, lambda entry: rows(entry.rows))
 
@@ -247,9 +256,11 @@ def _is_sound(about: Mapping[str, Any], code: Mapping[str, int]) -> bool:
     if not all(isinstance(table, dict) for table in tables) or not isinstance(inputs, list) or "version" not in about:
         return False
     for source in inputs:
-        if not (source == "text" or source in code if isinstance(source, str) else _is_below(source)):
+        if not (source in ("text", "dialogue") or source in code if isinstance(source, str) else _is_below(source)):
             return False
-    return True
+    context = about.get("dialogue", {})
+    sound = isinstance(context, dict) and {name: type(value) for name, value in context.items()} == _CONTEXT
+    return sound or "dialogue" not in inputs
 
 
 def _is_below(about: Any) -> bool:

@@ -76,6 +76,7 @@ class _Draft:
                 {name: found for name, found in stored.items() if found is not None},
                 scope.held,
                 left_out(rows),
+                catalogue.before([catalogue.rows[i] for i in learned], [rows.node]),
             )
         )
 
@@ -93,7 +94,8 @@ def _extract_jobs(draft: _Draft, unreadable: Mapping[tuple[str, str], Reason]) -
             continue
         modality, shared = group[0][0].node.stage.modality, group[0][1].rows
         bad = {row.id: reason for row in shared if (reason := unreadable.get((modality, row.id)))}
-        yield ExtractJob(modality, draft.catalogue.manifest.root, shared, tuple(runs), bad)
+        before = draft.catalogue.before(shared, [run.node for run in runs])
+        yield ExtractJob(modality, draft.catalogue.manifest.root, shared, tuple(runs), bad, before)
 
 
 def _runs(group: Sequence[tuple[StageRows, Shard]]) -> list[Run]:

@@ -46,8 +46,8 @@ def _absent(manifest: Manifest) -> set[str]:
 
 
 def _kinds(job: Job) -> set[str]:
-    """The inputs of a job's stages, raw ones among them."""
-    return {kind for node in job.nodes for kind in node.stage.inputs}
+    """The kinds of raw input that a job's stages read."""
+    return {kind for node in job.nodes for kind in node.inputs if isinstance(kind, str)}
 
 
 def _raw_rows(job: Job, absent: set[str]) -> Iterator[str]:
@@ -56,7 +56,7 @@ def _raw_rows(job: Job, absent: set[str]) -> Iterator[str]:
         yield from (f"{job.node.name} (fit)" for _ in (*job.train, *job.valid) if absent & _kinds(job))
         return
     for run in job.runs:
-        if absent.intersection(run.node.stage.inputs):
+        if absent.intersection(run.node.stage.reads):
             yield from (run.node.name for key in run.keys if key not in run.copies)
 
 

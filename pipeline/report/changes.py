@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.corpus.recipe import distinct_names
 from pipeline.plan import last_extraction
 from pipeline.plan.jobs import Plan
 from pipeline.plan.last_extraction import Entry, Seen
-from pipeline.report.key_parts import Change, Kind, changes, fit_parts, raw_kinds, raw_parts, stage_parts, walk
+from pipeline.report.key_parts import (
+    SPEAKER,
+    Change,
+    KeyPart,
+    Kind,
+    changes,
+    fit_parts,
+    raw_inputs,
+    raw_parts,
+    stage_parts,
+    walk,
+)
 from pipeline.report.status import StageStatus, Status, statuses
-from pipeline.utterance import Utterance
 
 if TYPE_CHECKING:
     from pipeline.plan.session import Session
 
 NEW, TEXT, MEDIA, CUT, GONE = "new utterance", "transcript changed", "media changed", "re-cut", "not in the cache"
-_PLURAL = {NEW: "new utterances", TEXT: "transcripts changed"}
+SPEAKER_CHANGED, EARLIER = "speaker changed", "utterance after a changed turn"
+_PLURAL = {NEW: "new utterances", TEXT: "transcripts changed", SPEAKER_CHANGED: "speakers changed"}
+_PLURAL |= {EARLIER: "utterances after a changed turn"}
 
 
 def because(session: Session, plan: Plan) -> dict[str, list[str]]:
@@ -72,11 +84,12 @@ class _Pair:
         return [change.fit for change in [*changes(now, then), *missing]]
 
     def row(self, utterance: str) -> str:
-        """What has changed in an utterance's own text, sound or pictures; "" if nothing has."""
-        now, then = self.now.rows(self.entry)[utterance], self.then.rows(self.last).get(utterance)
-        if then is None:
+        """What has changed in an utterance's text, sound or pictures, or in the turns before it; "" if nothing has."""
+        if utterance not in self.then.rows(self.last):
             return NEW
-        return next(filter(None, (_raw_change(kind, now, then) for kind in raw_kinds(self.now, self.entry))), "")
+        now, then = _raw_parts(self.now, self.entry, utterance), _raw_parts(self.then, self.last, utterance)
+        shared = [read for read in now if read in then]
+        return next(filter(None, (_raw_change(now[read], then[read]) for read in shared)), "")
 
 
 @dataclass
@@ -114,8 +127,21 @@ def _learned_from(status: StageStatus) -> list[str]:
     return [*status.scope.train, *status.scope.valid]
 
 
-def _raw_change(kind: Kind, now: Utterance, then: Utterance) -> str:
-    names = {change.part.name for change in changes(raw_parts(kind, now), raw_parts(kind, then))}
-    if not names:
+def _raw_parts(seen: Seen, entry: Entry, utterance: str) -> dict[tuple[Any, ...], list[KeyPart]]:
+    """The parts of each raw input, by its kind and, for a dialogue, by how much is read of it."""
+    row, parts = seen.rows(entry)[utterance], {}
+    for kind, reading in raw_inputs(seen, entry):
+        parts[kind, *sorted(reading.about.get("dialogue", {}).items())] = raw_parts(kind, row, seen, reading)
+    return parts
+
+
+def _raw_change(now: list[KeyPart], then: list[KeyPart]) -> str:
+    changed = {(change.part.kind, change.part.name) for change in changes(now, then)}
+    kinds, names = {kind for kind, _ in changed}, {name for _, name in changed}
+    if not changed:
         return ""
-    return TEXT if kind is Kind.TEXT else MEDIA if "digest" in names else CUT
+    if Kind.TEXT in kinds:
+        return TEXT
+    if Kind.DIALOGUE in kinds:
+        return SPEAKER_CHANGED if SPEAKER in names else EARLIER
+    return MEDIA if "digest" in names else CUT

@@ -15,7 +15,7 @@ from pipeline.reason import Reason, one_line
 from pipeline.stage import RAW
 from pipeline.utterance import Utterance
 
-_KINDS = {modality: kind for kind, modality in RAW.items()}
+_KINDS = {modality: kind for kind, modality in reversed(RAW.items())}
 
 
 def failures(session: Session, stage: str = "", reason: str = "") -> list[dict[str, Any]]:

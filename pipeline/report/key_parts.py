@@ -24,10 +24,13 @@ class Kind(StrEnum):
     FIT = "fit"
     ROW = "row"
     TEXT = "text"
+    DIALOGUE = "dialogue"
     AUDIO = "audio"
     VIDEO = "video"
 
 
+SPEAKER = "speaker"
+"""The part of a dialogue that is the utterance's own; its other parts are the turns before, as `2 before`."""
 FIT_FIELDS = ("state", "train", "valid", "labels")
 MEDIA_FIELDS = {
     Kind.AUDIO: ("digest", "start_s", "end_s", "channel"),
@@ -98,6 +101,8 @@ class Change:
             return f"{self.fit}: {values}" if self.was and self.now and part.name != "state" else self.fit
         if part.kind is Kind.TEXT:
             return "text changed"
+        if part.kind is Kind.DIALOGUE and part.name != SPEAKER:
+            return f"the turn {part.name} {'changed' if self.was and self.now else 'is new' if self.now else 'is gone'}"
         if part.kind in MEDIA_FIELDS:
             return f"{part.kind} media file changed" if part.name == "digest" else f"{part.kind} {part.name}: {values}"
         return f"{part.label}: {values}"
@@ -135,7 +140,7 @@ def row_parts(seen: Seen, entry: Entry, scope: str | None, utterance: str) -> li
         parts += [*stage_parts(path, stage), *fit_parts(path, stage, scope)]
     row = seen.rows(entry).get(utterance)
     if row is not None:
-        parts += [part for kind in raw_kinds(seen, entry) for part in raw_parts(kind, row)]
+        parts += [part for kind, reading in raw_inputs(seen, entry) for part in raw_parts(kind, row, seen, reading)]
     return list({part.place: part for part in parts}.values())
 
 
@@ -164,16 +169,32 @@ def fit_parts(path: str, entry: Entry, scope: str | None) -> list[KeyPart]:
     return [KeyPart(path, Kind.FIT, name, getattr(fitted, name)) for name in FIT_FIELDS] if fitted else []
 
 
-def raw_kinds(seen: Seen, entry: Entry) -> list[Kind]:
-    """The raw inputs that a stage reads, itself or through the stages below it."""
-    inputs = (source for _, stage in walk(seen, entry) for source in stage.about["inputs"])
-    return list(dict.fromkeys(Kind(source) for source in inputs if isinstance(source, str)))
+def raw_inputs(seen: Seen, entry: Entry) -> list[tuple[Kind, Entry]]:
+    """Each kind of raw input of a stage, and the stage that reads it: this one, or the first of those below it."""
+    inputs: dict[Kind, Entry] = {}
+    for _, stage in walk(seen, entry):
+        for source in stage.about["inputs"]:
+            if isinstance(source, str):
+                inputs.setdefault(Kind(source), stage)
+    return list(inputs.items())
 
 
-def raw_parts(kind: Kind, row: Utterance) -> list[KeyPart]:
-    """What enters keys of an utterance's text, sound or pictures."""
+def raw_parts(kind: Kind, row: Utterance, seen: Seen, reading: Entry) -> list[KeyPart]:
+    """What enters keys of an utterance's text, sound or pictures, and of the turns before it.
+
+    reading: the stage that reads this kind of input.
+    """
+    text = KeyPart("", Kind.TEXT, "", keys.text_digest(row))
     if kind is Kind.TEXT:
-        return [KeyPart("", kind, "", keys.text_digest(row))]
+        return [text]
+    if kind is Kind.DIALOGUE:
+        return [text, *_turn_parts(row, seen, reading)]
     media = getattr(row, kind)
     values = {name: getattr(media, name) if media else None for name in MEDIA_FIELDS[kind]}
     return [KeyPart("", kind, name, list(v) if isinstance(v, tuple) else v) for name, v in values.items()]
+
+
+def _turn_parts(row: Utterance, seen: Seen, reading: Entry) -> list[KeyPart]:
+    speaker = [KeyPart("", Kind.DIALOGUE, SPEAKER, row.speaker)] if reading.about["dialogue"]["speakers"] else []
+    numbered = enumerate(reversed(seen.turns(reading, row)), start=1)
+    return speaker + [KeyPart("", Kind.DIALOGUE, f"{number} before", digest) for number, digest in numbered]

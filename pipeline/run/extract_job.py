@@ -101,7 +101,7 @@ def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, k
             work.tracks.setdefault(name, Track.failed(reason, "as the doctor found"))
     rows = [row for row in job.rows if any(row.id not in work.tracks for work in reading)]
     wanted = [[(w.run.node.digest, w.run.node.stage) for w in reading if row.id not in w.tracks] for row in rows]
-    for row, inputs in decoded(kind, rows, job.root, wanted, store.root / MEMORY):
+    for row, inputs in decoded(kind, rows, job.root, wanted, store.root / MEMORY, job.before):
         for work in reading:
             if row.id not in work.tracks:
                 _offer(work, kind, row, inputs, knobs)

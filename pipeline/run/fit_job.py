@@ -98,13 +98,15 @@ def _still_missing(job: FitJob, store: Store) -> bool:
     """True if the first row of raw input that was left out fails again; it is decoded before all others are."""
     raw = _raw(job)
     rows = [row for row in (*job.train, *job.valid) if row.id in job.left_out][:1] if raw else []
-    tried = decoded(raw or "", rows, job.root, [[("fit", job.node.stage)]] * len(rows), store.root / MEMORY)
+    wanted = [[("fit", job.node.stage)]] * len(rows)
+    tried = decoded(raw or "", rows, job.root, wanted, store.root / MEMORY, job.before)
     return any(isinstance(found, Unreadable) and found.reason.transient for _, found in tried)
 
 
 def _refuse_held(job: FitJob) -> None:
     for part in ("train", "valid"):
-        seen = job.held.among(getattr(job, part))
+        rows: Sequence[Utterance] = getattr(job, part)
+        seen = job.held.among([*rows, *(turn for row in rows for turn in job.before.get(row.id, ()))])
         if seen:
             raise InputError(f"{job.node.name} is not fitted on {job.scope}: {part} holds what is held out: {seen}")
 
@@ -139,7 +141,7 @@ def _stored_items(job: FitJob, rows: Sequence[Utterance], store: Store, missing:
 
 def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], room: Room, memory: Path, missing: _Missing) -> Clips:
     clips = Clips(raw, job.node.stage, job.root, room, memory)
-    for row, found in decoded(raw, rows, job.root, [[("fit", job.node.stage)]] * len(rows), memory):
+    for row, found in decoded(raw, rows, job.root, [[("fit", job.node.stage)]] * len(rows), memory, job.before):
         if isinstance(found, Unreadable):
             missing.note(row, found.reason)
         else:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dialogue import Dialogues, Turn
 from pipeline.media.video import VideoStage
 from pipeline.plugins import find
 from pipeline.reason import Reason
 from pipeline.stage import RAW, Frames, Item, Rows, Stage, State, Target, Track, Waveform
+from pipeline.utterance import Utterance
 
 CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "audio_mfcc": ({}, {"n_mfcc": 5, "deltas": 0, "sample_rate_hz": 8000, "rate_hz": 25.0}),
@@ -31,7 +33,10 @@ CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "pool": "mean", "chunk_s": 5.0, "precision": "bf16"},
     ),
     "text_cnn": ({"widths": (2, 3), "channels": 4, "epochs": 2},),
-    "text_roberta": ({"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1},),
+    "text_roberta": (
+        {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1},
+        {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1, "context": 2},
+    ),
     "text_word2vec": ({"size": 8, "min_count": 1, "epochs": 2},),
     "visual_cnn3d": (
         {"weights": "random", "clip": 4, "hop": 10, "size": 32},
@@ -81,12 +86,12 @@ def fit(stage: Stage) -> State:
 @cache
 def ordinary(stage: Stage) -> list[Item]:
     """Sixteen items of different lengths, as a corpus has them."""
-    return _items({name: _ordinary(name, stage) for name in stage.inputs})
+    return _items({name: _ordinary(name, stage) for name in stage.reads})
 
 
 def odd(stage: Stage) -> list[Item]:
     """Items that are empty, silent, black, short, long, or not finite."""
-    return _items({name: _odd(name, stage) for name in stage.inputs})
+    return _items({name: _odd(name, stage) for name in stage.reads})
 
 
 def _items(columns: Mapping[str, list[Any]]) -> list[Item]:
@@ -96,6 +101,8 @@ def _items(columns: Mapping[str, list[Any]]) -> list[Item]:
 
 def _ordinary(name: str, stage: Stage) -> list[Any]:
     makers: dict[str, Callable[[int], Any]] = {"text": _text, "audio": _voice, "video": _motion}
+    if name == "dialogue":
+        return _dialogue([_text(index) for index in range(16)], stage)
     if name in RAW:
         return _seen([makers[name](index) for index in range(16)], stage)
     upstream = ready(name)
@@ -104,12 +111,26 @@ def _ordinary(name: str, stage: Stage) -> list[Any]:
 
 def _odd(name: str, stage: Stage) -> list[Any]:
     makers: dict[str, Callable[[], list[Any]]] = {"text": _odd_text, "audio": _odd_audio, "video": _odd_video}
+    if name == "dialogue":
+        return [*_dialogue(_odd_text(), stage), *_dialogue(["", *_odd_text()[::-1]], stage)]
     if name in RAW:
         return _seen(makers[name](), stage)
     dim = ready(name).stage.spec(ready(name).loaded).dim
     nothing, long = np.zeros((3, dim), np.float32), np.ones((2000, dim), np.float32)
     invalid = Track.of(nothing, valid=np.zeros(3, bool))
     return [Track.failed(Reason.TOO_SHORT), invalid, Track.of(nothing[:1]), Track.of(long)]
+
+
+def _dialogue(texts: list[str], stage: Stage) -> list[Any]:
+    """What decoding gives of a dialogue with these turns, whose third speaker is unknown."""
+    rows = [
+        Utterance(id=str(turn), dialogue="d", turn=turn, text=text, speaker=("Ann", "Bob", None)[turn % 3])
+        for turn, text in enumerate(texts)
+    ]
+    before, context = Dialogues(rows), stage.dialogue
+    assert context is not None
+    turns = [(*before.before(row.id, context.turns), row) for row in rows]
+    return [tuple(Turn(t.text or "", t.speaker if context.speakers else None) for t in seen) for seen in turns]
 
 
 def _seen(raw: list[Any], stage: Stage) -> list[Any]:

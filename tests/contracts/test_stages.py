@@ -52,6 +52,17 @@ def test_a_stage_says_what_it_is(name: str) -> None:
 
 
 @EACH_CASE
+def test_a_stage_that_reads_the_dialogue_reads_it_in_place_of_the_text(name: str, index: int) -> None:
+    stage = build(name, index)
+    if stage.dialogue is None:
+        assert stage.reads == stage.inputs and "dialogue" not in stage.inputs
+    else:
+        assert stage.modality == "text" and stage.dialogue.turns >= 1
+        assert stage.reads == tuple("dialogue" if source == "text" else source for source in stage.inputs)
+        assert "dialogue" in stage.reads
+
+
+@EACH_CASE
 def test_a_stage_is_imported_built_and_checked_without_anything_heavy(name: str, index: int) -> None:
     stage = find("stages", name, Stage)  # type: ignore[type-abstract]
     program = (
@@ -224,6 +235,6 @@ def alike(tracks: list[Track], others: list[Track], limit: float) -> None:
 def arrays(item: Item) -> list[Any]:
     """Copies of all that an item holds."""
     values = [item[name] for name in item.inputs]
-    parts = [v if isinstance(v, str) else [getattr(v, f.name) for f in dataclasses.fields(v)] for v in values]
+    parts = [v if isinstance(v, str | tuple) else [getattr(v, f.name) for f in dataclasses.fields(v)] for v in values]
     flat = [x for part in parts for x in ([part] if isinstance(part, str) else part)]
     return [x.copy() if isinstance(x, np.ndarray) else x for x in flat]

@@ -13,6 +13,7 @@ import pytest
 from manifests._meld import FOLDERS, TABLES
 from manifests.meld import Meld
 from pipeline.corpus import manifest
+from pipeline.dialogue import Dialogues
 from pipeline.errors import InputError
 from pipeline.utterance import MISSING
 from tests.manifests.meld_files import line, path, scan, write_clips, write_tables
@@ -52,6 +53,15 @@ def test_of_equal_copies_the_nearest_is_taken_then_the_first_by_name(tmp_path: P
     for folder in ("a/b", "d", "c"):
         write_tables(tmp_path / folder, **{part: [line(Utterance=folder)] for part in TABLES})
     assert {row.text for row in scan(tmp_path).values()} == {"c"}
+
+
+def test_turns_are_in_the_order_of_utterance_ids_and_start_anew_in_each_part(tmp_path: Path) -> None:
+    times = {2: "0:00:09,000", 10: "0:00:01,000", 9: "0:00:05,000"}
+    lines = [line(0, number, StartTime=time, EndTime="0:00:20,000") for number, time in times.items()]
+    write_tables(tmp_path, train=lines, dev=lines)
+    dialogues = Dialogues(scan(tmp_path).values())
+    assert [row.id for row in dialogues.before("train_dia0_utt10", 5)] == ["train_dia0_utt2", "train_dia0_utt9"]
+    assert [row.id for row in dialogues.before("dev_dia0_utt9", 5)] == ["dev_dia0_utt2"]
 
 
 @pytest.mark.parametrize("absent", TABLES)

@@ -12,7 +12,8 @@ import pytest
 
 from manifests._meld import FOLDERS, KNOWN, TABLES
 from manifests.meld import EMOTIONS, Meld
-from pipeline.utterance import Utterance
+from pipeline.dialogue import Dialogues
+from pipeline.utterance import Utterance, in_order
 from tests.manifests.meld_files import path
 
 # --- the real tables -------------------------------------------------------------------------------------------
@@ -90,6 +91,22 @@ def test_real_texts_keep_their_curly_quotes(real: list[Utterance]) -> None:
 
 def test_real_dialogues_lie_in_one_episode_each(real: list[Utterance]) -> None:
     assert max(Counter(dialogue for dialogue, _ in {(row.dialogue, row.session) for row in real}).values()) == 1
+
+
+def test_real_dialogues_are_in_the_order_of_their_utterance_ids_also_where_start_times_disagree(
+    real: list[Utterance],
+) -> None:
+    dialogues: dict[str, list[Utterance]] = {}
+    for row in in_order(real):
+        dialogues.setdefault(row.dialogue, []).append(row)
+    numbers = {name: [int(row.id.rpartition("utt")[2]) for row in rows] for name, rows in dialogues.items()}
+    assert all(found == sorted(found) for found in numbers.values())
+    times = {name: [row.start_s for row in rows] for name, rows in dialogues.items()}
+    disagree = [name for name, found in times.items() if found != sorted(found)]
+    assert len(disagree) == 31
+    for row in real:
+        before = Dialogues(dialogues[row.dialogue]).before(row.id, 3)
+        assert [turn.turn for turn in before] == [n for n in numbers[row.dialogue] if n < row.turn][-3:]
 
 
 def test_real_folds_by_dialogue_are_of_nearly_equal_size(real: list[Utterance]) -> None:

@@ -74,6 +74,19 @@ def test_turns_count_within_a_dialogue_in_the_order_of_the_table(tmp_path: Path)
     assert [(row.id, row.turn) for row in rows] == [("z", 0), ("y", 0), ("x", 1)]
 
 
+def test_turns_are_those_of_the_table_whatever_the_times(tmp_path: Path) -> None:
+    rows = scan(tmp_path, "utterance,dialogue,turn,start_s,text\nz,d,7,1.0,1\ny,d,2,9.5,2\nx,d,,0.5,3\n")
+    assert [(row.id, row.turn) for row in rows] == [("z", 7), ("y", 2), ("x", 0)]
+
+
+def test_without_turns_a_dialogue_is_in_the_order_of_its_starts_if_all_are_known(tmp_path: Path) -> None:
+    header = "utterance,dialogue,start_s,text\n"
+    rows = scan(tmp_path, f"{header}z,d,9.5,1\ny,e,1,2\nx,d,10.0,3\nw,d,0.5,4\n")
+    assert [(row.id, row.turn) for row in rows] == [("z", 1), ("y", 0), ("x", 2), ("w", 0)]
+    rows = scan(tmp_path, f"{header}z,d,9.5,1\ny,e,1,2\nx,d,,3\nw,d,0.5,4\n")
+    assert [(row.id, row.turn) for row in rows] == [("z", 0), ("y", 0), ("x", 1), ("w", 2)]
+
+
 def test_a_transcript_may_span_lines_and_hold_commas(tmp_path: Path) -> None:
     text = '\ufeffutterance,text,start_s\n1,"Well,\n""no""",0\n2,x,late\n'
     assert errors(tmp_path, text) == ["utterances.csv:4: start_s = 'late' is not a number"]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cache import keys
+from pipeline.dialogue import Context
 from pipeline.stage import SOURCE, Spec, Stage
 from pipeline.utterance import Audio, Utterance, Video
 
@@ -45,6 +46,9 @@ def test_a_row_key_is_the_digest_of_its_parts(inputs):
 def test_digests_are_these_for_ever():
     assert keys.digest("row", 1, None, [0.5, "é"]) == "d9f5ad05176f10a5fc0c10ea4399bb107a87328e3a2ef180407030831f226063"
     assert keys.text_digest(said("Excuse me.")) == "f6568bd954d2654ed237f0fc78eb6218a30adf7e65628813ad49f2a9612b601e"
+    turn = keys.turn_digest(replace(said("Excuse me."), speaker="Ann"), Context(turns=1, speakers=True))
+    assert turn == "9143328650271492303f214a5d5f2175a166c352b0f50590f05193890dff617c"
+    assert keys.dialogue_digest(["a" * 64, turn]) == "2df51c49612efdb09f260cffec8cb9f59a3aa40bbc8353a25b5fbcc09360cc69"
     assert keys.audio_digest(AUDIO, 1) == "7699bb1ffae4a09d7e3582e63b812538ca0e2e1f8d1c66b52b33e0521f50c6ed"
     assert keys.video_digest(VIDEO, 1) == "d309e60a0568e9ff6ab126a290d601637986629efb963cd4934556a6e357a63f"
     assert (
@@ -59,6 +63,23 @@ def test_digests_are_these_for_ever():
         == "c946cbf33b7f028441eda43152d222cffec26545bc122a7026e79dd1a8a209fa"
     )
     assert keys.view_key([["a" * 64]], "pad", 30) == "cbe025bb463f5683f0a5c5d5d0455f07c0744e27fe0dd1e2749e753d50940336"
+
+
+def test_a_turn_is_keyed_by_its_words_and_by_its_speaker_where_speakers_are_read():
+    row = replace(said("Excuse me."), speaker="Ann")
+    read, left = Context(turns=2, speakers=True), Context(turns=2, speakers=False)
+    for other in (
+        replace(row, id="v", turn=7, dialogue="e"),
+        replace(row, text=None, text_digest=keys.text_digest(row)),
+    ):
+        assert keys.turn_digest(other, read) == keys.turn_digest(row, read)
+    assert keys.turn_digest(replace(row, speaker="Bob"), read) != keys.turn_digest(row, read)
+    assert keys.turn_digest(replace(row, speaker="Bob"), left) == keys.turn_digest(row, left)
+    assert keys.turn_digest(replace(row, text="Excuse us."), left) != keys.turn_digest(row, left)
+
+
+def test_the_order_of_turns_is_in_the_key_of_a_dialogue():
+    assert keys.dialogue_digest(["a" * 64, "b" * 64]) != keys.dialogue_digest(["b" * 64, "a" * 64])
 
 
 def test_a_path_is_in_no_key():

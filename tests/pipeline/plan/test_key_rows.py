@@ -15,6 +15,7 @@ import pytest
 from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.corpus import manifest
+from pipeline.dialogue import Context
 from pipeline.reader import Reader
 from pipeline.utterance import Audio, Utterance, Video
 from tests.contracts.reader_cases import CASES as READERS
@@ -24,29 +25,36 @@ VIDEO = Video(path="a.avi", start_s=0.5, end_s=2.0, crop=None, digest="d" * 64)
 ROW = Utterance(id="u", dialogue="d", turn=0, text="Hi.", audio=AUDIO, video=VIDEO)
 OTHER = {"path": "b", "start_s": 0.6, "end_s": None, "channel": 1, "crop": (0.0, 0.0, 0.5, 0.5), "digest": "e" * 64}
 IN_ROW = {"text": "Ho.", "audio": None, "video": None}
+IN_DIALOGUE = {"text": "Ho.", "speaker": "s"}
 IN_SHARD = {"id"}
-IN_NO_KEY = {"dialogue": "e", "turn": 1, "speaker": "s", "start_s": 1.0, "end_s": 2.0, "split": "test"}
-IN_NO_KEY |= {"session": "x", "labels": {"a": 1}}
+IN_NO_KEY = {"start_s": 1.0, "end_s": 2.0, "split": "test", "session": "x", "labels": {"a": 1}}
+OF_WHICH_TURNS_ARE_READ = {"dialogue": "e", "turn": 1}  # the tests of contexts
 IN_PLACE_OF_THE_TEXT = {"text_digest"}
 
 
 def raw(row: Utterance) -> dict[str, str | None]:
     return {
         "text": keys.text_digest(row),
+        "dialogue": keys.turn_digest(row, Context(turns=1, speakers=True)),
         "audio": keys.audio_digest(row.audio, 1),
         "video": keys.video_digest(row.video, 1),
     }
 
 
 def test_every_field_of_an_utterance_is_known_to_be_in_a_key_or_in_none():
-    known = IN_ROW.keys() | IN_SHARD | IN_NO_KEY.keys() | IN_PLACE_OF_THE_TEXT
+    known = IN_ROW.keys() | IN_DIALOGUE.keys() | IN_SHARD | OF_WHICH_TURNS_ARE_READ.keys() | IN_NO_KEY.keys()
+    known |= IN_PLACE_OF_THE_TEXT
     assert known == {field.name for field in dataclasses.fields(Utterance)}
 
 
-@pytest.mark.parametrize("field", [*IN_ROW, *IN_NO_KEY])
-def test_a_field_of_an_utterance_moves_its_own_digest_or_none(field):
-    found = raw(replace(ROW, **{field: (IN_ROW | IN_NO_KEY)[field]}))
-    assert {kind for kind, value in found.items() if value != raw(ROW)[kind]} == ({field} & IN_ROW.keys())
+OTHERS = IN_ROW | IN_DIALOGUE | OF_WHICH_TURNS_ARE_READ | IN_NO_KEY
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_a_field_of_an_utterance_moves_its_own_digest_that_of_its_turn_or_none(field):
+    found = raw(replace(ROW, **{field: OTHERS[field]}))
+    moved = {kind for kind, value in found.items() if value != raw(ROW)[kind]}
+    assert moved == ({field} & IN_ROW.keys()) | ({"dialogue"} if field in IN_DIALOGUE else set())
 
 
 @pytest.mark.parametrize("media", [AUDIO, VIDEO])
@@ -69,7 +77,11 @@ BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
     },
     "mosei": {},
     "mosi": {},
-    "table": {"file": ("other.csv", {"text"}), "label": ("tone", set()), "classes": (("high", "low"), set())},
+    "table": {
+        "file": ("other.csv", {"text", "dialogue"}),
+        "label": ("tone", set()),
+        "classes": (("high", "low"), set()),
+    },
 }
 """Another value of each option of a reader, and the raw input of the rows that it may change: keys see nothing else."""
 ANOTHER_CORPUS = {"demo": {"seed", "per_cell"}}

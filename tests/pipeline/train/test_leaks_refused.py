@@ -48,6 +48,13 @@ def test_a_fit_given_a_test_row_refuses_to_run_whoever_planned_it(small, job, pa
 
 
 @pytest.mark.parametrize("part", ["train", "valid"])
+def test_a_fit_given_a_test_row_as_a_turn_before_one_of_its_own_refuses_to_run(small, job, part):
+    rows = {row.id: row for row in small.session().corpus.manifest.rows}
+    wrong = replace(job, before={getattr(job, part)[0].id: (rows[min(job.held.ids)],)})
+    assert f"{part} holds what is held out: " in refused(small, wrong)
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
 @pytest.mark.parametrize("group", ["dialogue", "session"])
 def test_a_fit_given_another_row_of_a_test_group_refuses_to_run(small, job, part, group):
     rows = {row.id: row for row in small.session().corpus.manifest.rows}
