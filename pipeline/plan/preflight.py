@@ -16,7 +16,7 @@ def check_raw(manifest: Manifest, plan: Plan) -> None:
     """Raises InputError if the plan needs media or transcripts that are not here."""
     absent = _absent(manifest)
     rows = Counter(name for job in plan.jobs for name in _raw_rows(job, absent))
-    missing = {kind for job in plan.jobs for kind in _kinds(job) & absent}
+    missing = {"text" if kind == "dialogue" else kind for job in plan.jobs for kind in _kinds(job) & absent}
     if rows:
         raise InputError(
             f"these features are neither here nor on the remote, and {manifest.root} has no "

@@ -166,7 +166,8 @@ def _recipe_lines(recipe: Mapping[str, Any], indent: str = "") -> list[str]:
     for table in ("params", "libraries"):
         lines += [f"{indent}  {table}.{name} = {json.dumps(value)}" for name, value in recipe[table].items()]
     for source in recipe["inputs"]:
-        below = _recipe_lines(source, indent + "  ") if isinstance(source, dict) else [f"{indent}  {source}"]
+        read = f"{source} {json.dumps(recipe.get(source))}" if source == "dialogue" else source
+        below = _recipe_lines(source, indent + "  ") if isinstance(source, dict) else [f"{indent}  {read}"]
         lines += [f"{indent}  from {below[0].strip()}", *below[1:]]
     return lines
 

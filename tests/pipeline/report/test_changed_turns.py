@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.plan import last_extraction
-from pipeline.report import explain_row
+from pipeline.report import explain_row, explain_shard
 from pipeline.report.changes import because
 from tests.talk import SPLITS, TURNS, Talk
 
@@ -81,6 +81,16 @@ def test_a_new_turn_before_the_first_is_told_as_new(talk: Talk) -> None:
     talk.change("b-new", text="well, happy")
     assert why(talk, "b0")["differs"] == ["the turn 1 before is new"]
     assert reasons(talk) == ["1 new utterance", "2 utterances after a changed turn"]
+
+
+def test_a_shard_says_how_much_of_the_dialogue_its_stage_reads(talk: Talk) -> None:
+    session = talk.small.session(features=("after",))
+    [rows] = session.catalogue
+    record = rows.record(rows.shards[0])
+    assert record is not None
+    answer = explain_shard.explain(session.home, record.object)
+    assert answer["recipe"]["dialogue"] == {"turns": 2, "speakers": True}
+    assert 'from dialogue {"turns": 2, "speakers": true}' in explain_shard.as_text(answer)
 
 
 def test_a_context_that_is_new_is_told_as_a_parameter(talk: Talk) -> None:

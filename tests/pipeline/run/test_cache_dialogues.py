@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.media.decode import decoded
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import ExtractJob
+from pipeline.plan.preflight import check_raw
 from pipeline.reason import Reason
 from pipeline.utterance import Utterance
 from stages.text_roberta import TextRoberta
@@ -149,6 +151,14 @@ def test_keys_are_the_same_without_the_transcripts(talk: Talk) -> None:
     other = Catalogue(bare, catalogue.store, catalogue.target, catalogue.labels, catalogue.wanted)
     assert {rows.node: dict(rows.keys) for rows in catalogue} == {rows.node: dict(rows.keys) for rows in other}
     assert len({key for rows in catalogue for key in rows.keys.values()}) == 3 * EVERY
+
+
+def test_what_is_missing_without_the_transcripts_is_said_before_a_run(talk: Talk) -> None:
+    talk.change("b2", text="well, happy")
+    session = talk.small.session(features=("after",))
+    bare = replace(session.catalogue.manifest.without_text(), media=False)
+    with pytest.raises(InputError, match="has no text to compute them from: text_roberta: 3 rows"):
+        check_raw(bare, session.plan())
 
 
 def test_a_row_whose_earlier_turn_was_left_out_waits_for_it_and_says_so(talk: Talk, tmp_path: Path) -> None:
