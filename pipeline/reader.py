@@ -60,15 +60,17 @@ class Fold:
 class Download:
     """A file of a release that may be downloaded by anybody.
 
-    name: its place below the corpus root. bytes, sha256: its size and digest. unpacked: an upper bound of the bytes
-    that an archive unpacks to; 0 for a file that is not unpacked. nested: the file names of archives inside the
-    archive, which are unpacked too, each in its own folder.
+    name: its place below the corpus root. bytes, sha256: its size and digest. git_blob: the id that git gives to the
+    content of a file whose SHA-256 is not known, and of which `bytes` is the most that it may have. unpacked: an upper
+    bound of the bytes that an archive unpacks to; 0 for a file that is not unpacked. nested: the file names of archives
+    inside the archive, which are unpacked too, each in its own folder.
     """
 
     url: str
     name: str
     bytes: int
-    sha256: str
+    sha256: str = ""
+    git_blob: str = ""
     unpacked: int = 0
     nested: tuple[str, ...] = ()
 

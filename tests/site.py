@@ -19,10 +19,14 @@ Reply = Callable[["Handler"], None]
 
 @dataclass
 class Site:
-    """A server of `content` at every path. The first requests are answered by `replies`, the others as they should."""
+    """A server of `content` at every path. The first requests are answered by `replies`, the others as they should.
+
+    stated: the size that it states where only the size is asked for; None if it states none.
+    """
 
     content: bytes = CONTENT
     tag: str = '"v1"'
+    stated: int | None = len(CONTENT)
     replies: list[Reply] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
@@ -50,6 +54,13 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         reply = self.site.replies.pop(0) if self.site.replies else well
         reply(self)
+
+    def do_HEAD(self) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        if self.site.stated is not None:
+            self.send_header("Content-Length", str(self.site.stated))
+        self.end_headers()
 
     def answer(self, code: int, body: bytes, **headers: object) -> None:
         self.send_response(code)

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, Any
@@ -31,22 +32,55 @@ Show = Callable[[int], None]
 def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
     """Downloads one file to `path`, and resumes from `<path>.part` if there is one.
 
-    show: called with the number of bytes that are there so far. The file appears at `path` once its size and SHA-256
-    are right. Raises RemoteError otherwise, and keeps what has come, unless it is known to be wrong.
+    show: called with the number of bytes that are there so far. The file appears at `path` once its size and digest are
+    right. Raises RemoteError otherwise, and keeps what has come, unless it is known to be wrong.
     """
     check_url(item.url, item.url)
+    item = item if item.sha256 else _sized(item)
     path.parent.mkdir(parents=True, exist_ok=True)
     with Part(path, show) as part:
         resumed = part.size > 0
         complete(item, part)
-        if resumed and part.digest() != item.sha256:
+        if resumed and not part.matches(item):
             part.restart()
             complete(item, part)
-        digest = part.digest()
-        if digest != item.sha256:
+        if not part.matches(item):
+            digest = part.digest()
             part.remove()
-            raise RemoteError(f"{item.url} is not the expected file: its SHA-256 is {digest}, not {item.sha256}")
+            expected = f"not {item.sha256}" if item.sha256 else f"and git does not name it {item.git_blob}"
+            raise RemoteError(f"{item.url} is not the expected file: its SHA-256 is {digest}, {expected}")
         part.finish(path)
+
+
+def is_fetched(item: Download, path: Path) -> bool:
+    """True if the file at `path` has the size and the digest that are expected."""
+    size = path.stat().st_size
+    if not item.sha256:
+        return size <= item.bytes and _git_blob(path) == item.git_blob
+    with path.open("rb") as file:
+        return size == item.bytes and hashlib.file_digest(file, "sha256").hexdigest() == item.sha256
+
+
+def _git_blob(path: Path) -> str:
+    """The id that git gives to the content of a file."""
+    content = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            content.update(block)
+    return content.hexdigest()
+
+
+def _sized(item: Download) -> Download:
+    """The item with the size that the server states. Raises RemoteError if that is too large, or not stated."""
+    request = Request(item.url, headers={"User-Agent": "affectory"}, method="HEAD")  # noqa: S310 - check_url saw it
+    try:
+        with build_opener(Redirect).open(request, timeout=TIMEOUT_S) as response:
+            size = response.headers.get("Content-Length", "")
+    except (OSError, HTTPException, ValueError) as error:
+        raise RemoteError(f"{item.url}: {error}") from error
+    if not size.isdecimal() or int(size) > item.bytes:
+        raise RemoteError(f"{item.url} states {size or 'no'} bytes, the file has at most {item.bytes}")
+    return replace(item, bytes=int(size))
 
 
 class Part:
@@ -90,6 +124,11 @@ class Part:
     def digest(self) -> str:
         """The SHA-256 of the bytes so far."""
         return self._hash.hexdigest()
+
+    def matches(self, item: Download) -> bool:
+        """True if the bytes so far are the expected file."""
+        self._file.flush()
+        return self.digest() == item.sha256 if item.sha256 else is_fetched(item, self._path)
 
     def finish(self, path: Path) -> None:
         """Flushes the file to disk and moves it to `path`."""

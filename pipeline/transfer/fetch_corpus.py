@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from pipeline.corpus.recipe import WrittenRoot
 from pipeline.corpus.recipe_file import RECIPES, recipe_path, written_root
 from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Reader
-from pipeline.transfer.download import Show, download
+from pipeline.transfer.download import Show, download, is_fetched
 from pipeline.transfer.unpack import unpack
 
 _DONE = ".fetched.json"
@@ -95,7 +94,7 @@ def _is_done(item: Download, root: Path) -> bool:
     path = root / item.name
     if not path.exists():
         return False
-    if path.stat().st_size != item.bytes or _sha256(path) != item.sha256:
+    if not is_fetched(item, path):
         raise InputError(f"{path} is not {item.url}: move it elsewhere, then fetch again")
     return not item.unpacked
 
@@ -128,11 +127,6 @@ def _done(root: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return done if isinstance(done, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def alone(root: Path) -> AbstractContextManager[None]:
