@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,9 @@ from pipeline.errors import InputError
 TABLES = {name: f"{name}_sent_emo.csv" for name in ("train", "dev", "test")}
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 TWIN = "final_videos_test"
+FAIR_TABLES = {part: f"realigned_{name}" for part, name in TABLES.items()}
+TIMES, FACES = "MELD_video_realignment_timestamps.csv", "MELD_active_speaker_face_bboxes.csv"
+"""The files of MELD-FAIR, see `manifests._meld_fair`."""
 
 # Numbers are issues of github.com/declare-lab/MELD; the lengths are those of the tables themselves.
 _REPORTS: Mapping[str, tuple[str, ...]] = {
@@ -40,11 +43,11 @@ _REPORTS: Mapping[str, tuple[str, ...]] = {
 KNOWN: Mapping[str, str] = {name: report for report, names in _REPORTS.items() for name in names}
 """The fault reported of an utterance's clip, with its source, by id."""
 
-_COLUMNS = (
+COLUMNS = (
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"),
     *("Season", "Episode", "StartTime", "EndTime"),
 )
-_FOLLOWED = {*TABLES.values(), *FOLDERS.values()}
+_FOLLOWED = {*TABLES.values(), *FOLDERS.values(), *FAIR_TABLES.values(), TIMES, FACES}
 _TIME = re.compile(r"(\d{1,2}):(\d\d):(\d\d),(\d{1,6})", re.ASCII)
 
 _ESCAPED = 0xDC00
@@ -128,7 +131,7 @@ def clips(files: Listing, part: str) -> Clips:
     return Clips(fullest, paths)
 
 
-def read(root: Path, path: PurePosixPath) -> list[Row]:
+def read(root: Path, path: PurePosixPath, required: Sequence[str] = COLUMNS) -> list[Row]:
     """The rows of a table. Raises InputError if it is not CSV, lacks a column, or has a row of another length."""
     try:
         lines = csv.reader(io.StringIO(_decoded((root / path).read_bytes()), newline=""), strict=True)
@@ -136,7 +139,7 @@ def read(root: Path, path: PurePosixPath) -> list[Row]:
         cells = [(f"{path}:{lines.line_num}", row) for row in lines if row]
     except (csv.Error, OSError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
-    wrong = [f"{path}:1: no column {name!r}" for name in _COLUMNS if name not in columns]
+    wrong = [f"{path}:1: no column {name!r}" for name in required if name not in columns]
     wrong += [f"{at}: {len(row)} cells, {len(columns)} columns" for at, row in cells if len(row) != len(columns)]
     if wrong:
         raise InputError("\n".join(wrong))

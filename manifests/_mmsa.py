@@ -68,8 +68,8 @@ def _utterance(row: Row, folder: PurePosixPath) -> Utterance:
         dialogue=video,
         turn=whole(row, "clip_id"),
         text=row.text("text"),
-        audio=Audio(path=path),
-        video=Video(path=path),
+        audio=(Audio(path=path),),
+        video=(Video(path=path),),
         split=row.choice("mode", _MODES),
         labels={name: value for name, value in labels.items() if value is not None},
     )

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from manifests._cells import Row, check, whole
-from manifests._meld import KNOWN, TABLES, TWIN, Clips, clips, listing, read, seconds, tables
+from manifests._meld import FACES, FAIR_TABLES, KNOWN, TABLES, TIMES, TWIN, Clips, clips, listing, read, seconds, tables
+from manifests._meld_fair import Name, Realigned, realigned
 from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Fold, Labels, Reader, in_parts, published_split
 from pipeline.utterance import Audio, Utterance, Value, Video
@@ -21,6 +22,13 @@ from pipeline.utterance import Audio, Utterance, Value, Video
 EMOTIONS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 SENTIMENTS = ("neutral", "positive", "negative")
 
+NOT_REALIGNED = "not in MELD-FAIR: MELD's own cut is used"
+_CHOICES = {
+    "realign": ("none", "fair"),
+    "crop": ("face", "none"),
+    "final_videos_test": ("ignore", "prefer"),
+    "group": ("dialogue", "episode"),
+}
 _SPLIT = {"train": "train", "dev": "valid", "test": "test"}
 
 
@@ -48,6 +56,14 @@ def _table(part: str, size: int, sha256: str) -> Download:
     return Download(url=_GIT + name, name=name, bytes=size, sha256=sha256)
 
 
+_FAIR = "https://raw.githubusercontent.com/knowledgetechnologyuhh/MELD-FAIR/0503d90a0c34491bdc43a7a518169f5c1c4bf7a4/"
+
+
+def _fair(file: str, size: int, sha256: str = "", git_blob: str = "") -> Download:
+    name = f"csvs/{file}"
+    return Download(url=_FAIR + name, name=f"MELD-FAIR/{name}", bytes=size, sha256=sha256, git_blob=git_blob)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Meld(Reader):
     """Reads MELD.Raw and the tables of MELD's git repository.
@@ -56,32 +72,39 @@ class Meld(Reader):
     numbers start anew in each. `turn` is its Utterance_ID, which has gaps; `session` is the episode, such as `s08e21`;
     `start_s` and `end_s` are times in the episode. The path of a missing clip is the place where it ought to be.
 
-    Options. final_videos_test: whether test clips with a second file, `final_videos_testdia0_utt0.mp4`, are read from
-    it ("prefer") or from the first ("ignore"); projects differ in this. max_duration_s: a clip with a longer annotated
-    length is a wrong cut, and only this many seconds of it are used, from its start. group: the rows that the protocol
-    `cv` does not split; dialogues of one episode share speakers and scenery.
+    Options. realign: which part of which clips is an utterance's: its own clip as MELD cut it ("none"), or the
+    stretches that MELD-FAIR found by aligning a dialogue's transcripts with its sound ("fair"); an utterance that FAIR
+    lacks keeps its own clip. crop: of FAIR's stretches, only the face that FAIR takes for the speaker's, where it found
+    one ("face"), or the whole picture ("none"). final_videos_test: whether test clips with a second file,
+    `final_videos_testdia0_utt0.mp4`, are read from it ("prefer") or from the first ("ignore"); projects differ in this,
+    and FAIR's times are those of the first. max_duration_s: a clip with a longer annotated length is a wrong cut, and
+    only this many seconds of it are used, from its start. group: the rows that the protocol `cv` does not split;
+    dialogues of one episode share speakers and scenery.
 
     Annotations: `emotion`, `sentiment`, `season`, `episode`, `sr_no` (not unique), `file` (the name of the clip's
     file); for some clips also `windowed_s` (the annotated length of a clip that is used in part) and `known` (a
-    reported fault).
+    reported fault, or that FAIR lacks the utterance).
     """
 
     layout: ClassVar[str] = (
         "at any depth, each part's table and its folder of clips:\n"
         "train_sent_emo.csv  train_splits/dia<n>_utt<n>.mp4\n"
         "dev_sent_emo.csv    dev_splits_complete/dia<n>_utt<n>.mp4\n"
-        "test_sent_emo.csv   output_repeated_splits_test/dia<n>_utt<n>.mp4"
+        "test_sent_emo.csv   output_repeated_splits_test/dia<n>_utt<n>.mp4\n"
+        f'for realign = "fair" also {TIMES}, {FACES} and realigned_<part>_sent_emo.csv'
     )
     obtain: ClassVar[str] = (
-        "`make fetch DATASET=meld` gets it: the tables of https://github.com/declare-lab/MELD and MELD.Raw.tar.gz "
-        "(10.9 GB). Of a copy of your own, unpack the tar and the tars in it, and give the folder that holds all of it."
+        "`make fetch DATASET=meld` gets it: MELD.Raw.tar.gz (10.9 GB) and the tables of "
+        "https://github.com/declare-lab/MELD and https://github.com/knowledgetechnologyuhh/MELD-FAIR. "
+        "Of a copy of your own, unpack the tar and the tars in it, and give the folder that holds all of it."
     )
     labels: ClassVar[Mapping[str, Labels]] = {
         "emotion": _classes("emotion", EMOTIONS),
         "sentiment": _classes("sentiment", SENTIMENTS),
     }
     licence: ClassVar[str] = (
-        "MELD's tables are under GPL-3.0, its clips belong to the series' owners: share them for research alone."
+        "The tables of MELD and MELD-FAIR are under GPL-3.0, the clips belong to the series' owners: share them for "
+        "research alone."
     )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "emotion": _counts(
@@ -97,6 +120,10 @@ class Meld(Reader):
         _table("train", 1_119_290, "d2fa2d6529cf03cac2989efec05c9b27d8fd2f4c8fc5974c7ae88aa537fa02db"),
         _table("dev", 121_640, "2e89c6f8aa182d6f62f8c6331aece905ac7273ca4999660bfb5213e1d0370c1c"),
         _table("test", 294_526, "8d37103938f7067600839fe29d5a114a6cd1bcdafb75bec101e06464c5006888"),
+        _fair(FAIR_TABLES["train"], 1_141_246, "c2946703e7d57ec7bf568af8458f7ca2bbe8f0493f8607a75cd04e91411bfd73"),
+        _fair(FAIR_TABLES["dev"], 123_056, "44d31d73aa4426afcfcf0ad9c9c8266e692db22a60cafc3b4bdc0717dba32122"),
+        _fair(FAIR_TABLES["test"], 299_393, "151da84d49c8b94abe96367c23d9de0e089a1d642ff68b22695313f757bf5902"),
+        _fair(TIMES, 618_247, "7212bc0a8a521878f89a5a5c0b6f4565d31f0c3dc7615703fcd69bb51b952d9d"),
         Download(
             url="https://huggingface.co/datasets/declare-lab/MELD/resolve/main/MELD.Raw.tar.gz",
             name="MELD.Raw.tar.gz",
@@ -105,14 +132,17 @@ class Meld(Reader):
             unpacked=13_000_000_000,
             nested=("train.tar.gz", "dev.tar.gz", "test.tar.gz"),
         ),
+        _fair(FACES, 100_000_000, git_blob="c20d9db4ce2538a4ce63e18d103e7770952d0cc1"),
     )
 
+    realign: Literal["none", "fair"] = "none"
+    crop: Literal["face", "none"] = "face"
     final_videos_test: Literal["ignore", "prefer"] = "ignore"
     max_duration_s: float = 60.0
     group: Literal["dialogue", "episode"] = "dialogue"
 
     def __post_init__(self) -> None:
-        for name, known in (("final_videos_test", ("ignore", "prefer")), ("group", ("dialogue", "episode"))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} = {getattr(self, name)!r}: {closest(str(getattr(self, name)), known)}")
         if not 0 < self.max_duration_s < math.inf:
@@ -129,7 +159,8 @@ class Meld(Reader):
             raise InputError(f"no {', '.join(absent)} found.\n{self.missing(root)}")
         rows = [(part, row) for part, path in paths.items() for row in read(root, path)]
         media = {part: clips(files, part) for part in TABLES}
-        utterances = [self._utterance(row, part, media[part]) for part, row in rows]
+        fair = realigned(root, files, self.crop == "face") if self.realign == "fair" else {}
+        utterances = [self._utterance(row, part, media[part], fair) for part, row in rows]
         check(row for _, row in rows)
         return utterances
 
@@ -144,23 +175,31 @@ class Meld(Reader):
             raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
         return [published_split(rows)]
 
-    def _utterance(self, row: Row, part: str, media: Clips) -> Utterance:
-        dialogue, turn = f"dia{whole(row, 'Dialogue_ID')}", whole(row, "Utterance_ID")
+    def _utterance(self, row: Row, part: str, media: Clips, fair: Mapping[Name, Realigned]) -> Utterance:
+        number, turn = whole(row, "Dialogue_ID"), whole(row, "Utterance_ID")
+        dialogue = f"dia{number}"
         start_s, end_s = seconds(row, "StartTime"), seconds(row, "EndTime")
         path = self._path(part, f"{dialogue}_utt{turn}.mp4", media)
-        labels = _annotations(row)
-        labels |= {"file": PurePosixPath(path).name, "known": KNOWN.get(f"{part}_{dialogue}_utt{turn}")}
-        until_s = self.max_duration_s if end_s - start_s > self.max_duration_s else None
-        if until_s:
-            labels["windowed_s"] = round(end_s - start_s, 6)
+        labels = _annotations(row) | {"file": PurePosixPath(path).name}
+        faults = [KNOWN.get(f"{part}_{dialogue}_utt{turn}")]
+        audio: tuple[Audio, ...]
+        video: tuple[Video, ...]
+        if pieces := fair.get((part, number, turn)):
+            audio, video = _stretches(pieces, media)
+        else:
+            until_s = self.max_duration_s if end_s - start_s > self.max_duration_s else None
+            audio, video = (Audio(path=path, end_s=until_s),), (Video(path=path, end_s=until_s),)
+            labels["windowed_s"] = round(end_s - start_s, 6) if until_s else None
+            faults.append(NOT_REALIGNED if self.realign == "fair" else None)
+        labels["known"] = "; ".join(filter(None, faults)) or None
         return Utterance(
             id=f"{part}_{dialogue}_utt{turn}",
             dialogue=f"{part}_{dialogue}",
             turn=turn,
             speaker=row.text("Speaker"),
             text=row.text("Utterance"),
-            audio=Audio(path=path, end_s=until_s),
-            video=Video(path=path, end_s=until_s),
+            audio=audio,
+            video=video,
             start_s=start_s,
             end_s=end_s,
             split=_SPLIT[part],
@@ -171,6 +210,13 @@ class Meld(Reader):
     def _path(self, part: str, name: str, media: Clips) -> str:
         twin = media.paths.get(f"{TWIN}{name}") if part == "test" and self.final_videos_test == "prefer" else None
         return twin or media.path(name)
+
+
+def _stretches(pieces: Realigned, media: Clips) -> tuple[tuple[Audio, ...], tuple[Video, ...]]:
+    return (
+        tuple(Audio(path=media.path(p.file), start_s=p.start_s, end_s=p.end_s) for p in pieces.sound),
+        tuple(Video(path=media.path(p.file), start_s=p.start_s, end_s=p.end_s, crop=p.crop) for p in pieces.pictures),
+    )
 
 
 def _annotations(row: Row) -> dict[str, Value]:

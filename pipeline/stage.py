@@ -24,7 +24,7 @@ SOURCE: Mapping[str, bool] = {"source": True}
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Mono samples, float32 [N], at the file's own rate. Sample 0 is the start of the utterance's stretch."""
+    """Mono samples, float32 [N], at the file's own rate. Sample 0 is the start of the utterance's stretches, joined."""
 
     samples: NDArray[np.float32]
     rate_hz: int
@@ -32,7 +32,7 @@ class Waveform:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """RGB images, uint8 [T, h, w, 3], and their times [T] in seconds from the start of the utterance's stretch."""
+    """RGB images, uint8 [T, h, w, 3], and their times [T] in seconds from the start of the stretches, joined."""
 
     images: NDArray[np.uint8]
     time_s: NDArray[np.float64]

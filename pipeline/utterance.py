@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,42 +14,46 @@ MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audio:
-    """A stretch of an audio file, in seconds of that file; None is its beginning or its end.
+class Stretch:
+    """A stretch of a media file, in seconds of that file; None is its beginning or its end.
 
-    channel: counted from 0, None for a mix of all. digest: the BLAKE3 of the file's bytes, None while unknown.
+    path: relative to the corpus root. digest: the BLAKE3 of the file's bytes, None while unknown.
     """
 
     path: str
     start_s: float | None = None
     end_s: float | None = None
-    channel: int | None = None
     digest: str | None = None
+
+    @property
+    def length_s(self) -> float | None:
+        """The stated length; None if the stretch goes to the end of the file."""
+        return None if self.end_s is None else self.end_s - (self.start_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Video:
-    """A stretch of a video file, in seconds of that file; None is its beginning or its end.
+class Audio(Stretch):
+    """A stretch of sound. channel: counted from 0, None for a mix of all."""
 
-    crop: (left, top, width, height) as fractions of the frame, None for all of it. digest: the BLAKE3 of the file's
-    bytes, None while unknown.
-    """
+    channel: int | None = None
 
-    path: str
-    start_s: float | None = None
-    end_s: float | None = None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video(Stretch):
+    """A stretch of pictures. crop: (left, top, width, height) as fractions of the frame, None for all of it."""
+
     crop: tuple[float, float, float, float] | None = None
-    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
     """One utterance of one speaker.
 
-    The paths of its media are relative to the corpus root. turn: its place in the dialogue, which alone decides what
-    was said before it. text_digest: of a transcript that was left out, so that the row keeps its keys. start_s, end_s:
-    the annotation's own times, which enter no key. split, session: the corpus's own. labels: every annotation, from
-    which a recipe makes the label.
+    audio, video: the stretches of its sound and of its pictures, in the order in which they are joined; most utterances
+    have one of each, and one without sound or pictures has none. turn: its place in the dialogue, which alone decides
+    what was said before it. text_digest: of a transcript that was left out, so that the row keeps its keys. start_s,
+    end_s: the annotation's own times, which enter no key. split, session: the corpus's own. labels: every annotation,
+    from which a recipe makes the label.
     """
 
     id: str
@@ -58,13 +62,27 @@ class Utterance:
     speaker: str | None = None
     text: str | None = None
     text_digest: str | None = None
-    audio: Audio | None = None
-    video: Video | None = None
+    audio: tuple[Audio, ...] = ()
+    video: tuple[Video, ...] = ()
     start_s: float | None = None
     end_s: float | None = None
     split: str | None = None
     session: str | None = None
     labels: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.audio, Stretch) or isinstance(self.video, Stretch):
+            raise TypeError("audio and video are tuples of stretches, such as (Audio(path=...),)")
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Those of its sound, then those of its pictures."""
+        return (*self.audio, *self.video)
+
+    def files(self, kind: str) -> list[str]:
+        """The paths of its "audio" or "video", each once; none for another kind of input."""
+        stretches: Sequence[Stretch] = {"audio": self.audio, "video": self.video}.get(kind, ())
+        return list(dict.fromkeys(stretch.path for stretch in stretches))
 
 
 _AUDIO = pa.struct(
@@ -93,8 +111,8 @@ SCHEMA = pa.schema(
         ("speaker", pa.string()),
         ("text", pa.string()),
         ("text_digest", pa.string()),
-        ("audio", _AUDIO),
-        ("video", _VIDEO),
+        ("audio", pa.list_(_AUDIO)),
+        ("video", pa.list_(_VIDEO)),
         ("start_s", pa.float64()),
         ("end_s", pa.float64()),
         ("split", pa.string()),
@@ -120,7 +138,7 @@ def to_table(utterances: Iterable[Utterance]) -> pa.Table:
 
 def _cell(row: Utterance, name: str) -> Any:
     value = getattr(row, "id" if name == "utterance" else name)
-    return asdict(value) if isinstance(value, Audio | Video) else value
+    return [asdict(stretch) for stretch in value] if isinstance(value, tuple) else value
 
 
 def from_table(table: pa.Table) -> list[Utterance]:
@@ -131,13 +149,13 @@ def from_table(table: pa.Table) -> list[Utterance]:
 
 def _row(record: dict[str, Any], labels: list[str]) -> Utterance:
     annotations = {name.removeprefix("label."): record.pop(name) for name in labels}
-    audio, video = record.pop("audio"), record.pop("video")
-    if video and video["crop"]:
-        video["crop"] = tuple(video["crop"])
+    audio, video = (record.pop(kind) or [] for kind in ("audio", "video"))
+    for stretch in video:
+        stretch["crop"] = stretch["crop"] and tuple(stretch["crop"])
     return Utterance(
         id=record.pop("utterance"),
-        audio=Audio(**audio) if audio else None,
-        video=Video(**video) if video else None,
+        audio=tuple(Audio(**stretch) for stretch in audio),
+        video=tuple(Video(**stretch) for stretch in video),
         labels={name: value for name, value in annotations.items() if value is not None},
         **record,
     )

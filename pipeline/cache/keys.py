@@ -22,7 +22,7 @@ from pipeline.reader import Label
 from pipeline.stage import Stage
 from pipeline.utterance import Audio, Utterance, Video
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 """Bumped when the meaning of a key changes; everything cached before is then computed again."""
 
 
@@ -75,21 +75,21 @@ def dialogue_digest(turns: Sequence[str]) -> str:
     return digest("dialogue", list(turns))
 
 
-def audio_digest(audio: Audio | None, version: int) -> str | None:
-    """The digest of a row's sound: of the file's bytes and the stretch, not of its path.
+def audio_digest(audio: Sequence[Audio], version: int) -> str | None:
+    """The digest of a row's sound: of its stretches in order, each with its file's bytes, and not of their paths.
 
-    version: that of the decoding code.
+    version: that of the decoding code. None if there is no stretch, so that the row is absent.
     """
-    if audio is None:
+    if not audio:
         return None
-    return digest("audio", version, audio.digest, audio.start_s, audio.end_s, audio.channel)
+    return digest("audio", version, [(part.digest, part.start_s, part.end_s, part.channel) for part in audio])
 
 
-def video_digest(video: Video | None, version: int) -> str | None:
-    """The digest of a row's pictures: of the file's bytes, the stretch and the crop, not of its path."""
-    if video is None:
+def video_digest(video: Sequence[Video], version: int) -> str | None:
+    """The digest of a row's pictures: of its stretches in order, each with its file's bytes and its crop."""
+    if not video:
         return None
-    return digest("video", version, video.digest, video.start_s, video.end_s, video.crop)
+    return digest("video", version, [(part.digest, part.start_s, part.end_s, part.crop) for part in video])
 
 
 def stage_params(stage: Stage, digest_of: Callable[[str], str]) -> dict[str, Any]:

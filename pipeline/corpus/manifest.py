@@ -15,7 +15,7 @@ from pipeline.cache import keys
 from pipeline.errors import InputError
 from pipeline.media.files import CorpusRoot, Look, remembered
 from pipeline.reader import Reader
-from pipeline.utterance import Audio, Utterance, Video, in_order
+from pipeline.utterance import Utterance, in_order
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
         yield from _no_numbers(row)
         if row.start_s is not None and row.end_s is not None and row.end_s < row.start_s:
             yield f"{row.id}: ends at {row.end_s} s, before its start at {row.start_s} s"
-        for media in _media(row):
+        for media in row.stretches:
             if not looks[media.path].inside:
                 yield f"{row.id}: {media.path} is outside {root}"
             if media.start_s is not None and media.end_s is not None and media.end_s < media.start_s:
@@ -95,27 +95,23 @@ def _problems(rows: Sequence[Utterance], root: Path, looks: Mapping[str, Look]) 
 
 def _no_numbers(row: Utterance) -> Iterator[str]:
     """A line for each time, crop or annotation that is infinite or not a number: no key can hold it."""
-    numbers: dict[str, Any] = {"start_s": row.start_s, "end_s": row.end_s, **row.labels}
-    for media in _media(row):
-        numbers |= {f"{media.path} start_s": media.start_s, f"{media.path} end_s": media.end_s}
-    if row.video is not None and row.video.crop is not None:
-        numbers |= {f"crop[{i}]": value for i, value in enumerate(row.video.crop)}
-    for name, value in numbers.items():
+    numbers: list[tuple[str, Any]] = [("start_s", row.start_s), ("end_s", row.end_s), *row.labels.items()]
+    for media in row.stretches:
+        numbers += [(f"{media.path} start_s", media.start_s), (f"{media.path} end_s", media.end_s)]
+    for pictures in row.video:
+        numbers += [(f"crop[{i}]", value) for i, value in enumerate(pictures.crop or ())]
+    for name, value in numbers:
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{row.id}: {name} is {value}"
 
 
 def _looks(rows: Sequence[Utterance], root: Path) -> dict[str, Look]:
     corpus = CorpusRoot(root)
-    return {path: corpus.look(path) for path in sorted({media.path for row in rows for media in _media(row)})}
-
-
-def _media(row: Utterance) -> list[Audio | Video]:
-    return [media for media in (row.audio, row.video) if media is not None]
+    return {path: corpus.look(path) for path in sorted({media.path for row in rows for media in row.stretches})}
 
 
 def _digested(rows: Sequence[Utterance], digests: Mapping[str, str]) -> Iterator[Utterance]:
     for row in rows:
-        sources = {kind: getattr(row, kind) for kind in ("audio", "video")}
-        digested = {kind: replace(media, digest=digests[media.path]) for kind, media in sources.items() if media}
-        yield replace(row, **digested) if digested else row
+        audio = tuple(replace(stretch, digest=digests[stretch.path]) for stretch in row.audio)
+        video = tuple(replace(stretch, digest=digests[stretch.path]) for stretch in row.video)
+        yield replace(row, audio=audio, video=video)

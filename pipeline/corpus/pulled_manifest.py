@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.cache import keys
@@ -53,7 +54,10 @@ class Pulled:
 
     def load(self, store: Store, root: Path) -> Manifest:
         """The manifest; `root` is where its media would be. Raises InputError if the object is not this manifest."""
-        rows = from_table(_table(store.bring(self.record)))
+        table = _table(store.bring(self.record))
+        if any(pc.list_flatten(table[kind]).null_count for kind in ("audio", "video")):
+            raise InputError(f"the pulled manifest {self.record.object[:12]} has a stretch of no file")
+        rows = from_table(table)
         _check(rows)
         manifest.check(rows, root)
         loaded = Manifest(root, tuple(rows), media=False)
@@ -131,14 +135,15 @@ def _table(path: Path) -> pa.Table:
 def _check(rows: Sequence[Utterance]) -> None:
     """Raises InputError for a row that lacks what every scan gives, or whose digests are none."""
     for number, row in enumerate(rows):
-        media = [m for m in (row.audio, row.video) if m is not None]
-        digests = [row.text_digest, *(m.digest for m in media)]
-        if row.id is None or row.dialogue is None or row.turn is None or any(m.path is None for m in media):
+        digests = [row.text_digest, *(stretch.digest for stretch in row.stretches)]
+        absent = [row.id, row.dialogue, row.turn, *(stretch.path for stretch in row.stretches)].count(None)
+        if absent:
             raise InputError(f"row {number} of the pulled manifest lacks its id, dialogue, turn or path")
         if not all(digest is None or _DIGEST.fullmatch(digest) for digest in digests):
             raise InputError(f"row {number} of the pulled manifest names a digest that is none")
-        if row.video is not None and row.video.crop is not None and len(row.video.crop) != 4:
-            raise InputError(f"row {number} of the pulled manifest has a crop of {len(row.video.crop)} numbers")
+        for crop in (stretch.crop for stretch in row.video if stretch.crop is not None):
+            if len(crop) != 4:
+                raise InputError(f"row {number} of the pulled manifest has a crop of {len(crop)} numbers")
 
 
 def _is_manifest(schema: Any) -> bool:

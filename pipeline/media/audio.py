@@ -1,11 +1,12 @@
-"""Decodes the audio of one utterance: a stretch of an audio or video file, as mono samples at the file's own rate.
+"""Decodes the audio of one utterance: stretches of audio or video files, joined, as mono samples at the files' rate.
 
 The content of a file decides how it is read, never its extension. libsndfile, which seeks to the stretch, reads audio
 files of one or two channels, and files of which one channel is asked for. FFmpeg reads everything else, and what
 libsndfile refuses; it alone knows the positions of more than two channels.
 
 Times are those of the file: 0 is the start of its earliest stream, so zeros precede an audio stream that begins late.
-Gaps, and packets that are too damaged to decode, are filled with zeros, so that they never shift what follows.
+Gaps, packets that are too damaged to decode, and the end of a stretch whose file ends before it, are filled with zeros
+so that they never shift what follows. Nothing is added after the last stretch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, riff_size
+from pipeline.media.stretches import naming
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Stage, Waveform
 from pipeline.utterance import Audio
@@ -44,21 +46,41 @@ _CUT_S = 0.5  # a stream that ends so much earlier than its file states was cut
 _JITTER_S = 0.010  # containers round times to a millisecond; the shortest packet of a common codec lasts 20
 
 
-def decode(source: Audio, path: Path, stages: Sequence[Stage]) -> list[Waveform]:
-    """Returns the same waveform for each of `stages`: float32 [N] at the file's own rate, cut to the sample.
+def decode(stretches: Sequence[Audio], root: Path, stages: Sequence[Stage]) -> list[Waveform]:
+    """Returns the same waveform for each of `stages`: float32 [N] at the files' own rate, cut to the sample.
 
-    `source` gives the stretch in seconds and the channel; without a channel, all are mixed to mono (see `_mono`).
-    Raises Unreadable: missing_file; io_error; not_media; no_audio_stream, also if there is no such channel;
-    decode_error, also if the file was cut before the end of the stretch; too_short for a stretch without samples;
-    non_finite.
+    A stretch gives its times in seconds and the channel; without a channel, all are mixed to mono (see `_mono`). Where
+    rates differ, the highest is taken. Raises Unreadable, which names the stretch if there are several: missing_file;
+    io_error; not_media; no_audio_stream, also if there is no such channel; decode_error, also if the file was cut
+    before the end of the stretch; too_short for a stretch without samples; non_finite.
     """
-    wave = _read(source, path)
+    waves = []
+    for index, stretch in enumerate(stretches):
+        with naming(stretches, index):
+            waves.append(_checked(_read(stretch, root / stretch.path)))
+    wave = waves[0] if len(waves) == 1 else _joined(stretches, waves)
+    return [wave for _ in stages]
+
+
+def _checked(wave: Waveform) -> Waveform:
     if not len(wave.samples):
         raise Unreadable(Reason.TOO_SHORT, "no samples in the stretch")
     bad = np.count_nonzero(~np.isfinite(wave.samples))
     if bad:
         raise Unreadable(Reason.NON_FINITE, f"{bad} of {len(wave.samples)} samples")
-    return [wave for _ in stages]
+    return wave
+
+
+def _joined(stretches: Sequence[Audio], waves: Sequence[Waveform]) -> Waveform:
+    """The waveforms of the stretches, one after the other, each but the last exactly as long as its stretch."""
+    rate_hz = max(wave.rate_hz for wave in waves)
+    parts = [resample(wave, rate_hz) for wave in waves]
+    for index, stretch in enumerate(stretches[:-1]):
+        if stretch.end_s is not None:
+            first, last = _stretch(stretch, rate_hz)
+            part = parts[index][: last - first]
+            parts[index] = np.pad(part, (0, last - first - len(part)))
+    return Waveform(np.concatenate(parts), rate_hz)
 
 
 def resample(wave: Waveform, rate_hz: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.files import remembered, stamp
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Stage, Waveform
-from pipeline.utterance import MISSING, Audio, Utterance, Video
+from pipeline.utterance import MISSING, Stretch, Utterance
 
 AHEAD_BYTES = 256 * 2**20
 """How many bytes may be decoded before the stages have read them."""
@@ -60,9 +60,9 @@ def decoded(
         thread.join()
 
 
-def read(kind: str, source: Audio | Video, root: Path, stages: Sequence[Stage]) -> list[Any]:
-    """Decodes one stretch for some stages, in this process. Raises Unreadable."""
-    return _DECODERS[kind](source, root / source.path, stages)
+def read(kind: str, stretches: Sequence[Stretch], root: Path, stages: Sequence[Stage]) -> list[Any]:
+    """Decodes the stretches of one row for some stages, in this process. Raises Unreadable."""
+    return _DECODERS[kind](stretches, root, stages)
 
 
 def _text(row: Utterance, stages: Sequence[tuple[str, Stage]], before: Sequence[Utterance]) -> Decoded:
@@ -130,17 +130,17 @@ class ScannedFiles:
 
     def __init__(self, kind: str, rows: Sequence[Utterance], root: Path, memory: Path) -> None:
         self.root = root
-        sources = [source for row in rows if (source := getattr(row, kind)) is not None]
-        self._stamps = {path: stamp(path) for path in sorted({str(root / source.path) for source in sources})}
+        paths = {str(root / path) for row in rows for path in row.files(kind)}
+        self._stamps = {path: stamp(path) for path in sorted(paths)}
         self._digests = remembered(self._stamps, memory)
 
-    def as_scanned(self, source: Audio | Video) -> bool:
-        """True if the file of `source` has the bytes that the manifest says."""
-        return self._digests[str(self.root / source.path)] == source.digest
+    def as_scanned(self, stretch: Stretch) -> bool:
+        """True if the file of a stretch has the bytes that the manifest says."""
+        return self._digests[str(self.root / stretch.path)] == stretch.digest
 
-    def unchanged(self, source: Audio | Video) -> bool:
+    def unchanged(self, stretch: Stretch) -> bool:
         """True if the file still has the stamp it had at the beginning. Stats the file."""
-        path = str(self.root / source.path)
+        path = str(self.root / stretch.path)
         return stamp(path) == self._stamps[path]
 
 
@@ -167,20 +167,24 @@ def _feed(
 def _decode(
     child: Child, kind: str, row: Utterance, files: ScannedFiles, stages: Sequence[tuple[str, Stage]]
 ) -> Decoded:
-    source: Audio | Video | None = getattr(row, kind)
-    if source is None:
+    stretches: Sequence[Stretch] = getattr(row, kind)
+    if not stretches:
         return Unreadable(Reason.ABSENT)
-    if source.digest == MISSING:
-        return Unreadable(Reason.MISSING_FILE, source.path)
-    inputs = _read(child, kind, source, files.root, stages) if files.as_scanned(source) else None
-    if inputs is None or not files.unchanged(source):  # also if decoding failed: other bytes failed
-        return Unreadable(Reason.IO_ERROR, f"{source.path} is not what it was when the corpus was scanned")
+    if missing := [stretch.path for stretch in stretches if stretch.digest == MISSING]:
+        return Unreadable(Reason.MISSING_FILE, missing[0])
+    changed = [stretch.path for stretch in stretches if not files.as_scanned(stretch)]
+    inputs = {} if changed else _read(child, kind, stretches, files.root, stages)
+    changed += [stretch.path for stretch in stretches if not files.unchanged(stretch)]
+    if changed:  # also if decoding failed: other bytes failed
+        return Unreadable(Reason.IO_ERROR, f"{changed[0]} is not what it was when the corpus was scanned")
     return inputs
 
 
-def _read(child: Child, kind: str, source: Audio | Video, root: Path, stages: Sequence[tuple[str, Stage]]) -> Decoded:
+def _read(
+    child: Child, kind: str, stretches: Sequence[Stretch], root: Path, stages: Sequence[tuple[str, Stage]]
+) -> Decoded:
     try:
-        values = child.call(read, kind, source, root, [stage for _, stage in stages], deadline_s=DEADLINE_S)
+        values = child.call(read, kind, stretches, root, [stage for _, stage in stages], deadline_s=DEADLINE_S)
     except Unreadable as error:
         return error
     return {name: value for (name, _), value in zip(stages, values, strict=True)}

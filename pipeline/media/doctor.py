@@ -36,7 +36,7 @@ from pipeline.media.doctor_rules import (
     problems,
 )
 from pipeline.reason import Reason, Unreadable
-from pipeline.utterance import MISSING, Audio, Utterance, Video
+from pipeline.utterance import MISSING, Stretch, Utterance
 
 WORST = 10
 """How many files are shown to a person."""
@@ -56,13 +56,26 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Finding:
-    """The problems of one utterance's audio or video, the gravest first."""
+    """The problems of one utterance's audio or video, the gravest first.
+
+    examinations: those of the files of its stretches, in order.
+    """
 
     row: Utterance
     modality: str
-    path: str
-    examination: Examination
+    stretches: tuple[Stretch, ...]
+    examinations: tuple[Examination, ...]
     problems: tuple[Problem, ...]
+
+    @property
+    def worst(self) -> int:
+        """The index of the stretch with the gravest problem; 0 if there is no problem."""
+        return self.problems[0].stretch if self.problems else 0
+
+    @property
+    def path(self) -> str:
+        """The file of that stretch."""
+        return self.stretches[self.worst].path
 
     @property
     def code(self) -> Code | None:
@@ -109,17 +122,15 @@ def _contents(rows: Sequence[Utterance], root: Path, modalities: Iterable[str]) 
     """The distinct contents of the media files, each with a file that has it."""
     paths: dict[Content, Path] = {}
     for modality in modalities:
-        for _, source in _sources(rows, modality):
-            if source.digest is not None and source.digest != MISSING:
-                paths.setdefault(Content(_KINDS[modality], source.digest), root / source.path)
+        for stretch in (stretch for row in rows for stretch in _stretches(row, modality)):
+            if stretch.digest is not None and stretch.digest != MISSING:
+                paths.setdefault(Content(_KINDS[modality], stretch.digest), root / stretch.path)
     return paths
 
 
-def _sources(rows: Sequence[Utterance], modality: str) -> Iterator[tuple[Utterance, Audio | Video]]:
-    for row in rows:
-        source: Audio | Video | None = getattr(row, _KINDS[modality])
-        if source is not None:
-            yield row, source
+def _stretches(row: Utterance, modality: str) -> tuple[Stretch, ...]:
+    stretches: tuple[Stretch, ...] = getattr(row, _KINDS[modality])
+    return stretches
 
 
 def _examined(paths: Mapping[Content, Path], memory: Path, workers: int) -> tuple[dict[Content, Examination], int]:
@@ -143,12 +154,14 @@ def _findings(
     rows: Sequence[Utterance], modality: str, examinations: Mapping[Content, Examination]
 ) -> Iterator[Finding]:
     """One finding for each utterance that has the modality, in the order of the manifest."""
-    users = Counter(source.path for _, source in _sources(rows, modality))
+    kind = _KINDS[modality]
+    users = Counter(path for row in rows for path in row.files(kind))
     missing = Unreadable(Reason.MISSING_FILE, "no such file")
-    for row, source in _sources(rows, modality):
-        examination = examinations.get(Content(_KINDS[modality], str(source.digest)), missing)
-        judged = problems(row, source, examination, alone=users[source.path] == 1)
-        yield Finding(row, modality, source.path, examination, tuple(judged))
+    for row in rows:
+        if stretches := _stretches(row, modality):
+            own = tuple(examinations.get(Content(kind, str(stretch.digest)), missing) for stretch in stretches)
+            judged = problems(row, stretches, own, alone=all(users[path] == 1 for path in row.files(kind)))
+            yield Finding(row, modality, stretches, own, tuple(judged))
 
 
 def _write(findings: Sequence[Finding], path: Path) -> None:
@@ -158,8 +171,8 @@ def _write(findings: Sequence[Finding], path: Path) -> None:
 
 
 def _record(finding: Finding) -> dict[str, Any]:
-    """A row of the Parquet file; `rate_hz` counts samples or frames per second."""
-    facts = finding.examination
+    """A row of the Parquet file, with the facts of the file at `path`; `rate_hz` counts samples or frames."""
+    facts = finding.examinations[finding.worst]
     names = ("codec", "rate_hz", "channels", "width", "height", "declared_s", "start_s")
     return {
         "utterance": finding.row.id,
@@ -174,7 +187,11 @@ def _record(finding: Finding) -> dict[str, Any]:
 
 
 def _summary(findings: Sequence[Finding]) -> dict[str, Any]:
-    by_file = {(finding.modality, finding.path): finding.examination for finding in findings}
+    by_file = {
+        (finding.modality, stretch.path): examination
+        for finding in findings
+        for stretch, examination in zip(finding.stretches, finding.examinations, strict=True)
+    }
     readable = [facts for facts in by_file.values() if not isinstance(facts, Unreadable)]
     audios = [facts for facts in readable if isinstance(facts, AudioFacts)]
     videos = [facts for facts in readable if isinstance(facts, VideoFacts)]

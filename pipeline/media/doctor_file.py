@@ -90,7 +90,7 @@ def _examine_audio(path: Path) -> AudioFacts:
     with suppress(av.error.FFmpegError, OSError), _opened(path) as container:
         if container.streams.audio and (facts := _with_ffmpeg(path, container)):
             return facts
-    audio.decode(Audio(path=path.name), path, ())
+    audio.decode([Audio(path=path.name)], path.parent, ())
     return _with_libsndfile(path)
 
 
@@ -133,7 +133,7 @@ def _taken(packet: av.Packet, meter: _Meter) -> bool:
 def _refusal(path: Path, end_s: float) -> str:
     """Why extraction refuses the last second of the audio; empty if it does not refuse."""
     try:
-        audio.decode(Audio(path=path.name, start_s=max(0.0, end_s - 1)), path, ())
+        audio.decode([Audio(path=path.name, start_s=max(0.0, end_s - 1))], path.parent, ())
     except Unreadable as error:
         return error.detail if error.reason is Reason.DECODE_ERROR else ""
     return ""

@@ -51,26 +51,24 @@ def remember(examinations: Mapping[Content, Examination], memory: Path) -> None:
 
 
 def unreadable(rows: Iterable[Utterance], memory: Path) -> dict[tuple[str, str], Reason]:
-    """By modality and utterance, the reason of each file that gives no values whatever stretch of it is read.
+    """By modality and utterance, the reason of the first file that gives no values whatever stretch of it is read.
 
     Only these reasons depend neither on the stretch nor on the decoder, so that extraction may take them over without
     opening the file.
     """
-    contents = {(modality, row.id): content for row in rows for modality, content in _contents(row)}
-    examinations = recall(set(contents.values()), memory)
+    contents = [((modality, row.id), content) for row in rows for modality, content in _contents(row)]
+    examinations = recall({content for _, content in contents}, memory)
     reasons: dict[tuple[str, str], Reason] = {}
-    for place, content in contents.items():
+    for place, content in contents:
         examination = examinations.get(content)
         if isinstance(examination, Unreadable) and examination.reason in _OF_EVERY_STRETCH:
-            reasons[place] = examination.reason
+            reasons.setdefault(place, examination.reason)
     return reasons
 
 
 def _contents(row: Utterance) -> Iterator[tuple[str, Content]]:
-    if row.audio is not None and row.audio.digest is not None:
-        yield "audio", Content("audio", row.audio.digest)
-    if row.video is not None and row.video.digest is not None:
-        yield "visual", Content("video", row.video.digest)
+    yield from (("audio", Content("audio", stretch.digest)) for stretch in row.audio if stretch.digest is not None)
+    yield from (("visual", Content("video", stretch.digest)) for stretch in row.video if stretch.digest is not None)
 
 
 def _may_change(reason: Reason) -> bool:

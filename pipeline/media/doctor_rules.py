@@ -1,4 +1,4 @@
-"""Judges the audio or the video of one utterance by the facts about its file: which problems its stretch has.
+"""Judges the audio or the video of one utterance by the facts about its files: which problems its stretches have.
 
 The facts do not depend on an utterance and are remembered by the digest of the file. Problems are judged anew in every
 run, so a threshold can change without any file being opened again.
@@ -6,14 +6,15 @@ run, so a threshold can change without any file being opened again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import Literal
 
+from pipeline.media.stretches import name
 from pipeline.reason import Reason, Unreadable
-from pipeline.utterance import Audio, Utterance, Video
+from pipeline.utterance import Stretch, Utterance
 
 SHORTEST_S = 0.025
 """One analysis window of speech; a shorter stretch gives no acoustic features."""
@@ -111,21 +112,28 @@ Examination = AudioFacts | VideoFacts | Unreadable
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem, by its code and in words."""
+    """One problem, by its code and in words. stretch: the index of the stretch that has it, 0 if all together do."""
 
     code: Code
     detail: str
+    stretch: int = 0
 
 
-def problems(row: Utterance, source: Audio | Video, examination: Examination, alone: bool) -> list[Problem]:
+def problems(
+    row: Utterance, stretches: Sequence[Stretch], examinations: Sequence[Examination], alone: bool
+) -> list[Problem]:
     """The problems of one utterance's audio or video, the gravest first; empty if it has none.
 
-    examination: that of the file `source.path`. alone: whether no other utterance is cut out of that file.
+    examinations: those of the stretches' files. alone: whether no other utterance is cut out of any of these files.
     """
-    if isinstance(examination, Unreadable):
-        return [Problem(examination.reason, examination.detail)]
-    own = _audio(source, examination) if isinstance(examination, AudioFacts) else _video(source, examination)
-    every = [*own, *_times(source, examination), *_mismatch(row, source, examination, alone)]
+    every = []
+    for index, (stretch, examination) in enumerate(zip(stretches, examinations, strict=True)):
+        named = name(stretches, index)
+        every += [Problem(p.code, f"{named}{p.detail}", index) for p in _of_stretch(stretch, examination)]
+    facts = [examination for examination in examinations if not isinstance(examination, Unreadable)]
+    if len(facts) == len(stretches):
+        short = any(problem.code is Reason.TOO_SHORT for problem in every)
+        every += [*([] if short else _too_short(stretches, facts)), *_mismatch(row, stretches, facts, alone)]
     return sorted(every, key=lambda problem: GRAVITY.index(problem.code))
 
 
@@ -134,19 +142,26 @@ def fails(code: Code) -> bool:
     return isinstance(code, Reason)
 
 
-def _span(source: Audio | Video) -> tuple[float, float]:
-    return source.start_s or 0.0, inf if source.end_s is None else source.end_s
+def _span(stretch: Stretch) -> tuple[float, float]:
+    return stretch.start_s or 0.0, inf if stretch.end_s is None else stretch.end_s
 
 
-def _audio(source: Audio | Video, facts: AudioFacts) -> Iterator[Problem]:
-    start_s, end_s = _span(source)
-    channel = getattr(source, "channel", None)
+def _of_stretch(stretch: Stretch, examination: Examination) -> list[Problem]:
+    if isinstance(examination, Unreadable):
+        return [Problem(examination.reason, examination.detail)]
+    own = _audio(stretch, examination) if isinstance(examination, AudioFacts) else _video(stretch, examination)
+    return [*own, *_times(stretch, examination)]
+
+
+def _audio(stretch: Stretch, facts: AudioFacts) -> Iterator[Problem]:
+    start_s, end_s = _span(stretch)
+    channel = getattr(stretch, "channel", None)
     if channel is not None and not 0 <= channel < facts.channels:
         yield Problem(Reason.NO_AUDIO_STREAM, f"no channel {channel}, there are {facts.channels}")
     if facts.refusal and min(end_s, facts.declared_s or inf) > max(start_s, facts.end_s) + CUT_S:
         yield Problem(Reason.DECODE_ERROR, facts.refusal)
-    if min(end_s, facts.end_s) - start_s < SHORTEST_S:
-        yield Problem(Reason.TOO_SHORT, f"{max(0.0, min(end_s, facts.end_s) - start_s):.3f} s of sound")
+    if min(end_s, facts.end_s) - start_s < 0.5 / facts.rate_hz:
+        yield Problem(Reason.TOO_SHORT, f"no sound from {start_s:.3f} to {end_s:.3f} s, it ends at {facts.end_s:.3f} s")
     if facts.non_finite and facts.non_finite_from_s < end_s and start_s <= facts.non_finite_to_s:
         yield Problem(Reason.NON_FINITE, f"{facts.non_finite} samples are not finite")
     if facts.rms < SILENT_RMS and not facts.non_finite:
@@ -155,8 +170,8 @@ def _audio(source: Audio | Video, facts: AudioFacts) -> Iterator[Problem]:
         yield Problem(Notice.CLIPPED, f"{facts.clipped:.0%} of the samples are at full scale")
 
 
-def _video(source: Audio | Video, facts: VideoFacts) -> Iterator[Problem]:
-    start_s, end_s = _span(source)
+def _video(stretch: Stretch, facts: VideoFacts) -> Iterator[Problem]:
+    start_s, end_s = _span(stretch)
     if start_s >= facts.end_s or end_s <= facts.start_s:
         shown = f"the video lasts from {facts.start_s:.2f} to {facts.end_s:.2f} s"
         yield Problem(Reason.TOO_SHORT, f"nothing from {start_s:.2f} to {end_s:.2f} s, {shown}")
@@ -166,8 +181,8 @@ def _video(source: Audio | Video, facts: VideoFacts) -> Iterator[Problem]:
         yield Problem(Notice.FROZEN, f"no part changes by more than {facts.change:.1f} of 255")
 
 
-def _times(source: Audio | Video, facts: StreamFacts) -> Iterator[Problem]:
-    start_s, end_s = _span(source)
+def _times(stretch: Stretch, facts: StreamFacts) -> Iterator[Problem]:
+    start_s, end_s = _span(stretch)
     if facts.declared_s is not None and min(end_s, facts.declared_s) > facts.end_s + CUT_S:
         yield Problem(Notice.ENDS_EARLY, f"ends at {facts.end_s:.2f} s of {facts.declared_s:.2f} s")
     if facts.damaged > DAMAGED_SHARE:
@@ -176,10 +191,25 @@ def _times(source: Audio | Video, facts: StreamFacts) -> Iterator[Problem]:
         yield Problem(Notice.STARTS_LATE, f"starts at {facts.start_s:.2f} s")
 
 
-def _mismatch(row: Utterance, source: Audio | Video, facts: StreamFacts, alone: bool) -> Iterator[Problem]:
-    """Compares the length of an utterance's own file with its annotation, if both are known."""
-    if not alone or (source.start_s, source.end_s) != (None, None) or row.start_s is None or row.end_s is None:
+def _too_short(stretches: Sequence[Stretch], facts: Sequence[StreamFacts]) -> Iterator[Problem]:
+    """Judges the joined sound: a short stretch of several does no harm, and all but the last are filled to the end."""
+    if isinstance(facts[0], AudioFacts):
+        lengths = [stretch.length_s for stretch in stretches[:-1]] + [None]
+        spans = [(*_span(stretch), each.end_s) for stretch, each in zip(stretches, facts, strict=True)]
+        heard = [min(end_s, sound_end_s) - start_s for start_s, end_s, sound_end_s in spans]
+        sound_s = sum(s if length_s is None else length_s for s, length_s in zip(heard, lengths, strict=True))
+        if sound_s < SHORTEST_S:
+            yield Problem(Reason.TOO_SHORT, f"{sound_s:.3f} s of sound")
+
+
+def _mismatch(
+    row: Utterance, stretches: Sequence[Stretch], facts: Sequence[StreamFacts], alone: bool
+) -> Iterator[Problem]:
+    """Compares the length of an utterance's own files, joined, with its annotation, if both are known."""
+    whole = all((stretch.start_s, stretch.end_s) == (None, None) for stretch in stretches)
+    if not alone or not whole or row.start_s is None or row.end_s is None:
         return
-    file_s, annotated_s = facts.end_s if facts.declared_s is None else facts.declared_s, row.end_s - row.start_s
-    if abs(file_s - annotated_s) > MISMATCH_S:
-        yield Problem(Notice.DURATION_MISMATCH, f"lasts {file_s:.2f} s, annotated {annotated_s:.2f} s")
+    files_s = sum(each.end_s if each.declared_s is None else each.declared_s for each in facts)
+    annotated_s = row.end_s - row.start_s
+    if abs(files_s - annotated_s) > MISMATCH_S:
+        yield Problem(Notice.DURATION_MISMATCH, f"lasts {files_s:.2f} s, annotated {annotated_s:.2f} s")

@@ -1,4 +1,4 @@
-"""Decodes the video frames of one utterance, for several visual stages at once.
+"""Decodes the video frames of one utterance, the stretches of its files joined, for several visual stages at once.
 
 Frames are chosen by their presentation times, never by counting frames per second; `pipeline.media.video_frames` says
 which decoder reads them, and what happens to odd and damaged files. A decoder may crash, so this code runs in a child
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.stretches import naming
 from pipeline.media.video_frames import Image, Timeline, frames, read_timeline
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Modality, Stage
@@ -41,8 +43,8 @@ class VideoStage(Stage):
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
         """Returns the indices of the frames that the stage wants: at least one, in order, repeats allowed.
 
-        time_s: [P], P >= 1, presentation times from the start of the stretch, ascending; the first may be before 0 if
-        the stretch is shorter than a frame. duration_s: length of the stretch, at most to the end of the last frame.
+        time_s: [P], P >= 1, presentation times from the start of the joined stretches, ascending. duration_s: length of
+        the joined stretches, at most to the end of the last frame.
         """
 
     @abstractmethod
@@ -58,27 +60,30 @@ def prepare() -> None:
     cv2.setNumThreads(1)
 
 
-def decode(source: Video, path: Path, stages: Sequence[VideoStage]) -> list[Frames]:
-    """Returns the frames that each stage picks from [start_s, end_s), cropped and then shrunk as they come.
+def decode(stretches: Sequence[Video], root: Path, stages: Sequence[VideoStage]) -> list[Frames]:
+    """Returns the frames that each stage picks from the stretches, cropped and then shrunk as they come.
 
-    The stretch is decoded once for all stages. Times are seconds from the start of the container; without bounds the
-    stretch is the whole file. A stretch between two frames gets the frame nearest to its centre, with a time inside the
-    stretch. The crop is in fractions of the image as it is shown, after rotation. Raises Unreadable: missing_file;
-    io_error; not_media; no_video_stream; too_short for a stretch that is empty or outside the video; decode_error if
-    no frame of the stretch decodes.
+    A stretch is [start_s, end_s), and is decoded once for all stages. Times are seconds from the start of the
+    container; without bounds the stretch is the whole file. A stretch between two frames gets the frame nearest to its
+    centre, with a time inside the stretch. The times of a stretch's frames are shifted by the lengths of those before
+    it. The crop is in fractions of the image as it is shown, after rotation. Raises Unreadable, which names the stretch
+    if there are several: missing_file; io_error; not_media; no_video_stream; too_short for a stretch that is empty or
+    outside the video; decode_error if no frame of a stretch decodes from which frames were picked.
     """
-    timeline = read_timeline(path)
-    stretch = _stretch(source, timeline)
-    start_s = source.start_s or 0.0
-    duration_s = min(timeline.end_s, _bounds(source)[1]) - start_s
-    time_s = timeline.time_s[stretch.start : stretch.stop] - start_s
+    films = []
+    for index, stretch in enumerate(stretches):
+        with naming(stretches, index):
+            films.append(_Film.of(stretch, root / stretch.path))
+    starts_s = np.cumsum([0.0, *(film.length_s for film in films)])
+    time_s = np.concatenate([start_s + film.time_s for start_s, film in zip(starts_s, films, strict=False)])
+    duration_s = float(starts_s[-2]) + films[-1].shown_s
     albums = [_Album(stage, stage.pick(time_s, duration_s)) for stage in stages]
-    wanted = stretch.start + np.unique(np.concatenate([album.picked for album in albums]))
-    for index, image in frames(path, timeline, stretch, wanted.tolist()):
-        cropped = _cropped(image, source.crop)
-        for album in albums:
-            album.add(index - stretch.start, cropped)
-    return [album.frames(time_s.clip(0.0, duration_s)) for album in albums]
+    first = 0
+    for index, film in enumerate(films):
+        with naming(stretches, index):
+            film.fill(albums, first)
+        first += len(film.frames)
+    return [album.frames(time_s) for album in albums]
 
 
 def shown_at(time_s: NDArray[np.float64], at_s: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -124,19 +129,60 @@ class _Album:
         self._images[places] = shrunk
 
     def frames(self, time_s: NDArray[np.float64]) -> Frames:
-        if self._images is None:
-            raise Unreadable(Reason.DECODE_ERROR, "no frame of the stretch decodes")
+        assert self._images is not None, "a stage picks at least one frame"
         return Frames(self._images, time_s[self.picked])
 
 
-def _bounds(source: Video) -> tuple[float, float]:
-    start_s = -np.inf if source.start_s is None else source.start_s
-    return start_s, np.inf if source.end_s is None else source.end_s
+@dataclass(frozen=True)
+class _Film:
+    """The frames of one stretch, not decoded yet.
+
+    frames: their indices in the file. time_s: [P], their times from the start of the stretch. shown_s: how long the
+    stretch lasts, at most to the end of the last frame. length_s: how long it is on the joined timeline, which is its
+    stated length even if the file ends before it, as it is for sound.
+    """
+
+    stretch: Video
+    path: Path
+    timeline: Timeline
+    frames: range
+    time_s: NDArray[np.float64]
+    shown_s: float
+    length_s: float
+
+    @classmethod
+    def of(cls, stretch: Video, path: Path) -> _Film:
+        """Reads the times of a stretch's frames."""
+        timeline = read_timeline(path)
+        frames = _frames(stretch, timeline)
+        start_s = stretch.start_s or 0.0
+        shown_s = min(timeline.end_s, _bounds(stretch)[1]) - start_s
+        time_s = (timeline.time_s[frames.start : frames.stop] - start_s).clip(0.0, shown_s)
+        length_s = shown_s if stretch.length_s is None else stretch.length_s
+        return cls(stretch, path, timeline, frames, time_s, shown_s, length_s)
+
+    def fill(self, albums: Sequence[_Album], first: int) -> None:
+        """Decodes the frames that the albums picked here; `first` is the index of the first frame for the albums."""
+        picked = np.unique(np.concatenate([album.picked for album in albums])) - first
+        wanted = self.frames.start + picked[(picked >= 0) & (picked < len(self.frames))]
+        decoded = False
+        for index, image in frames(self.path, self.timeline, self.frames, wanted.tolist()):
+            decoded = True
+            cropped = _cropped(image, self.stretch.crop)
+            for album in albums:
+                album.add(first + index - self.frames.start, cropped)
+        if len(wanted) and not decoded:
+            raise Unreadable(Reason.DECODE_ERROR, "no frame of the stretch decodes")
 
 
-def _stretch(source: Video, timeline: Timeline) -> range:
+def _bounds(stretch: Video) -> tuple[float, float]:
+    start_s = -np.inf if stretch.start_s is None else stretch.start_s
+    return start_s, np.inf if stretch.end_s is None else stretch.end_s
+
+
+def _frames(stretch: Video, timeline: Timeline) -> range:
     """Indices of the frames that begin in [start_s, end_s), or of the frame nearest to its centre."""
-    start_s, end_s = _bounds(source)
+    start_s, end_s = _bounds(stretch)
     first, last = np.searchsorted(timeline.time_s, [start_s - _SAME_S, end_s - _SAME_S])
     if first < last and start_s < end_s:
         return range(int(first), int(last))

@@ -154,10 +154,13 @@ def lengths(corpus: Corpus) -> tuple[Sheet, list[Chart]]:
 
 
 def duration(row: Utterance) -> float | None:
-    """Seconds by the annotation, else by the segment of a media file; None if neither gives them."""
-    for segment in (row, row.audio, row.video):
-        if segment is not None and segment.start_s is not None and segment.end_s is not None:
-            return segment.end_s - segment.start_s
+    """Seconds by the annotation, else by the stretches of its media together; None if neither gives them."""
+    if row.start_s is not None and row.end_s is not None:
+        return row.end_s - row.start_s
+    for stretches in (row.audio, row.video):
+        lengths = [stretch.length_s for stretch in stretches if stretch.length_s is not None]
+        if stretches and len(lengths) == len(stretches):
+            return sum(lengths)
     return None
 
 

@@ -45,7 +45,7 @@ def _of_stage(rows: StageRows, utterances: Mapping[str, Utterance]) -> Iterator[
     for record in filter(None, map(rows.record, rows.shards)):
         for name, reason in record.reasons.items():
             if name in rows.ids:
-                media = getattr(utterances[name], _KINDS[rows.node.stage.modality])
+                files = utterances[name].files(_KINDS[rows.node.stage.modality])
                 yield {
                     "utterance": name,
                     "modality": rows.node.stage.modality,
@@ -54,7 +54,7 @@ def _of_stage(rows: StageRows, utterances: Mapping[str, Utterance]) -> Iterator[
                     "reason": reason,
                     "transient": Reason(reason).transient,
                     "message": one_line(record.messages.get(name, "")),
-                    "file": getattr(media, "path", None),
+                    "file": ", ".join(files) or None,
                 }
 
 

@@ -135,7 +135,7 @@ def failures(extracted: Extracted) -> list[Sheet]:
 
 
 def _failures(modality: str, kind: str, reason: str, rows: Sequence[Utterance]) -> Sheet:
-    table = [(row.id, getattr(getattr(row, kind), "path", ""), row.dialogue) for row in rows[:SHOWN]]
+    table = [(row.id, ", ".join(row.files(kind)), row.dialogue) for row in rows[:SHOWN]]
     note = f"The first {SHOWN} of {len(rows):,}." if len(rows) > SHOWN else ""
     caption = f"{modality}: {reason.replace('_', ' ')}, {len(rows):,}"
     return Sheet.of(caption, ("utterance", "file", "dialogue"), table, note)

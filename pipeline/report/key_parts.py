@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from pipeline.cache import keys
 from pipeline.plan.last_extraction import Entry, Seen
-from pipeline.utterance import Utterance
+from pipeline.utterance import Stretch, Utterance
 
 
 class Kind(StrEnum):
@@ -104,7 +104,8 @@ class Change:
         if part.kind is Kind.DIALOGUE and part.name != SPEAKER:
             return f"the turn {part.name} {'changed' if self.was and self.now else 'is new' if self.now else 'is gone'}"
         if part.kind in MEDIA_FIELDS:
-            return f"{part.kind} media file changed" if part.name == "digest" else f"{part.kind} {part.name}: {values}"
+            place, _, field = f"{part.kind} {part.name}".rpartition(" ")
+            return f"{place} media file changed" if field == "digest" else f"{place} {field}: {values}"
         return f"{part.label}: {values}"
 
 
@@ -189,12 +190,19 @@ def raw_parts(kind: Kind, row: Utterance, seen: Seen, reading: Entry) -> list[Ke
         return [text]
     if kind is Kind.DIALOGUE:
         return [text, *_turn_parts(row, seen, reading)]
-    media = getattr(row, kind)
-    values = {name: getattr(media, name) if media else None for name in MEDIA_FIELDS[kind]}
-    return [KeyPart("", kind, name, list(v) if isinstance(v, tuple) else v) for name, v in values.items()]
+    stretches: Sequence[Stretch | None] = getattr(row, kind) or (None,)
+    return [part for number, stretch in enumerate(stretches, start=1) for part in _stretch_parts(kind, number, stretch)]
 
 
 def _turn_parts(row: Utterance, seen: Seen, reading: Entry) -> list[KeyPart]:
     speaker = [KeyPart("", Kind.DIALOGUE, SPEAKER, row.speaker)] if reading.about["dialogue"]["speakers"] else []
     numbered = enumerate(reversed(seen.turns(reading, row)), start=1)
     return speaker + [KeyPart("", Kind.DIALOGUE, f"{number} before", digest) for number, digest in numbered]
+
+
+def _stretch_parts(kind: Kind, number: int, stretch: Stretch | None) -> Iterator[KeyPart]:
+    """The names are plain for the first stretch, and those of the others tell which it is."""
+    prefix = "" if number == 1 else f"stretch {number} "
+    for name in MEDIA_FIELDS[kind]:
+        value = getattr(stretch, name, None)
+        yield KeyPart("", kind, f"{prefix}{name}", list(value) if isinstance(value, tuple) else value)

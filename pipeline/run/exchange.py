@@ -22,6 +22,7 @@ from pipeline.plan.jobs import FitJob, Job
 from pipeline.reason import Reason
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import check_weights
+from pipeline.utterance import Stretch
 
 
 class Exchange(Protocol):
@@ -157,6 +158,7 @@ def _differing(job: FitJob, root: Path) -> list[str]:
     """Utterances whose media of this job's kind are not, here, what the manifest says."""
     rows = (*job.train, *job.valid)
     kind = {"audio": "audio", "visual": "video"}.get(job.modality)
-    media = {row.id: found for row in rows if kind and (found := getattr(row, kind)) is not None}
-    digests = media_digests(sorted({root / each.path for each in media.values()}), Home().memory)
-    return [name for name, each in media.items() if digests[root / each.path] != each.digest]
+    media: dict[str, Sequence[Stretch]] = {row.id: getattr(row, kind) for row in rows if kind}
+    paths = {root / stretch.path for stretches in media.values() for stretch in stretches}
+    digests = media_digests(sorted(paths), Home().memory)
+    return [name for name, stretches in media.items() if any(digests[root / s.path] != s.digest for s in stretches)]

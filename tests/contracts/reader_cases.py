@@ -15,6 +15,7 @@ import pytest
 from manifests._sentiment import published
 from pipeline.plugins import find, names
 from pipeline.reader import Reader
+from tests.manifests.meld_files import write_fair
 
 READERS = names("manifests")
 
@@ -54,6 +55,11 @@ def _meld(root: Path, demo: Path) -> Path:
                 d, u = divmod(i, 3)
                 (root / folder / f"dia{d}_utt{u}.mp4").touch()
                 rows.writerow([i, *said, d, u, 1, d, f"0:00:0{u},000", f"00:00:0{u},5"])
+    write_fair(
+        root,
+        [(part, 0, 1, 0, clip, 0.5, 1.5) for part in parts for clip in (1, 2)],
+        [(part, 0, 1, frame, 0, 0, 640, 360) for part in parts for frame in range(24)],
+    )
     return root
 
 
@@ -103,7 +109,7 @@ def _mosei(root: Path, demo: Path) -> Path:
 CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path, Path], Path]]] = {
     "demo": ({"per_cell": 2}, _as_it_is),
     "iemocap": ({}, _as_it_is),
-    "meld": ({}, _meld),
+    "meld": ({"realign": "fair"}, _meld),
     "mosei": ({}, _mosei),
     "mosi": ({}, _mosi),
     "table": ({"label": "mood", "classes": ("low", "high")}, _table),

@@ -107,10 +107,10 @@ def test_a_scan_gives_rows_with_ids_of_their_own_and_files_inside_the_root(
         assert row.id and row.dialogue and row.turn >= 0
         assert row.text is not None or row.audio or row.video
         assert row.start_s is None or row.end_s is None or 0 <= row.start_s < row.end_s
-        for media in filter(None, (row.audio, row.video)):
+        for media in row.stretches:
             path = PurePosixPath(media.path)
             assert not path.is_absolute() and ".." not in path.parts and media.digest is None
-    media = {m.path for row in rows for m in (row.audio, row.video) if m}
+    media = {stretch.path for row in rows for stretch in row.stretches}
     assert not media or name == "table" or all((corpus(name) / path).is_file() for path in media)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from manifests._meld import TABLES
+from manifests._meld import FACES, FAIR_TABLES, TABLES, TIMES
 from manifests.meld import Meld
 from pipeline.utterance import Utterance
 
@@ -64,5 +65,32 @@ def scan(root: Path, **options: Any) -> dict[str, Utterance]:
 
 
 def path(row: Utterance) -> str:
-    assert row.audio is not None and row.video is not None and row.audio.path == row.video.path
-    return row.audio.path
+    [path] = {stretch.path for stretch in row.stretches}
+    return path
+
+
+def write_fair(
+    folder: Path,
+    times: Iterable[Sequence[object]],
+    faces: Iterable[Sequence[object]] = (),
+    numbers: Mapping[str, Iterable[Sequence[int]]] = MappingProxyType({}),
+) -> Path:
+    """MELD-FAIR's files, in its own format.
+
+    times: part, dialogue, FAIR's number of the utterance, the clip's dialogue and utterance, start and end. faces:
+    part, dialogue, FAIR's number, frame, left, top, right, bottom. numbers: by part dialogue, MELD's number, FAIR's
+    number; without a part, utterances 0 to 2 of dialogue 0 have one number in both.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, name in FAIR_TABLES.items():
+        rows = [(0, d, old, new) for d, old, new in numbers.get(part, [(0, n, n) for n in range(3)])]
+        _write(folder / name, ("", "Dialogue_ID", "Original Utterance_ID", "Utterance_ID"), rows)
+    ids = ("Split", "Dialogue ID", "Utterance ID")
+    _write(folder / TIMES, (*ids, "Original Dialogue ID", "Original Utterance ID", "Start Time", "End Time"), times)
+    _write(folder / FACES, (*ids, "Frame Number", "X Left", "Y Top", "X Right", "Y Bottom"), faces)
+    return folder
+
+
+def _write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([columns, *rows])

@@ -158,13 +158,13 @@ def test_official_formats_are_kept_to_the_letter(demo_root: Path) -> None:
 def test_every_utterance_has_its_wav_of_the_annotated_length(demo_root: Path, rows: list[Utterance]) -> None:
     for row in rows:
         assert row.audio and row.start_s is not None and row.end_s is not None
-        with wave.open(str(demo_root / row.audio.path)) as sound:
+        with wave.open(str(demo_root / row.audio[0].path)) as sound:
             assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (RATE_HZ, 1, 2)
             assert sound.getnframes() / RATE_HZ == pytest.approx(row.end_s - row.start_s, abs=1e-4)
 
 
 def test_every_dialogue_has_an_avi_with_picture_and_sound(demo_root: Path, rows: list[Utterance]) -> None:
-    for path, last in {row.video.path: row.end_s for row in rows if row.video}.items():
+    for path, last in {row.video[0].path: row.end_s for row in rows if row.video}.items():
         with av.open(str(demo_root / path)) as file:
             picture, sound = file.streams.video[0], file.streams.audio[0]
             assert (picture.codec_context.name, picture.average_rate) == ("mpeg4", 25)
@@ -174,11 +174,11 @@ def test_every_dialogue_has_an_avi_with_picture_and_sound(demo_root: Path, rows:
 
 def test_the_crop_shows_the_speaker_move_and_not_the_listener(demo_root: Path, rows: list[Utterance]) -> None:
     row = next(row for row in rows if row.labels["cue_visual"] == "exc")
-    assert row.video and row.video.crop and row.video.start_s is not None and row.video.end_s is not None
-    with av.open(str(demo_root / row.video.path)) as file:
-        start, end = row.video.start_s, row.video.end_s
+    assert row.video and row.video[0].crop and row.video[0].start_s is not None and row.video[0].end_s is not None
+    with av.open(str(demo_root / row.video[0].path)) as file:
+        start, end = row.video[0].start_s, row.video[0].end_s
         shown = [f.to_ndarray(format="gray") for f in file.decode(video=0) if start <= f.time < end]
-    left, top, width, height = row.video.crop
+    left, top, width, height = row.video[0].crop
     assert (shown[0].shape[1] * width, shown[0].shape[0] * height) == (WIDTH, HEIGHT)
     movement = np.std(np.stack(shown), axis=0)[int(top * 240) : int((top + height) * 240)]
     halves = {0.0: movement[:, :WIDTH].mean(), 0.5: movement[:, WIDTH:].mean()}

@@ -82,10 +82,10 @@ def test_a_raters_votes_end_with_their_line_though_no_tab_follows(root: Path) ->
 
 def test_media_are_referred_to_even_where_their_files_are_missing(root: Path) -> None:
     row = Iemocap().scan(root)[0]
-    assert row.audio is not None and row.video is not None
-    assert row.audio.path == "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
-    assert row.video.path == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
-    assert (row.audio.start_s, row.video.start_s, row.video.end_s) == (None, 6.2901, 8.2357)
+    assert row.audio and row.video
+    assert row.audio[0].path == "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
+    assert row.video[0].path == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    assert (row.audio[0].start_s, row.video[0].start_s, row.video[0].end_s) == (None, 6.2901, 8.2357)
 
 
 @pytest.mark.parametrize(
@@ -104,19 +104,19 @@ def test_the_letter_before_the_digits_speaks_and_the_marked_actor_is_on_the_left
     write_dialogue(tmp_path, name.rpartition("_")[0], [(name, 1.0, 2.0, "neu")])
     row = Iemocap().scan(tmp_path)[0]
     assert row.speaker == speaker
-    assert row.video is not None and row.video.crop == (left, 0.25, 0.5, 0.5)
+    assert row.video and row.video[0].crop == (left, 0.25, 0.5, 0.5)
 
 
 def test_both_halves_are_kept_on_request(root: Path) -> None:
     rows = Iemocap(video="both").scan(root)
-    assert {row.video.crop for row in rows if row.video} == {(0.0, 0.25, 1.0, 0.5)}
+    assert {row.video[0].crop for row in rows if row.video} == {(0.0, 0.25, 1.0, 0.5)}
 
 
 def test_the_speakers_channel_of_the_dialogues_sound_is_cut_out_on_request(root: Path) -> None:
     female, male, _ = Iemocap(audio="speaker").scan(root)
     path = "Session1/dialog/wav/Ses01F_impro01.wav"
-    assert female.audio == Audio(path=path, start_s=6.2901, end_s=8.2357, channel=0)
-    assert male.audio == Audio(path=path, start_s=7.5, end_s=9.75, channel=1)
+    assert female.audio == (Audio(path=path, start_s=6.2901, end_s=8.2357, channel=0),)
+    assert male.audio == (Audio(path=path, start_s=7.5, end_s=9.75, channel=1),)
 
 
 def test_a_rating_without_dominance_is_kept_with_a_gap(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_dialogue_names_are_matched_whole(tmp_path: Path) -> None:
         "Ses05M_script01_1_F000": ("Ses05M_script01_1", "One."),
         "Ses05M_script01_1b_F000": ("Ses05M_script01_1b", "One b."),
     }
-    paths = {row.audio.path.split("/")[3] for row in rows.values() if row.audio}
+    paths = {row.audio[0].path.split("/")[3] for row in rows.values() if row.audio}
     assert paths == {"Ses05M_script01_1", "Ses05M_script01_1b"}
 
 

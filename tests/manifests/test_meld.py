@@ -83,8 +83,8 @@ def test_audio_and_video_are_the_whole_of_the_utterances_own_clip(tmp_path: Path
     rows = scan(write_tables(tmp_path, dev=[line(12, 3)]))
     row = rows["dev_dia12_utt3"]
     assert path(row) == "dev_splits_complete/dia12_utt3.mp4"
-    assert row.audio is not None and (row.audio.start_s, row.audio.end_s, row.audio.channel) == (None, None, None)
-    assert row.video is not None and (row.video.start_s, row.video.end_s, row.video.crop) == (None, None, None)
+    assert row.audio and (row.audio[0].start_s, row.audio[0].end_s, row.audio[0].channel) == (None, None, None)
+    assert row.video and (row.video[0].start_s, row.video[0].end_s, row.video[0].crop) == (None, None, None)
 
 
 def test_a_missing_clip_keeps_its_row_and_is_referred_to_where_it_ought_to_be(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_missing_clip_keeps_its_row_and_is_referred_to_where_it_ought_to_be(tm
     built = manifest.build(Meld(), tmp_path, tmp_path / "memory")
     dev = {row.id: row for row in built.rows if row.split == "valid"}
     assert path(dev["dev_dia110_utt7"]) == "MELD.Raw/dev_splits_complete/dia110_utt7.mp4"
-    assert [row.audio.digest == MISSING for row in dev.values() if row.audio] == [False, True]
+    assert [row.audio[0].digest == MISSING for row in dev.values() if row.audio] == [False, True]
 
 
 def test_a_part_without_a_folder_of_clips_is_referred_to_below_the_root(tmp_path: Path) -> None:

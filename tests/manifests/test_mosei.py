@@ -35,8 +35,8 @@ def test_a_line_is_a_clip_cut_out_of_the_whole_video_by_its_times(tmp_path: Path
         dialogue=TRAIN,
         turn=0,
         text="We begin.",
-        audio=Audio(path="Raw/Audio/Full/WAV_16000/hh04W3xXa5s.wav", start_s=0.5, end_s=4.25),
-        video=Video(path="Raw/Videos/Full/Combined/hh04W3xXa5s.mp4", start_s=0.5, end_s=4.25),
+        audio=(Audio(path="Raw/Audio/Full/WAV_16000/hh04W3xXa5s.wav", start_s=0.5, end_s=4.25),),
+        video=(Video(path="Raw/Videos/Full/Combined/hh04W3xXa5s.mp4", start_s=0.5, end_s=4.25),),
         start_s=0.5,
         end_s=4.25,
         split="train",
@@ -49,9 +49,9 @@ def test_a_clip_with_a_file_of_its_own_is_that_file_and_only_its_sound_is_cut(tm
     (tmp_path / CLIPS).mkdir(parents=True)
     (tmp_path / CLIPS / f"{TRAIN}_1.mp4").touch()
     whole, own = Mosei().scan(tmp_path)
-    assert whole.video == Video(path=f"Raw/Videos/Full/Combined/{TRAIN}.mp4", start_s=0.0, end_s=0.5)
-    assert own.video == Video(path=f"{CLIPS}/{TRAIN}_1.mp4")
-    assert own.audio and (own.audio.start_s, own.audio.end_s) == (1.0, 1.5)
+    assert whole.video == (Video(path=f"Raw/Videos/Full/Combined/{TRAIN}.mp4", start_s=0.0, end_s=0.5),)
+    assert own.video == (Video(path=f"{CLIPS}/{TRAIN}_1.mp4"),)
+    assert own.audio and (own.audio[0].start_s, own.audio[0].end_s) == (1.0, 1.5)
 
 
 @pytest.mark.parametrize("text", ["a ___ b", "_____", "___x", "and ______ then ___1___2___3___"])
@@ -64,7 +64,7 @@ def test_a_text_may_hold_the_delimiter(tmp_path: Path, text: str) -> None:
 def test_a_video_may_begin_with_a_dash_and_begin_or_end_with_underscores(tmp_path: Path, video: str) -> None:
     row = one(tmp_path, f"{video}___12___1.0___2.0___x", video)
     assert (row.id, row.dialogue, row.turn) == (f"{video}_12", video, 12)
-    assert row.video and row.video.path.endswith(f"/{video}.mp4")
+    assert row.video and row.video[0].path.endswith(f"/{video}.mp4")
 
 
 def test_clips_count_from_zero(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_clips_count_from_zero(tmp_path: Path) -> None:
 def test_a_negative_start_counts_as_zero(tmp_path: Path) -> None:
     row = one(tmp_path, "-NFrJFQijFE___0___-0.477551___3.5___x", "-NFrJFQijFE")
     assert (row.start_s, row.end_s) == (0.0, 3.5)
-    assert row.audio and row.video and (row.audio.start_s, row.video.start_s) == (0.0, 0.0)
+    assert row.audio and row.video and (row.audio[0].start_s, row.video[0].start_s) == (0.0, 0.0)
 
 
 def test_a_clip_without_length_is_kept_passes_the_manifest_and_is_too_short_to_extract(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_a_clip_without_length_is_kept_passes_the_manifest_and_is_too_short_to_e
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(bytes(32000))
     (row,) = manifest.build(Mosei(), tmp_path / "root", tmp_path / "memory").rows
-    assert row.audio and (row.start_s, row.end_s, row.audio.start_s, row.audio.end_s) == (0.0, 0.0, 0.0, 0.0)
+    assert row.audio and (row.start_s, row.end_s, row.audio[0].start_s, row.audio[0].end_s) == (0.0, 0.0, 0.0, 0.0)
     with pytest.raises(Unreadable) as caught:
-        decode(row.audio, sound, [AudioMfcc()])
+        decode(row.audio, tmp_path / "root", [AudioMfcc()])
     assert caught.value.reason is Reason.TOO_SHORT
 
 
@@ -126,7 +126,7 @@ def test_the_copy_has_the_same_labels_in_another_order_of_columns(tmp_path: Path
     assert (first.id, first.turn, first.text, first.split) == (f"{TRAIN}_0001", 1, "NA", "train")
     assert first.labels == {"sentiment": -0.5, "annotation": "Negative"}
     assert (second.split, second.labels["label_T"], second.labels["label_V"]) == ("valid", 0.1, 1.0)
-    assert first.audio == Audio(path=f"Raw/{TRAIN}/0001.mp4")
+    assert first.audio == (Audio(path=f"Raw/{TRAIN}/0001.mp4"),)
 
 
 def test_a_mode_other_than_the_published_part_is_refused(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_either_layout_may_stand_in_a_folder_called_after_the_corpus(tmp_path: P
     write_mmsa(tmp_path / "copy" / folder, f"{TRAIN},1,x,0,Neutral,train,,,")
     for name in ("raw", "copy"):
         (row,) = Mosei().scan(tmp_path / name)
-        assert row.video and row.video.path.startswith(f"{folder}/Raw/")
+        assert row.video and row.video[0].path.startswith(f"{folder}/Raw/")
 
 
 def test_mosi_is_not_mosei(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_a_segment_joins_its_line_its_files_and_its_label(tmp_path: Path) -> Non
             dialogue=TRAIN,
             turn=1,
             text="ANYHOW IT WAS REALLY GOOD",
-            audio=Audio(path="Raw/Audio/WAV_16000/Segmented/03bSnISJMiM_1.wav"),
-            video=Video(path="Raw/Video/Segmented/03bSnISJMiM_1.mp4"),
+            audio=(Audio(path="Raw/Audio/WAV_16000/Segmented/03bSnISJMiM_1.wav"),),
+            video=(Video(path="Raw/Video/Segmented/03bSnISJMiM_1.mp4"),),
             start_s=0.3,
             end_s=4.34,
             split="train",
@@ -40,21 +40,21 @@ def test_a_segment_joins_its_line_its_files_and_its_label(tmp_path: Path) -> Non
 
 def test_segments_are_cut_by_file_not_by_the_interval_of_the_label_which_does_not_fit_it(tmp_path: Path) -> None:
     row = scan(write_raw(tmp_path))["03bSnISJMiM_1"]
-    assert row.audio and (row.audio.start_s, row.audio.end_s) == (None, None)
-    assert row.video and (row.video.start_s, row.video.end_s) == (None, None)
+    assert row.audio and (row.audio[0].start_s, row.audio[0].end_s) == (None, None)
+    assert row.video and (row.video[0].start_s, row.video[0].end_s) == (None, None)
     assert (row.start_s, row.end_s) == (0.3, 4.34)
 
 
 def test_stereo_files_are_mixed_not_read_from_one_channel(tmp_path: Path) -> None:
     row = scan(write_raw(tmp_path))["03bSnISJMiM_1"]
-    assert row.audio and row.audio.channel is None
+    assert row.audio and row.audio[0].channel is None
 
 
 @pytest.mark.parametrize("video", ["_dI--eQ6qVU", "f_pcplsH_V0", "-3g5yACwYnA", "a_b_"])
 def test_a_video_may_hold_or_begin_with_underscores_and_dashes(tmp_path: Path, video: str) -> None:
     (row,) = Mosi().scan(write_raw(tmp_path, {video: [("WELL", 0.0, 1.0, 1.0)]}))
     assert (row.id, row.dialogue, row.id.rsplit("_", 1)) == (f"{video}_1", video, [video, "1"])
-    assert row.audio and row.audio.path.endswith(f"/{video}_1.wav")
+    assert row.audio and row.audio[0].path.endswith(f"/{video}_1.wav")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_video_may_hold_or_begin_with_underscores_and_dashes(tmp_path: Path, v
 def test_labels_stand_beside_the_raw_folder_or_in_it_wherever_that_is(tmp_path: Path, raw: str, labels: str) -> None:
     row = scan(write_raw(tmp_path, raw=raw, labels=labels))["03bSnISJMiM_1"]
     assert row.labels == {"sentiment": 2.4}
-    assert row.video and row.video.path == str(Path(raw) / "Video/Segmented/03bSnISJMiM_1.mp4")
+    assert row.video and row.video[0].path == str(Path(raw) / "Video/Segmented/03bSnISJMiM_1.mp4")
 
 
 def test_a_release_without_labels_is_told_what_is_missing_and_where_it_is(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_either_layout_may_stand_in_a_folder_called_after_the_corpus(tmp_path: P
     for name, write in (("raw", write_raw), ("copy", write_mmsa)):
         write(tmp_path / name / folder)
         (row,) = Mosi().scan(tmp_path / name)
-        assert row.video and row.video.path.startswith(f"{folder}/Raw/")
+        assert row.video and row.video[0].path.startswith(f"{folder}/Raw/")
 
 
 @pytest.mark.parametrize("folder", ["MOSEI", "SIMS", "MOSI2", "somewhere"])

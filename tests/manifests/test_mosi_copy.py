@@ -29,8 +29,8 @@ def test_a_row_of_the_copy_is_a_clip_with_its_own_sound(tmp_path: Path) -> None:
             dialogue=TRAIN,
             turn=1,
             text="A LOT OF SAD PARTS",
-            audio=Audio(path="Raw/03bSnISJMiM/0001.mp4"),
-            video=Video(path="Raw/03bSnISJMiM/0001.mp4"),
+            audio=(Audio(path="Raw/03bSnISJMiM/0001.mp4"),),
+            video=(Video(path="Raw/03bSnISJMiM/0001.mp4"),),
             split="train",
             labels={"sentiment": -0.5, "annotation": "Negative"},
         )
@@ -46,7 +46,7 @@ def test_columns_are_found_by_name_whatever_their_order(tmp_path: Path) -> None:
 def test_a_clips_leading_zeros_are_part_of_its_name(tmp_path: Path) -> None:
     rows = scan(write_mmsa(tmp_path, [clip(number="0001"), clip(number="1"), clip(number="10")]))
     assert {name: row.turn for name, row in rows.items()} == {f"{TRAIN}_0001": 1, f"{TRAIN}_1": 1, f"{TRAIN}_10": 10}
-    assert [row.video.path for row in rows.values() if row.video][0] == "Raw/03bSnISJMiM/0001.mp4"
+    assert [row.video[0].path for row in rows.values() if row.video][0] == "Raw/03bSnISJMiM/0001.mp4"
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "nan", "N/A", "123", "a, b\nc"])

@@ -46,8 +46,8 @@ def test_every_column_has_its_place(tmp_path: Path) -> None:
         speaker="ann",
         session="s1",
         text="Hi",
-        audio=Audio(path="a/b.wav", start_s=1.0, end_s=2.5, channel=1),
-        video=Video(path="c.mp4", start_s=0.5, end_s=2.0),
+        audio=(Audio(path="a/b.wav", start_s=1.0, end_s=2.5, channel=1),),
+        video=(Video(path="c.mp4", start_s=0.5, end_s=2.0),),
         start_s=10.0,
         end_s=11.0,
         split="valid",
@@ -57,9 +57,9 @@ def test_every_column_has_its_place(tmp_path: Path) -> None:
 
 def test_sound_comes_from_the_video_where_there_is_no_audio_column(tmp_path: Path) -> None:
     (row,) = scan(tmp_path, "utterance,video,video_start_s,video_end_s\nu,c.mp4,1,2\n")
-    assert row.audio == Audio(path="c.mp4", start_s=1.0, end_s=2.0)
+    assert row.audio == (Audio(path="c.mp4", start_s=1.0, end_s=2.0),)
     (row,) = scan(tmp_path, "utterance,video,audio\nu,c.mp4,\n")
-    assert row.audio is None and row.video == Video(path="c.mp4")
+    assert row.audio == () and row.video == (Video(path="c.mp4"),)
 
 
 @pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "1.50", "TRUE"])
@@ -123,7 +123,7 @@ def test_everything_wrong_is_listed_at_once_by_line(tmp_path: Path) -> None:
 def test_a_link_inside_the_root_is_followed(tmp_path: Path) -> None:
     (tmp_path / "media").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "media")
-    assert scan(tmp_path, "utterance,audio\nu,link/x.wav\n")[0].audio == Audio(path="link/x.wav")
+    assert scan(tmp_path, "utterance,audio\nu,link/x.wav\n")[0].audio == (Audio(path="link/x.wav"),)
 
 
 def test_a_table_outside_the_root_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def read(
     path: Path, start_s: float | None = None, end_s: float | None = None, channel: int | None = None
 ) -> NDArray[np.float32]:
     source = Audio(path=path.name, start_s=start_s, end_s=end_s, channel=channel)
-    return decode(source, path, [AudioMfcc()])[0].samples
+    return decode([source], path.parent, [AudioMfcc()])[0].samples
 
 
 def reason(path: Path, start_s: float | None = None, end_s: float | None = None, channel: int | None = None) -> Reason:
@@ -232,7 +232,7 @@ def test_seeking_gives_what_decoding_from_the_start_gives(tmp_path: Path, suffix
 
 def test_each_stage_gets_the_same_waveform(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(0.1), 8000)
-    waves = decode(Audio(path="a.wav"), tmp_path / "a.wav", [AudioMfcc(), AudioMfcc(n_mfcc=5)])
+    waves = decode([Audio(path="a.wav")], tmp_path, [AudioMfcc(), AudioMfcc(n_mfcc=5)])
     assert len(waves) == 2 and waves[0] is waves[1]
     assert waves[0].rate_hz == 8000 and waves[0].samples.dtype == np.float32
 

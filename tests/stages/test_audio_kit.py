@@ -44,7 +44,7 @@ def media() -> list[Path]:
 
 
 def read(path: Path, end_s: float | None = None) -> Waveform:
-    return decode(Audio(path=path.name, end_s=end_s), path, [AudioMfcc()])[0]
+    return decode([Audio(path=path.name, end_s=end_s)], path.parent, [AudioMfcc()])[0]
 
 
 @pytest.mark.parametrize("path", media(), ids=lambda path: path.name[:40])

@@ -74,7 +74,7 @@ def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path, **stretch: float) -> Frames:
-    return decode(Video(path=path.name, **stretch), path, [Every()])[0]  # type: ignore[arg-type]
+    return decode([Video(path=path.name, **stretch)], path.parent, [Every()])[0]  # type: ignore[arg-type]
 
 
 def numbers(frames: Frames) -> list[int]:
@@ -128,7 +128,7 @@ def test_times_count_from_the_start_of_the_container(tmp_path: Path, name: str) 
 
 def test_several_stages_share_one_decoding(even: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.media.video.frames", counted := Counted())
-    first, second = decode(Video(path=""), even, [Every(), Twice()])
+    first, second = decode([Video(path="")], even, [Every(), Twice()])
     assert counted.calls == 1
     assert (numbers(first)[:2], numbers(second)) == ([0, 1], [0, 0])
 
@@ -175,7 +175,7 @@ def test_the_crop_is_a_part_of_the_picture(tmp_path: Path) -> None:
         container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     brightness = [
-        decode(Video(path="", crop=crop), path, [Every()])[0].images.mean()
+        decode([Video(path="", crop=crop)], path, [Every()])[0].images.mean()
         for crop in [(0.0, 0.0, 0.4, 1.0), (0.6, 0.2, 0.4, 0.5), (1.0, 1.0, 0.0, 0.0)]
     ]
     assert brightness == pytest.approx([0, 200, 200], abs=4)
@@ -255,11 +255,11 @@ def test_a_square_holds_the_centre(shape: tuple[int, int]) -> None:
 
 def test_decoding_in_a_child_gives_the_same(even: Path) -> None:
     stages = [VisualResnet50(size=32), VisualCnn3d(size=32)]
-    here = decode(Video(path=""), even, stages)
+    here = decode([Video(path="")], even, stages)
     with Child(prepare=prepare) as child:
-        there = child.call(decode, Video(path=""), even, stages, deadline_s=60)
+        there = child.call(decode, [Video(path="")], even, stages, deadline_s=60)
         with pytest.raises(Unreadable) as caught:
-            child.call(decode, Video(path=""), even.parent / "nowhere.mp4", stages, deadline_s=60)
+            child.call(decode, [Video(path="")], even.parent / "nowhere.mp4", stages, deadline_s=60)
     assert caught.value.reason is Reason.MISSING_FILE
     for one, other in zip(here, there, strict=True):
         assert np.array_equal(one.images, other.images) and np.array_equal(one.time_s, other.time_s)

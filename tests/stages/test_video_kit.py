@@ -41,10 +41,10 @@ def test_every_file_ends_in_frames_or_the_right_reason(path: Path) -> None:
     expected = Reason.NO_VIDEO_STREAM if path.suffix == ".wav" else REASONS.get(path.name)
     if expected:
         with pytest.raises(Unreadable) as caught:
-            decode(Video(path=path.name), path, [VisualResnet50()])
+            decode([Video(path=path.name)], path.parent, [VisualResnet50()])
         assert caught.value.reason is expected
         return
-    (frames,) = decode(Video(path=path.name), path, [VisualResnet50()])
+    (frames,) = decode([Video(path=path.name)], path.parent, [VisualResnet50()])
     assert frames.images.shape == (30, 224, 224, 3)
     assert frames.images.std() > 1, "an empty picture"
     assert (np.diff(frames.time_s) >= 0).all() and (frames.time_s >= 0).all()
@@ -81,14 +81,14 @@ def test_variable_frame_rate_keeps_its_own_times() -> None:
 
 def test_a_single_frame_is_repeated() -> None:
     path = KIT / "bad" / "13b_single_frame_video_3s_audio.mp4"
-    resnet, cnn = decode(Video(path=""), path, [VisualResnet50(), VisualCnn3d()])
+    resnet, cnn = decode([Video(path="")], path, [VisualResnet50(), VisualCnn3d()])
     assert (resnet.images == resnet.images[0]).all() and len(resnet.images) == 30
     assert (cnn.images == cnn.images[0]).all() and len(cnn.images) == 16
 
 
 def test_a_rotated_picture_is_turned_as_a_player_does() -> None:
     upright, turned = (KIT / "bad" / name for name in ("00_good_reference.mp4", "08_rotated_displaymatrix90.mp4"))
-    (before,), (after,) = (decode(Video(path=""), path, [VisualResnet50(frames=3)]) for path in (upright, turned))
+    (before,), (after,) = (decode([Video(path="")], path, [VisualResnet50(frames=3)]) for path in (upright, turned))
     clockwise = np.rot90(before.images, -1, axes=(1, 2))
     assert np.abs(clockwise.astype(int) - after.images).mean() < 1
 
@@ -102,6 +102,6 @@ def test_an_odd_size_keeps_its_edges() -> None:
 def test_five_minutes_are_read_in_seconds() -> None:
     path = KIT / "bad" / "20_305s_meld_dia38_utt4_like.mp4"
     started = time.process_time()
-    (frames,) = decode(Video(path=""), path, [VisualCnn3d()])
+    (frames,) = decode([Video(path="")], path, [VisualCnn3d()])
     assert frames.images.shape == (285 * 16, 112, 112, 3)
     assert time.process_time() - started < 60

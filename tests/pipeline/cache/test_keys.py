@@ -49,8 +49,8 @@ def test_digests_are_these_for_ever():
     turn = keys.turn_digest(replace(said("Excuse me."), speaker="Ann"), Context(turns=1, speakers=True))
     assert turn == "9143328650271492303f214a5d5f2175a166c352b0f50590f05193890dff617c"
     assert keys.dialogue_digest(["a" * 64, turn]) == "2df51c49612efdb09f260cffec8cb9f59a3aa40bbc8353a25b5fbcc09360cc69"
-    assert keys.audio_digest(AUDIO, 1) == "7699bb1ffae4a09d7e3582e63b812538ca0e2e1f8d1c66b52b33e0521f50c6ed"
-    assert keys.video_digest(VIDEO, 1) == "d309e60a0568e9ff6ab126a290d601637986629efb963cd4934556a6e357a63f"
+    assert keys.audio_digest([AUDIO], 1) == "a57dc57ded048f5a53e4fc6eb6dad00eb6cefa7b0aec10c3b14c2019266bba92"
+    assert keys.video_digest([VIDEO], 1) == "5d7ad42fd294bf4e687b1a37b395a1a6b7dad098c247038d6abfa904dda2fc6f"
     assert (
         keys.row_key("s" * 64, None, ["r" * 64]) == "575d62b41d97b161a6725ab5ff32b479f3493cf37a46c388e5cd6ee496ed6987"
     )
@@ -60,9 +60,9 @@ def test_digests_are_these_for_ever():
     )
     assert (
         keys.state_key("s" * 64, ("multiclass", ("a", "b")), [("u1", "k", 0)], [("u2", "k", 1)])
-        == "c946cbf33b7f028441eda43152d222cffec26545bc122a7026e79dd1a8a209fa"
+        == "7c2e4b57fc89ee4ac958f7a237b9c68d3adf7963cce613985d23c59e203c7c78"
     )
-    assert keys.view_key([["a" * 64]], "pad", 30) == "cbe025bb463f5683f0a5c5d5d0455f07c0744e27fe0dd1e2749e753d50940336"
+    assert keys.view_key([["a" * 64]], "pad", 30) == "a01931f2a78938e998d382d19bacffff3dc65e480c78635e2c82e6e824dec674"
 
 
 def test_a_turn_is_keyed_by_its_words_and_by_its_speaker_where_speakers_are_read():
@@ -83,23 +83,37 @@ def test_the_order_of_turns_is_in_the_key_of_a_dialogue():
 
 
 def test_a_path_is_in_no_key():
-    assert keys.audio_digest(replace(AUDIO, path="elsewhere.flac"), 1) == keys.audio_digest(AUDIO, 1)
-    assert keys.video_digest(replace(VIDEO, path="elsewhere.mp4"), 1) == keys.video_digest(VIDEO, 1)
+    assert keys.audio_digest([replace(AUDIO, path="elsewhere.flac")], 1) == keys.audio_digest([AUDIO], 1)
+    assert keys.video_digest([replace(VIDEO, path="elsewhere.mp4")], 1) == keys.video_digest([VIDEO], 1)
 
 
 @pytest.mark.parametrize("change", [{"start_s": 0.6}, {"end_s": None}, {"channel": 0}, {"digest": "e" * 64}])
 def test_everything_that_changes_what_is_heard_moves_the_key(change):
-    assert keys.audio_digest(replace(AUDIO, **change), 1) != keys.audio_digest(AUDIO, 1)
+    assert keys.audio_digest([replace(AUDIO, **change)], 1) != keys.audio_digest([AUDIO], 1)
 
 
 @pytest.mark.parametrize("change", [{"start_s": 0.6}, {"end_s": None}, {"crop": None}, {"digest": "e" * 64}])
 def test_everything_that_changes_what_is_seen_moves_the_key(change):
-    assert keys.video_digest(replace(VIDEO, **change), 1) != keys.video_digest(VIDEO, 1)
+    assert keys.video_digest([replace(VIDEO, **change)], 1) != keys.video_digest([VIDEO], 1)
+
+
+@pytest.mark.parametrize(("stretch", "make"), [(AUDIO, keys.audio_digest), (VIDEO, keys.video_digest)])
+def test_the_stretches_of_a_row_their_number_and_their_order_are_in_its_key(stretch, make):
+    later = replace(stretch, start_s=3.0, end_s=4.0)
+    rows = ([stretch], [later], [stretch, later], [later, stretch], [stretch, later, later])
+    assert len({make(row, 1) for row in rows}) == len(rows)
+    renamed = [stretch, replace(later, path="elsewhere")]
+    assert make(renamed, 1) == make([stretch, later], 1)
+
+
+@pytest.mark.parametrize("make", [keys.audio_digest, keys.video_digest])
+def test_a_row_without_stretches_is_absent(make):
+    assert make((), 1) is None
 
 
 def test_the_decoding_code_has_a_version_in_the_key():
-    assert keys.audio_digest(AUDIO, 2) != keys.audio_digest(AUDIO, 1)
-    assert keys.video_digest(VIDEO, 2) != keys.video_digest(VIDEO, 1)
+    assert keys.audio_digest([AUDIO], 2) != keys.audio_digest([AUDIO], 1)
+    assert keys.video_digest([VIDEO], 2) != keys.video_digest([VIDEO], 1)
 
 
 def test_equal_text_under_other_ids_has_the_same_rows_in_another_shard():

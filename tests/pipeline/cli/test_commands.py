@@ -154,7 +154,7 @@ def test_a_message_is_not_taken_for_markup(affectory, small):
 def test_too_many_failed_clips_end_with_3_after_the_answer(affectory, extracted):
     small = extracted
     small.recipe = small.recipe.replace('labels   = "six"', 'labels = "six"\nmax_failed = 0.0')
-    (small.root / small.session().corpus.manifest.rows[0].audio.path).unlink()
+    (small.root / small.session().corpus.manifest.rows[0].audio[0].path).unlink()
     code, out, err = affectory("extract", *options(small, "--workers", "0", "--modality", "audio", "--json"))
     assert code == 3 and json.loads(out)["failed"] == {"audio": {"missing_file": 1}}
     assert "1.7% of audio failed" in said(err)

@@ -79,7 +79,7 @@ audio = { stage = "audio_mfcc", n_mfcc = 7, deltas = 0, rate_hz = 12.5, align = 
 """
     sets = ("sound", "more")
     five, seven = [f"audio_mfcc {rows.node.digest[:6]}" for rows in small.session(features=sets).catalogue]
-    (small.root / small.session().corpus.manifest.rows[0].audio.path).unlink()
+    (small.root / small.session().corpus.manifest.rows[0].audio[0].path).unlink()
     answer, _ = extract(small, features=("sound",))
     assert answer["computed"] == {"audio_mfcc": 60}
     answer, _ = extract(small, features=sets)
@@ -92,14 +92,14 @@ def test_failed_clips_are_counted_by_reason_and_too_many_are_told(extracted, lim
     small = extracted
     small.recipe = small.recipe.replace('labels   = "six"', f'labels = "six"\nmax_failed = {limit}')
     for row in small.session().corpus.manifest.rows[:3]:
-        (small.root / row.audio.path).unlink()
+        (small.root / row.audio[0].path).unlink()
     answer, failed = extract(small, modality="audio")
     assert answer["failed"] == {"audio": {"missing_file": 3}} and failed == over
 
 
 def test_a_failure_is_told_again_when_nothing_is_computed(extracted):
     small = extracted
-    (small.root / small.session().corpus.manifest.rows[0].audio.path).unlink()
+    (small.root / small.session().corpus.manifest.rows[0].audio[0].path).unlink()
     first, _ = extract(small)
     again, _ = extract(small)
     assert again["jobs"] == 0 and again["failed"] == first["failed"] == {"audio": {"missing_file": 1}}

@@ -44,10 +44,10 @@ def test_the_table_is_one_that_the_table_reader_reads(tmp_path: Path) -> None:
     first, second, third = Table().scan(tmp_path)
     video, sound = Video(path="a/one.mp4"), Audio(path="a/one.wav")
     assert first == Utterance(
-        id="a_one", dialogue="a_one", turn=0, text="Well, “hello” there", audio=sound, video=video
+        id="a_one", dialogue="a_one", turn=0, text="Well, “hello” there", audio=(sound,), video=(video,)
     )
-    assert (second.id, second.audio, second.video) == ("a_two", Audio(path="a/two.MP4"), Video(path="a/two.MP4"))
-    assert (third.id, third.audio, third.video, third.text) == ("b", Audio(path="b.wav"), None, None)
+    assert (second.id, second.audio, second.video) == ("a_two", (Audio(path="a/two.MP4"),), (Video(path="a/two.MP4"),))
+    assert (third.id, third.audio, third.video, third.text) == ("b", (Audio(path="b.wav"),), (), None)
 
 
 def test_cells_to_fill_in_are_there_and_empty(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_cells_to_fill_in_are_there_and_empty(tmp_path: Path) -> None:
 
 
 def test_the_sound_of_a_video_is_its_own_where_the_table_has_no_audio_column(tmp_path: Path) -> None:
-    assert scan(clips(tmp_path, "a.mp4"))["a"].audio == Audio(path="a.mp4")
+    assert scan(clips(tmp_path, "a.mp4"))["a"].audio == (Audio(path="a.mp4"),)
 
 
 def test_a_folder_of_sound_alone_has_no_video_column(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_ids_hold_no_separators_and_stay_unique(tmp_path: Path) -> None:
     names = ["a/b c.wav", "a/b_c.wav", "a_b/c.wav", "x/=1+1.wav", "ünï 🙂.wav", "plain.v2.wav"]
     rows = scan(clips(tmp_path, *names))
     assert len(rows) == len(names)
-    assert {row.audio.path for row in rows.values() if row.audio} == set(names)
+    assert {path for row in rows.values() for path in row.files("audio")} == set(names)
     assert {"x_1_1", "ünï_", "plain.v2"} < set(rows)
     assert all(set(name).isdisjoint("/\\ =+,;\"'\n") for name in rows)
 

@@ -14,7 +14,7 @@ from pipeline.cache import keys
 from pipeline.corpus import manifest
 from pipeline.errors import InputError
 from pipeline.reader import Reader
-from pipeline.utterance import MISSING, Audio, Utterance, Video
+from pipeline.utterance import MISSING, Audio, Utterance, Video, from_table, to_table
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Rows(Reader):
 
 
 def row(name: str, audio: str | None = None, **more: object) -> Utterance:
-    return Utterance(id=name, dialogue="d", turn=0, audio=Audio(path=audio) if audio else None, **more)  # type: ignore[arg-type]
+    return Utterance(id=name, dialogue="d", turn=0, audio=(Audio(path=audio),) if audio else (), **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_everything_wrong_is_listed_at_once(build, tmp_path):
         row("link", "link.wav"),
         row("round", "round/a.wav"),
         row("no-name", "a\0.wav"),
-        replace(row("cut"), video=Video(path="a.avi", start_s=3.0, end_s=1.0)),
+        replace(row("cut"), video=(Video(path="a.avi", start_s=3.0, end_s=1.0),)),
         row("sound", "a.wav"),
     )
     assert sorted(message.partition(":")[0] for message in found) == sorted(
@@ -108,7 +108,7 @@ def test_a_link_that_stays_inside_is_followed(build, tmp_path):
     (tmp_path / "corpus" / "a.wav").write_bytes(b"x")
     (tmp_path / "corpus" / "b.wav").symlink_to("a.wav")
     one, two = build(row("a", "a.wav"), row("b", "b.wav")).rows
-    assert one.audio.digest == two.audio.digest == keys.file_digest(tmp_path / "corpus" / "a.wav")
+    assert one.audio[0].digest == two.audio[0].digest == keys.file_digest(tmp_path / "corpus" / "a.wav")
 
 
 def test_a_file_is_hashed_once_and_never_again_while_it_stays_the_same(build, tmp_path, hashed):
@@ -122,7 +122,7 @@ def test_a_file_is_hashed_once_and_never_again_while_it_stays_the_same(build, tm
     os.utime(tmp_path / "corpus" / "a.wav", ns=(0, 0))
     assert build(*rows) == first and hashed == ["a.wav"]
     (tmp_path / "corpus" / "b.wav").write_bytes(b"more")
-    assert build(*rows).rows[1].audio.digest != first.rows[1].audio.digest
+    assert build(*rows).rows[1].audio[0].digest != first.rows[1].audio[0].digest
 
 
 def test_a_file_is_looked_at_once_however_many_rows_it_has(build, tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_file_is_looked_at_once_however_many_rows_it_has(build, tmp_path, monk
 
         monkeypatch.setattr(os, name, counted)
     cuts = [Video(path="a.avi", start_s=float(i), end_s=i + 1.0) for i in range(5)]
-    rows = [replace(row(f"u{i}", "a.avi"), video=cut) for i, cut in enumerate(cuts)]
+    rows = [replace(row(f"u{i}", "a.avi"), video=(cut,)) for i, cut in enumerate(cuts)]
     build(*rows)
     looked.clear()
     build(*rows)
@@ -148,17 +148,17 @@ def test_a_file_is_looked_at_once_however_many_rows_it_has(build, tmp_path, monk
 def test_a_missing_file_has_a_digest_of_its_own_and_its_arrival_moves_it(build, tmp_path, path):
     (tmp_path / "corpus" / "a.wav").write_bytes(b"x")
     [before] = build(row("u", path)).rows
-    assert before.audio.digest == MISSING
+    assert before.audio[0].digest == MISSING
     (tmp_path / "corpus" / "a.wav").unlink()
     (tmp_path / "corpus" / path).parent.mkdir(exist_ok=True)
     (tmp_path / "corpus" / path).write_bytes(b"x")
     [after] = build(row("u", path)).rows
-    assert after.audio.digest == keys.file_digest(tmp_path / "corpus" / path)
+    assert after.audio[0].digest == keys.file_digest(tmp_path / "corpus" / path)
 
 
 def test_empty_files_have_a_digest_too(build, tmp_path):
     (tmp_path / "corpus" / "a.wav").write_bytes(b"")
-    assert build(row("u", "a.wav")).rows[0].audio.digest not in (None, MISSING)
+    assert build(row("u", "a.wav")).rows[0].audio[0].digest not in (None, MISSING)
 
 
 def test_rows_are_in_order_whatever_the_order_of_the_scan(build):
@@ -180,5 +180,17 @@ def test_a_file_that_cannot_be_read_costs_its_rows_and_not_the_run(build, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(keys, "file_digest", refused)
         one, two = build(row("1", "a.wav"), row("2", "b.wav")).rows
-    assert one.audio.digest == MISSING and two.audio.digest != MISSING
-    assert build(row("1", "a.wav")).rows[0].audio.digest == real(tmp_path / "corpus" / "a.wav")
+    assert one.audio[0].digest == MISSING and two.audio[0].digest != MISSING
+    assert build(row("1", "a.wav")).rows[0].audio[0].digest == real(tmp_path / "corpus" / "a.wav")
+
+
+def test_a_stretch_that_is_in_no_tuple_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"tuples of stretches, such as \(Audio"):
+        Utterance(id="u", dialogue="d", turn=0, audio=Audio(path="a.wav"))  # type: ignore[arg-type]
+
+
+def test_stretches_go_through_a_table_unchanged_in_number_and_order() -> None:
+    sound = (Audio(path="a.wav", start_s=0.5, channel=1), Audio(path="b.wav", end_s=2.0, digest="d" * 64))
+    rows = [replace(row("u"), audio=sound, video=(Video(path="c", crop=(0.0, 0.0, 0.5, 1.0)), Video(path="a")))]
+    rows.append(row("absent"))
+    assert from_table(to_table(rows)) == rows

@@ -61,7 +61,7 @@ def test_a_file_that_changes_while_it_is_decoded_fails_with_a_transient_reason(h
 
 
 def test_each_file_is_looked_at_once_for_a_shard_and_once_for_each_stretch_of_it(heard, monkeypatch):
-    rows = [row for row in heard.session().corpus.manifest.rows if row.audio.path == "long.wav"]
+    rows = [row for row in heard.session().corpus.manifest.rows if row.audio[0].path == "long.wav"]
     looked, real = [], decode.stamp
     monkeypatch.setattr(decode, "stamp", lambda path: looked.append(path) or real(path))
     list(decode.decoded("audio", rows, heard.root, [[("mine", None)]] * 8, Home(heard.home).memory))
@@ -74,9 +74,9 @@ class Overwriting:
     def __init__(self, path):
         self.path = path
 
-    def __call__(self, kind, source, root, stages):
-        found = _read(kind, source, root, stages)
-        if root / source.path == self.path:
+    def __call__(self, kind, stretches, root, stages):
+        found = _read(kind, stretches, root, stages)
+        if self.path in [root / stretch.path for stretch in stretches]:
             self.path.write_bytes(self.path.read_bytes() + b"more")
         return found
 

@@ -197,7 +197,7 @@ def reason_of_doctor(path: Path, kind: Kind) -> Reason | None:
     except Unreadable as error:
         examination = error
     row = Utterance(id="a", dialogue="a", turn=0)
-    reasons = [problem.code for problem in problems(row, source, examination, True) if fails(problem.code)]
+    reasons = [problem.code for problem in problems(row, [source], [examination], True) if fails(problem.code)]
     return Reason(reasons[0]) if reasons else None
 
 
@@ -205,7 +205,7 @@ def reason_of_extraction(path: Path, kind: Kind) -> Reason | None:
     source = Audio(path=path.name) if kind == "audio" else Video(path=path.name)
     stage = VisualResnet50(frames=4, size=64, weights="random")
     try:
-        read(kind, source, path.parent, [stage])
+        read(kind, [source], path.parent, [stage])
     except Unreadable as why:
         return why.reason
     return None

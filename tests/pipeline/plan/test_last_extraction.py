@@ -156,7 +156,7 @@ def test_rows_are_counted_by_what_is_the_matter_with_them(extracted):
     one, two, three = session5(extracted)[3:6]
     insert_after(extracted, one, f"{one.id[:-3]}999")
     extracted.edit(two.id, "]: ", "]: well ")
-    audio = extracted.root / three.audio.path
+    audio = extracted.root / three.audio[0].path
     audio.write_bytes(audio.read_bytes()[:-2] + b"\1\1")
     found = because(extracted)
     for name in ("text_word2vec", "text_cnn"):
@@ -168,7 +168,7 @@ def test_another_stretch_of_the_same_file_is_a_row_that_was_cut_anew(extracted):
     opened = extracted.session(features=("sound",))
     row = session5(extracted)[2]
     old = opened.catalogue
-    rows = [replace(r, audio=replace(r.audio, end_s=0.5)) if r.id == row.id else r for r in old.manifest.rows]
+    rows = [replace(r, audio=(replace(r.audio[0], end_s=0.5),)) if r.id == row.id else r for r in old.manifest.rows]
     manifest = replace(old.manifest, rows=tuple(rows))
     opened = replace(opened, catalogue=Catalogue(manifest, old.store, old.target, old.labels, list(old.wanted)))
     assert because_now(opened, opened.plan()) == {"audio_mfcc": ["1 re-cut"]}

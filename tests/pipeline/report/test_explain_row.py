@@ -77,7 +77,7 @@ def test_a_changed_transcript_is_told_once_however_many_stages_saw_it(extracted,
 
 def test_another_media_file_is_told(extracted, utterance):
     one, other = session5(extracted)[3:5]
-    (extracted.root / one.audio.path).write_bytes((extracted.root / other.audio.path).read_bytes())
+    (extracted.root / one.audio[0].path).write_bytes((extracted.root / other.audio[0].path).read_bytes())
     assert row(extracted, one.id, "audio_mfcc")["differs"] == ["audio media file changed"]
 
 
@@ -119,7 +119,7 @@ def test_a_stage_nobody_extracted_is_new_and_without_a_note_nothing_is_known(ext
 
 
 def test_a_failed_row_gives_its_reason(extracted, utterance):
-    (extracted.root / session5(extracted)[3].audio.path).write_bytes(b"")
+    (extracted.root / session5(extracted)[3].audio[0].path).write_bytes(b"")
     extracted.extract(modality="audio")
     found = row(extracted, utterance, "audio_mfcc")
     assert (found["status"], found["reason"]) == ("cached", "not_media")

@@ -76,7 +76,7 @@ def test_file_object_and_key_or_the_first_digits_of_them_mean_the_same(extracted
 
 def test_rows_that_failed_are_listed_with_their_reasons(extracted):
     row = session5(extracted)[0]
-    (extracted.root / row.audio.path).write_bytes(b"")
+    (extracted.root / row.audio[0].path).write_bytes(b"")
     extracted.extract(modality="audio")
     found = [ask(extracted, record.key) for record in records(extracted, "audio_mfcc")]
     assert [each["failed"] for each in found if each["failed"]] == [{row.id: "not_media"}]

@@ -18,9 +18,9 @@ from tests.small import Small
 def failing(small: Small) -> tuple[Small, dict[str, str]]:
     """The small corpus extracted with a missing, an empty and a damaged sound; the utterances by reason."""
     missing, empty, damaged = small.session().corpus.manifest.rows[3:6]
-    (small.root / missing.audio.path).unlink()
-    (small.root / empty.audio.path).write_bytes(b"")
-    (small.root / damaged.audio.path).write_bytes(b"RIFF\0\0\0\0WAVEjunk")
+    (small.root / missing.audio[0].path).unlink()
+    (small.root / empty.audio[0].path).write_bytes(b"")
+    (small.root / damaged.audio[0].path).write_bytes(b"RIFF\0\0\0\0WAVEjunk")
     small.extract(modality="audio")
     by_reason = {"missing_file": missing.id, "not_media": empty.id}
     listed = {entry["utterance"]: entry["reason"] for entry in failures(small.session(modality="audio"))}
@@ -35,7 +35,7 @@ def test_a_failure_is_listed_with_stage_reason_message_and_file(failing):
     listed = [e for e in failures(small.session(modality="audio")) if e["utterance"] == row.id]
     expected = {"modality": "audio", "fold": None, "reason": "not_media", "transient": False, "message": "zero bytes"}
     assert listed == [
-        {"utterance": row.id, "stage": stage, "file": row.audio.path, **expected}
+        {"utterance": row.id, "stage": stage, "file": row.audio[0].path, **expected}
         for stage in ("audio_mfcc", "audio_opensmile")
     ]
 
@@ -53,7 +53,7 @@ def test_a_message_goes_with_a_row_that_is_copied_into_another_shard(failing):
     before = failures(small.session(modality="audio"))
     [victim] = [row for row in small.session().corpus.manifest.rows if row.id == by_reason["not_media"]]
     neighbour = next(row for row in small.session().corpus.manifest.rows if row.dialogue == victim.dialogue)
-    (small.root / neighbour.audio.path).write_bytes(b"another sound that is none")
+    (small.root / neighbour.audio[0].path).write_bytes(b"another sound that is none")
     small.extract(modality="audio")
     assert small.count("copied")["audio_mfcc"] > 0
     after = failures(small.session(modality="audio"))

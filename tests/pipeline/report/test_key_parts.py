@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pipeline.report.key_parts import Change, KeyPart, Kind, changes
+from pipeline.report.key_parts import MEDIA_FIELDS, Change, KeyPart, Kind, changes, raw_parts
+from pipeline.utterance import Audio, Utterance
 
 DIGEST = "a" * 64
 
@@ -73,3 +76,20 @@ def test_a_change_of_a_fit_is_put_in_words(name, was, now, words):
 
 def test_a_fit_that_the_last_extraction_did_not_have_is_a_new_fold():
     assert Change(None, KeyPart("", Kind.FIT, "train", "5 rows a")).fit == "new fold"
+
+
+def test_a_stretch_that_was_added_or_that_changed_is_named_by_its_number():
+    one = Audio(path="1.wav", start_s=0.5, end_s=2.0, digest="a" * 64)
+    two = Audio(path="2.wav", start_s=0.0, end_s=1.0, digest="b" * 64)
+    now, then, before = (
+        raw_parts(Kind.AUDIO, Utterance(id="u", dialogue="d", turn=0, audio=stretches), None, None)
+        for stretches in ((one, replace(two, end_s=1.5)), (one, two), (one,))
+    )
+    assert lines(now, then) == ["audio stretch 2 end_s: 1.0 -> 1.5"]
+    added = lines(then, before)
+    assert added[0] == "audio stretch 2 media file changed" and "audio stretch 2 end_s: none -> 1.0" in added
+
+
+def test_no_stretch_has_the_parts_of_one_that_is_empty():
+    parts = raw_parts(Kind.VIDEO, Utterance(id="u", dialogue="d", turn=0), None, None)
+    assert {part.name for part in parts} == {*MEDIA_FIELDS[Kind.VIDEO]} and {part.value for part in parts} == {None}

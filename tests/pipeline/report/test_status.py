@@ -61,7 +61,7 @@ def test_rows_of_a_shard_that_moved_are_to_be_copied_and_the_new_one_is_to_do(ex
 
 def test_a_row_to_be_tried_again_is_provisional_and_one_that_cannot_be_had_is_failed(small):
     one, two = session5(small)[:2]
-    (small.root / one.audio.path).write_bytes(b"")
+    (small.root / one.audio[0].path).write_bytes(b"")
     small.extract(features=("sound",))
     assert stages(small)["audio_mfcc"] == NONE | {"rows": 60, "cached": 60, "failed": 1}
     make_provisional(small, two.id)

@@ -168,7 +168,7 @@ def test_a_worker_whose_copy_of_the_corpus_differs_puts_nothing_wrong_under_a_ke
     home = Home(tmp_path / "worker0")
     session = Session.open(home, Options(dataset=str(recipe), modality="audio"))
     victim = next(row for row in session.corpus.manifest.rows if row.audio)
-    path = session.corpus.manifest.root / victim.audio.path
+    path = session.corpus.manifest.root / victim.audio[0].path
     path.write_bytes(path.read_bytes()[:-2] + b"\1\1")
     driver = extract(tmp_path / "driver", recipe, address, bucket)
     out, err = driver.communicate(timeout=240)

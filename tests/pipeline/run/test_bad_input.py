@@ -65,7 +65,7 @@ def test_an_utterance_that_kills_its_worker_costs_itself(small, how):
 def test_a_decoder_that_crashes_or_hangs_costs_its_clip_alone(small, monkeypatch, how, reason):
     rows = small.session().corpus.manifest.rows[:5]
     monkeypatch.setattr(decode, "DEADLINE_S", 5.0)
-    monkeypatch.setattr(decode, "read", CursedRead(rows[2].audio.path, how))
+    monkeypatch.setattr(decode, "read", CursedRead(rows[2].audio[0].path, how))
     began, wanted = time.monotonic(), [[("stage", None)]] * 5
     found = {row.id: got for row, got in decode.decoded("audio", rows, small.root, wanted, Home(small.home).memory)}
     assert time.monotonic() - began < 60
@@ -80,10 +80,10 @@ class CursedRead:
     def __init__(self, path, how):
         self.path, self.how = path, how
 
-    def __call__(self, kind, source, root, stages):
-        if source.path == self.path:
+    def __call__(self, kind, stretches, root, stages):
+        if self.path in [stretch.path for stretch in stretches]:
             poison.misbehave(self.how)
-        return _read(kind, source, root, stages)
+        return _read(kind, stretches, root, stages)
 
 
 _read = decode.read

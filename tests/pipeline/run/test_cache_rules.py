@@ -31,7 +31,7 @@ def insert_after(small, row, name):
         at = next(i for i, line in enumerate(lines) if row.id in line)
         added = lines[at].replace(row.id, name).replace("]: ", "]: well ")
         file.write_text("".join([*lines[: at + 1], added, *lines[at + 1 :]]))
-    audio = small.root / row.audio.path
+    audio = small.root / row.audio[0].path
     samples, rate_hz = soundfile.read(audio)
     soundfile.write(audio.with_name(f"{name}.wav"), samples[::-1], rate_hz)
 
@@ -113,7 +113,7 @@ def test_one_feature_set_can_be_extracted_alone(small):
 
 def test_a_missing_file_is_a_reason_and_its_arrival_is_noticed(small):
     row = session5(small)[0]
-    audio = small.root / row.audio.path
+    audio = small.root / row.audio[0].path
     away = audio.rename(audio.with_suffix(".away"))
     small.extract(modality="audio")
     assert small.failed()["audio"] == {row.id: "missing_file"}

@@ -54,14 +54,14 @@ def test_clips_beyond_the_bound_are_decoded_again_to_the_same_values(small, rows
 
 def test_a_clip_that_is_gone_when_it_is_read_again_says_so(small, rows, tmp_path):
     found = gathered(small, rows, Room(tmp_path, 0))
-    (small.root / rows[0].video.path).unlink()
+    (small.root / rows[0].video[0].path).unlink()
     with pytest.raises(Unreadable, match="io_error"):
         found[0]
 
 
 def test_a_clip_that_is_another_one_when_it_is_read_again_says_so(small, rows, tmp_path):
     found = gathered(small, rows, Room(tmp_path, 0))
-    with (small.root / rows[0].video.path).open("ab") as film:
+    with (small.root / rows[0].video[0].path).open("ab") as film:
         film.write(b"more")
     with pytest.raises(Unreadable, match="io_error"):
         found[0]

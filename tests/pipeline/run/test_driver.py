@@ -194,7 +194,7 @@ def test_a_start_that_fails_leaves_no_process_behind(monkeypatch):
 
 def test_the_log_of_a_run_with_workers_names_the_clips_that_failed(small):
     victim = small.session().corpus.manifest.rows[5]
-    (small.root / victim.audio.path).unlink()
+    (small.root / victim.audio[0].path).unlink()
     session = small.session(modality="audio", workers=1)
     log = session.home.log_to_file("extract", "small")
     extraction.extract(session)

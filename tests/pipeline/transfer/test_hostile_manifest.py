@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,10 +26,10 @@ def url(tmp_path):
     return f"file://{tmp_path}/remote"
 
 
-def plant(team, url, rows, digest="0" * 64):
+def plant(team, url, rows, digest="0" * 64, change=lambda table: table):
     """Pushes rows as the manifest of a team's corpus, as a hostile machine would."""
     store = Store(team.home / "elsewhere")
-    write = partial(pq.write_table, to_table(rows))
+    write = partial(pq.write_table, change(to_table(rows)))
     about = {"manifest": digest, "weights": {}, "dataset": team.path.stem}
     record = store.save(pulled_manifest.stage_of(team.path.stem), digest, write, suffix=".parquet", about=about)
     remote = Remote(url, team.home / "elsewhere")
@@ -43,18 +44,20 @@ def first(change):
 
 HOSTILE = {
     "a time that is no number": first(lambda row: replace(row, start_s=float("nan"))),
-    "an endless stretch": first(lambda row: replace(row, audio=replace(row.audio, end_s=float("inf")))),
-    "a crop that is no number": first(lambda row: replace(row, video=replace(row.video, crop=(0, 0, float("nan"), 1)))),
-    "a crop of three numbers": first(lambda row: replace(row, video=replace(row.video, crop=(0, 0, 1)))),
+    "an endless stretch": first(lambda row: replace(row, audio=(replace(row.audio[0], end_s=float("inf")),))),
+    "a crop that is no number": first(
+        lambda row: replace(row, video=(replace(row.video[0], crop=(0, 0, float("nan"), 1)),))
+    ),
+    "a crop of three numbers": first(lambda row: replace(row, video=(replace(row.video[0], crop=(0, 0, 1)),))),
     "an annotation that is no number": first(lambda row: replace(row, labels={**row.labels, "valence": float("nan")})),
     "a label outside the classes": first(lambda row: replace(row, labels={**row.labels, "emotion": "\x1b[2J"})),
     "no annotations": lambda rows: [replace(row, labels={}) for row in rows],
     "no id": first(lambda row: replace(row, id=None)),
     "no dialogue": first(lambda row: replace(row, dialogue=None)),
     "no turn": first(lambda row: replace(row, turn=None)),
-    "no path": first(lambda row: replace(row, audio=replace(row.audio, path=None))),
+    "no path": first(lambda row: replace(row, audio=(replace(row.audio[0], path=None),))),
     "a digest that is none": first(lambda row: replace(row, text=None, text_digest="../x")),
-    "a path that leads outside": first(lambda row: replace(row, audio=replace(row.audio, path="../../x.wav"))),
+    "a path that leads outside": first(lambda row: replace(row, audio=(replace(row.audio[0], path="../../x.wav"),))),
     "one id twice": lambda rows: [*rows, rows[0]],
     "no row": lambda rows: [],
 }
@@ -68,6 +71,17 @@ def test_a_hostile_manifest_is_an_input_error_and_leaves_no_note(small, other, u
         pull(other, url)
     assert pulled_manifest.noted(other.home, other.name) is None
     assert list(Store(other.home / "cache").records()) == []
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_a_stretch_that_is_null_is_refused(small, other, url, kind):
+    def nothing(table):
+        column, place = table[kind], table.column_names.index(kind)
+        return table.set_column(place, kind, pa.array([[None]] * len(table), column.type))
+
+    plant(other, url, small.session().corpus.manifest.rows, change=nothing)
+    with pytest.raises(InputError, match="a stretch of no file"):
+        pull(other, url)
 
 
 @pytest.mark.parametrize("here", [True, False])

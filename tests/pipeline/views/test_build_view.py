@@ -69,7 +69,7 @@ def test_a_row_without_features_is_there_and_invalid(extracted):
     small = extracted
     name = fold_of(small).train[0]
     row = next(row for row in small.session().corpus.manifest.rows if row.id == name)
-    (small.root / row.audio.path).unlink()
+    (small.root / row.audio[0].path).unlink()
     small.extract(modality="audio")
     found = column(small, "sound")
     assert [ids(small)[i] for i in np.flatnonzero(~found.present)] == [name]
@@ -131,8 +131,8 @@ def test_another_row_is_another_column(extracted):
     small = extracted
     before = view(small, "sound")
     row = small.session().corpus.manifest.rows[3]
-    samples, rate_hz = soundfile.read(small.root / row.audio.path)
-    soundfile.write(small.root / row.audio.path, samples[::-1], rate_hz)
+    samples, rate_hz = soundfile.read(small.root / row.audio[0].path)
+    soundfile.write(small.root / row.audio[0].path, samples[::-1], rate_hz)
     small.extract(modality="audio")
     assert view(small, "sound") != before
 
@@ -170,8 +170,8 @@ def test_the_automatic_length_is_the_99th_percentile_of_the_train_rows_alone(ext
 def _lengthen(small, name):
     """Makes an utterance's sound four times as long."""
     row = next(row for row in small.session().corpus.manifest.rows if row.id == name)
-    samples, rate_hz = soundfile.read(small.root / row.audio.path)
-    soundfile.write(small.root / row.audio.path, np.tile(samples, 4), rate_hz)
+    samples, rate_hz = soundfile.read(small.root / row.audio[0].path)
+    soundfile.write(small.root / row.audio[0].path, np.tile(samples, 4), rate_hz)
     assert small.extract(features=("sound",)) == {"audio_mfcc": 1}
 
 
