@@ -22,8 +22,19 @@ BLOCK = 2**20
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, struct.error, EOFError, ValueError)
 _UNSUPPORTED = (NotImplementedError, RuntimeError)  # raised by zipfile for encryption and unknown methods
-_LONGEST = 255
-_LEAST = 512  # bytes that every entry counts at least, so that the limit also holds for a flood of empty files
+_LONGEST, _LONGEST_PATH = 255, 1024
+"""In bytes: the longest name of a file, and the longest path in an archive."""
+_LARGEST_HEADER = 4096
+"""In bytes: the largest header before an entry. `tarfile` takes time that grows with the square of its size."""
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_LEAST = 512
+"""The bytes that every entry counts at least, so that the limit also holds for a flood of empty files."""
 
 
 def unpack(
@@ -140,16 +151,20 @@ def _entries(name: str, stream: IO[bytes]) -> Iterator[_Entry]:
 
 
 class _Strict(tarfile.TarInfo):
-    """Raises an error for a damaged or missing header, which TarFile takes for the end of the archive."""
+    """Raises an error for a damaged or missing header, which TarFile takes for the end of the archive, and for one that
+    is larger than any path needs."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Any:
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
             raise tarfile.ReadError(f"it ends early: {error}") from error
+        if info.type in _HEADERS and info.size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {info.size:,} bytes goes before an entry")
+        return info
 
 
 def _tar(name: str, stream: IO[bytes] | gzip.GzipFile) -> Iterator[_Entry]:
@@ -187,8 +202,8 @@ def _safe(name: str, archive: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise InputError(f"{archive}: the name {name!r} leads outside the folder")
-    if any(len(os.fsencode(part)) > _LONGEST for part in path.parts):
-        raise InputError(f"{archive}: the name {name!r} is too long")
+    if len(os.fsencode(name)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST for part in path.parts):
+        raise InputError(f"{archive}: the name {name[:100]!r}... is too long")
     return path
 
 

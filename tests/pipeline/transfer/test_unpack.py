@@ -263,3 +263,37 @@ def test_progress_adds_up_to_what_was_written(tmp_path: Path) -> None:
     path = put(tmp_path, "a.tar", tar({"a": bytes(3 * 2**20), "b": bytes(7)}))
     unpack(path, tmp_path / "out", 10 * LIMIT, (), sizes.append)
     assert sum(sizes) == 3 * 2**20 + 7 and len(sizes) > 3
+
+
+# --- headers and paths without end -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_path_of_thousands_of_characters_is_an_input_error(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path, name, KINDS[name]({"a/" * 1000 + "b": b"x"}))
+    with pytest.raises(InputError, match="too long|header of"):
+        unpack(path, tmp_path / "out", LIMIT)
+    assert tree(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_larger_than_any_path_needs_is_refused_before_it_is_searched(
+    tmp_path: Path, kind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for method in ("_proc_pax", "_proc_gnulong"):
+        monkeypatch.setattr(tarfile.TarInfo, method, lambda self, archive: pytest.fail("it was read"))
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(file_header("x", 8192, kind), io.BytesIO(b"9" * 8192))
+    path = put(tmp_path, "a.tar", stream.getvalue())
+    with pytest.raises(InputError, match="a header of 8,192 bytes"):
+        unpack(path, tmp_path / "out", LIMIT)
+
+
+def test_headers_before_headers_without_end_are_an_input_error(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for _ in range(2000):
+            archive.addfile(file_header("x", 30, tarfile.XHDTYPE), io.BytesIO(b"30 mtime=1350244992.0123456789\n"[:30]))
+    with pytest.raises(InputError):
+        unpack(put(tmp_path, "a.tar", stream.getvalue()), tmp_path / "out", LIMIT)
