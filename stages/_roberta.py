@@ -7,24 +7,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, RobertaConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
 
 from pipeline.cache.keys import digest
-from pipeline.errors import InputError
+from pipeline.errors import InputError, closest
 from pipeline.stage import State
 from stages._context import Passage, encode, own
 from stages._hub import Precision, Source
 
 TOKENS = {"cpu": 256, "cuda": 16_384}
 """The number of tokens in one batch, padding included. On a CPU, larger batches are no faster."""
+
+ENCODERS = (
+    *("bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra"),
+    *("modernbert", "mpnet", "roberta", "xlm-roberta"),
+)
+"""The encoders of `transformers` that a fit can keep: those of texts alone, whose code is part of the library."""
 
 _SPECIAL = ["<s>", "<pad>", "</s>"]  # their ids are 0, 1, 2, as in every RoBERTa
 
@@ -88,6 +103,8 @@ def read_tokenizer(source: Source, max_tokens: int) -> Tokenizer:
 def read_model(source: Source, max_tokens: int) -> PreTrainedModel:
     """The published model in float32, without a pooler. Raises InputError if it can't read `max_tokens` tokens."""
     model = source.weights("pooler")
+    if model.config.model_type not in ENCODERS:
+        raise InputError(f"{source.model} is a {model.config.model_type}: {closest(model.config.model_type, ENCODERS)}")
     longest = _positions(model)
     if max_tokens > longest:
         raise InputError(f"{source.model} reads {longest} tokens at most, max_tokens is {max_tokens}")
@@ -147,7 +164,12 @@ def make_model(
 
 
 def from_state(state: State) -> Encoder:
-    """The encoder that `stages._roberta_fit.fit` learned, made from the state alone."""
+    """The encoder that `stages._roberta_fit.fit` learned, made from the state alone.
+
+    Raises InputError if its configuration is not that of its tensors, before anything of that size is made.
+    """
+    if _shapes(state) != {name: value.shape for name, value in state.tensors.items() if name.startswith("model.")}:
+        raise InputError("the configuration in the fitted state is not that of its weights")
     with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced
         model = _bare(AutoModel.from_config(config_of(state)))
     tensors = {name: torch.tensor(value) for name, value in state.tensors.items() if name.startswith("model.")}
@@ -155,9 +177,34 @@ def from_state(state: State) -> Encoder:
     return Encoder(_plain(Tokenizer.from_str(state.text["tokenizer"])), model)
 
 
+def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor that a model of a state's configuration has. No memory is taken for them."""
+    config = config_of(state)
+    try:
+        with torch.device("meta"):
+            model = _bare(AutoModel.from_config(config))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"the configuration in the fitted state makes no model: {error}") from error
+    return {f"model.{name}": tuple(value.shape) for name, value in model.state_dict().items()}
+
+
 def config_of(state: State) -> PreTrainedConfig:
-    """The configuration of the encoder in a state."""
-    return AutoConfig.for_model(**json.loads(state.text["config"]))
+    """The configuration of the encoder in a state, which may come from another machine.
+
+    Only the known fields of the configuration of a known encoder are read: what would have `transformers` run other
+    code, such as `auto_map`, `attn_implementation` or `quantization_config`, is no such field. Raises InputError.
+    """
+    try:
+        written = json.loads(state.text["config"])
+        kind = written["model_type"]
+        if kind not in ENCODERS:
+            raise InputError(f"the fitted state is of a {kind!r}: {closest(str(kind), ENCODERS)}")
+        known = {f.name for f in fields(CONFIG_MAPPING[kind])}
+        if any(name.endswith("_layers") and value > len(state.tensors) for name, value in written.items()):
+            raise InputError("the fitted state has more layers than tensors")
+        return CONFIG_MAPPING[kind](**{name: value for name, value in written.items() if name in known})
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, StrictDataclassError) as error:
+        raise InputError(f"the configuration in the fitted state is none: {error}") from error
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
