@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cache.keys import digest
 from pipeline.errors import InputError
@@ -146,6 +147,62 @@ def _columns(numbers: pa.DataType) -> list[tuple[str, pa.DataType]]:
 _SCHEMAS = [_columns(pa.float32()), _columns(pa.float16())]
 
 
+class About(BaseModel):
+    """The schema's metadata, as far as this version reads them."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    recipe: dict[str, Any]
+    dim: int = Field(ge=1, le=1 << 20)
+    dtype: Literal["float32", "float16"]
+    tolerance: float
+    names: list[str]
+
+
+def check(table: pa.Table, stage: str, rows: Sequence[tuple[str, str]] | None = None) -> None:
+    """Raises InputError for a table that is not the shard that its record promises; it may be of another machine.
+
+    It has to be of the stage of this digest and, if given, of exactly these rows: id and key, in order. Every row has
+    either a reason or T x D values with T flags and T times or none, and valid steps are finite.
+    """
+    try:
+        form = About.model_validate_json(table.schema.metadata[RECIPE])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"its recipe is wrong: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if form.recipe.get("digest") != stage:
+        raise InputError(f"it is of the stage {str(form.recipe.get('digest'))[:12]}, not of {stage[:12]}")
+    if form.names and len(form.names) != form.dim:
+        raise InputError(f"it names {len(form.names)} of {form.dim} dimensions")
+    if rows is not None and table["utterance"].to_pylist() != [name for name, _ in rows]:
+        raise InputError("it holds other utterances")
+    keys = table["row_key"].to_pylist() if "row_key" in table.column_names else []
+    if None in keys or (keys and rows is not None and [key.hex() for key in keys] != [key for _, key in rows]):
+        raise InputError("it holds other rows")
+    if "values" in table.column_names:
+        _check_values(table.combine_chunks(), form.dim)
+
+
+def _check_values(table: pa.Table, dim: int) -> None:
+    """Raises InputError if a row has neither a reason nor tracks of one length, or a valid step that is not finite."""
+    reasons = table["reason"].to_pylist()
+    if table["frames"].null_count:
+        raise InputError("it has a row without a number of frames")
+    frames, failed = table["frames"].to_numpy(), np.array([reason is not None for reason in reasons])
+    lists = {name: _Lists(table[name]) for name in ("values", "valid", "time_s")}
+    steps = {name: np.where(part.null, -1, np.diff(part.offsets)) for name, part in lists.items()}
+    sound = (frames >= 0) & (steps["values"] == frames.astype(np.int64) * dim)
+    for name in ("valid", "time_s"):
+        sound &= (steps[name] == frames) | (steps[name] == -1)
+    if not np.where(failed, (frames == 0) & (steps["values"] <= 0), sound).all():
+        raise InputError(f"it has a row that is no track of {dim} dimensions")
+    if any(chunk.values.null_count for name in lists for chunk in table[name].chunks):
+        raise InputError("it has a step without a number")
+    valid = np.ones(int(frames.sum()), bool)
+    valid[np.repeat(steps["valid"] >= 0, frames)] = lists["valid"].all
+    if not np.isfinite(lists["values"].all.reshape(-1, dim)).all(axis=1)[valid].all():
+        raise InputError("it has a valid step that is not finite")
+
+
 def about(table: pa.Table) -> Mapping[str, Any]:
     """The schema's metadata: recipe, dim, dtype, tolerance, and names of the dimensions."""
     metadata: Mapping[str, Any] = json.loads(table.schema.metadata[RECIPE])
@@ -176,6 +233,12 @@ class _Lists:
         self.offsets = array.offsets.to_numpy()
         self.flat = array.values.to_numpy(zero_copy_only=False)
         self.null = array.is_null().to_numpy(zero_copy_only=False)
+
+    @property
+    def all(self) -> NDArray[Any]:
+        """The elements of all rows, one row after the other."""
+        elements: NDArray[Any] = self.flat[self.offsets[0] : self.offsets[-1]] if len(self.offsets) else self.flat
+        return elements
 
     def __getitem__(self, i: int) -> NDArray[Any] | None:
         if self.null[i]:

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.cache import keys, shards
 from pipeline.cache.home import MEMORY
 from pipeline.cache.store import Store
+from pipeline.errors import InputError
 from pipeline.media.child import Child
 from pipeline.media.decode import Decoded, decoded
 from pipeline.plan.jobs import ExtractJob, Run, Stored
@@ -80,6 +81,7 @@ def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Trac
     for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
         table, record = shards.open_table(store.open(shard)), store.find(shard.stage, shard.key)
         messages = record.messages if record else {}
+        shards.check(table, shard.stage)
         for name, key, track in shards.read(table):
             if key in run.copies:
                 by_key[key] = replace(track, message=messages.get(name, ""))
@@ -140,12 +142,18 @@ def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store
 
 
 def stored_tracks(stored: Stored, store: Store) -> Iterator[tuple[str, Track]]:
-    """(utterance, track) of every row in `stored.keys`. Raises CorruptError if a shard is damaged."""
+    """(utterance, track) of every row in `stored.keys`.
+
+    Raises CorruptError if a shard is damaged, InputError if one is not what its record says.
+    """
     by_key: dict[str, Track] = {}
     needed = set(stored.keys.values())
     for shard in stored.shards:
         table = shards.open_table(store.open(shard))
+        shards.check(table, shard.stage)
         by_key.update((key, track) for _, key, track in shards.read(table) if key in needed)
+    if lost := stored.keys.keys() - {name for name, key in stored.keys.items() if key in by_key}:
+        raise InputError(f"the shards of {', '.join(sorted(lost)[:5])} do not hold these rows")
     for name, key in stored.keys.items():
         yield name, by_key[key]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ class FoldRows:
 
     keys: utterance -> key of its row. shards: where the rows are. marks: utterance -> what distinguishes its row in
     addition to the key. states: shard key -> the object of the state that the shard was made with, None for a stage
-    without a fit. records: shard key -> record of the shard.
+    without a fit. records: shard key -> record of the shard. form: of the stage's shards, by its name.
     """
 
     node: Node
@@ -42,6 +42,7 @@ class FoldRows:
     marks: dict[str, str]
     states: dict[str, str | None]
     records: dict[str, Record]
+    form: dict[str, Any]
 
     def identity(self, utterance: str) -> str:
         """The part of the column's key that one row decides: the row's key and its mark.
@@ -123,7 +124,7 @@ def _planned(
 
 def _fold_rows(corpus: Corpus, catalogue: Catalogue, node: Node, fold: Fold | None) -> FoldRows:
     scopes: Sequence[Scope | None] = corpus.scopes[fold.name] if node.scoped and fold else [None]
-    part = FoldRows(node, {}, [], {}, {}, {})
+    part = FoldRows(node, {}, [], {}, {}, {}, {})
     for rows in (catalogue.of(node, scope) for scope in scopes):
         if fold is not None:
             _refuse_leaks(rows, fold)
@@ -225,14 +226,31 @@ def _read(store: Store, part: FoldRows, shard: Shard) -> Iterator[tuple[str, str
 
 
 def _table(store: Store, part: FoldRows, shard: Shard, columns: list[str] | None = None) -> pa.Table:
-    """A shard, or some of its columns. Raises InputError if it was made with another state than its scope has."""
-    table = shards.open_table(store.open(part.records[shard.key]), columns)
+    """A shard, or some of its columns.
+
+    Raises InputError if it is not the shard that was asked for, or was made with another state than its scope has.
+    """
+    record = part.records[shard.key]
+    table = shards.open_table(store.open(record), columns)
+    try:
+        shards.check(table, part.node.digest, [(row.id, key) for row, key in zip(shard.rows, shard.keys, strict=True)])
+        _check_form(part, table)
+    except InputError as error:
+        raise InputError(f"{part.node.name}: object {record.object[:12]} is not that shard: {error}") from error
     state, expected = shards.about(table)["recipe"].get("state"), part.states[shard.key]
     if state != expected:
         raise InputError(
             f"a shard of {part.node.name} is of another state than the others of its fold: {state}, expected {expected}"
         )
     return table
+
+
+def _check_form(part: FoldRows, table: pa.Table) -> None:
+    """Raises InputError if the shards of a stage do not have one width, one dtype and the same dimensions."""
+    about = shards.about(table)
+    form = {name: about[name] for name in ("dim", "dtype", "names")}
+    if part.form.setdefault(part.node.name, form) != form:
+        raise InputError(f"it has {form['dim']} dimensions in {form['dtype']}, or others than the shards before it")
 
 
 class _Tracks:
