@@ -27,8 +27,11 @@ need = $(if $($1),,$(error $1 is missing: make $@ $2))
 # itself can be given to `affectory --set` only.)
 settings = $(if $(SET),$(space)--set $(subst ;,' --set ',$(call quote,$(subst ;$(space),;,$(SET)))))
 
-DATA = $(call option,DATASET,dataset)$(call option,ROOT,root)
+CORPUS_OR_RELEASE = $(if $(DATASET),$(call option,DATASET,dataset),$(call option,RELEASE,dataset))
+DATA = $(CORPUS_OR_RELEASE)$(call option,ROOT,root)
 CORPUS = $(DATA)$(call option,PROTOCOL,protocol)$(settings)
+# push and pull find a release by its name; to every other command it is a dataset that is here
+SHARED = $(call option,DATASET,dataset)$(call option,RELEASE,release)$(call option,ROOT,root)$(call option,PROTOCOL,protocol)$(settings)
 MODALITIES = $(call option,MODALITY,modality)
 WORK = $(call option,WORKERS,workers)$(call option,SCHEDULER,scheduler)$(call option,GPUS,gpus)
 REMOTES = $(call option,REMOTE,remote)
@@ -36,7 +39,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED \
-         UTTERANCE STAGE REASON FOLD SHARD DAYS DELETE DIR TESTS TORCH PYTHON VENV CPU_INDEX CPU_PINS
+         RELEASE NAME VERSION UTTERANCE STAGE REASON FOLD SHARD DAYS DELETE DIR TESTS TORCH PYTHON VENV CPU_INDEX CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 unknown := $(filter-out $(KNOWN),$(given))
 closest = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' $1 $(KNOWN) 2>/dev/null)
@@ -86,12 +89,22 @@ weights: $(READY) ## fetch and pin the published weights of a recipe, or of all:
 	$(AFFECTORY) weights$(call option,DATASET,dataset)$(settings)
 
 .PHONY: push
-push: $(READY) ## send features to a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [NO_TEXT=1] [RELOCK=1]
-	$(AFFECTORY) push$(CORPUS)$(MODALITIES)$(REMOTES)$(call flag,NO_TEXT,no-text)$(call flag,RELOCK,relock)
+push: $(READY) ## send features to a remote cache: DATASET=iemocap or RELEASE=iemocap-1.0, REMOTE=s3://team/affectory [MODALITY=] [NO_TEXT=1] [RELOCK=1]
+	$(AFFECTORY) push$(SHARED)$(MODALITIES)$(REMOTES)$(call flag,NO_TEXT,no-text)$(call flag,RELOCK,relock)
 
 .PHONY: pull
-pull: $(READY) ## bring features from a remote cache: DATASET=iemocap REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
-	$(AFFECTORY) pull$(CORPUS)$(MODALITIES)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
+pull: $(READY) ## bring features from a remote cache: DATASET=iemocap or RELEASE=iemocap-1.0, REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
+	$(AFFECTORY) pull$(SHARED)$(MODALITIES)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
+
+.PHONY: release
+release: $(READY) ## name features for good: NAME=iemocap VERSION=1.0 [DATASET=] [REMOTE=s3://team/affectory] [NO_TEXT=1]
+	$(call need,NAME,NAME=iemocap VERSION=1.0)
+	$(call need,VERSION,NAME=$(NAME) VERSION=1.0)
+	$(AFFECTORY) release $(call quote,$(NAME)) $(call quote,$(VERSION))$(call option,DATASET,dataset)$(call option,ROOT,root)$(call option,PROTOCOL,protocol)$(settings)$(REMOTES)$(call flag,NO_TEXT,no-text)
+
+.PHONY: list
+list: $(READY) ## the datasets, releases and stages that a remote has: REMOTE=s3://team/affectory
+	$(AFFECTORY) list$(REMOTES)
 
 .PHONY: status
 status: $(READY) ## how many rows of each stage are cached, to do, failed: DATASET=iemocap
@@ -126,7 +139,7 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 	$(AFFECTORY) init-table $(call quote,$(DIR))
 
 .PHONY: train
-train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=] [PROTOCOL=] [SEED=]
+train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=]
 	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)
 
 .PHONY: report

@@ -154,10 +154,13 @@ def delete(home: Home, days: float, now: float | None = None) -> Waste:
 
 
 def pulled_manifests(home: Home) -> Iterator[str]:
-    """The objects of pulled manifests, each of which replaces a corpus that is not on this machine."""
+    """The objects of pulled manifests and releases, each of which replaces a corpus that is not on this machine."""
     for path in (home.root / "pulled").glob("*.json"):
         with suppress(DamagedError, FileNotFoundError):
             yield decode(path.read_bytes()).object
+    for path in (home.root / "releases").glob("*.json"):
+        with suppress(ValueError, KeyError, TypeError, FileNotFoundError):
+            yield str(json.loads(path.read_bytes())["manifest"]["object"])
 
 
 def named_objects(home: Home) -> set[str]:

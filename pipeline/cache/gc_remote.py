@@ -41,25 +41,25 @@ class RemoteWaste:
 
 
 def collect(
-    remote: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None
+    remote: Inventory, home: Home, days: float, agreed: Collection[str], now: float | None = None
 ) -> RemoteWaste:
     """Lists the files of a remote that nothing names any more. A file of unknown age is never listed.
 
     An index is listed if all its records are superseded and it was written more than `days`, at least 1, ago. It is
-    kept if it is the newest of its stage, if its digest is among the `locked`, or if a live run here has pinned its
-    stage. An object is listed if neither a kept index nor an action of this cache names it, and none while a run is
-    live here. Raises RemoteError if an index is damaged, since it may name any object, and InputError if an action
-    here cannot be read.
+    kept if it is the newest of its stage, if it is `agreed` on, or if a live run here has pinned its stage. An object
+    is listed if neither a kept index nor an action of this cache names it, and none while a run is live here. agreed:
+    the digests of indexes and objects that locks and releases name. Raises RemoteError if an index is damaged, since it
+    may name any object, and InputError if an action here cannot be read.
     """
     now, pinned = time.time() if now is None else now, live(home.cache)
     index_files = {file.place: file for file in remote.files("index")}
-    named = named_objects(home) | set(pulled_manifests(home))
+    named = named_objects(home) | set(pulled_manifests(home)) | set(agreed)
     indexes: list[File] = []
     for stage in remote.stages():
         kept = {segment: remote.read(stage, segment) for segment in remote.segments(stage)}
         for segment in _superseded(kept) if unpinned(stage, pinned) else ():
             file = index_files.get(f"index/{stage}/{segment.name}")
-            if file and file.older(max(days, 1) * DAY, now) and segment.digest not in locked:
+            if file and file.older(max(days, 1) * DAY, now) and segment.digest not in agreed:
                 indexes.append(file)
                 del kept[segment]
         named |= {record.object for records in kept.values() for record in records}
@@ -69,12 +69,12 @@ def collect(
 
 
 def delete(
-    remote: Inventory, home: Home, days: float, locked: Collection[str], now: float | None = None
+    remote: Inventory, home: Home, days: float, agreed: Collection[str], now: float | None = None
 ) -> RemoteWaste:
     """Deletes what `collect` lists, indexes first, and returns it. An object that was named meanwhile is kept."""
-    first = collect(remote, home, days, locked, now)
+    first = collect(remote, home, days, agreed, now)
     _remove(remote, first.indexes)
-    again = set(collect(remote, home, days, locked, now).objects)
+    again = set(collect(remote, home, days, agreed, now).objects)
     objects = tuple(file for file in first.objects if file in again)
     _remove(remote, objects)
     return RemoteWaste(remote.url, first.indexes, objects)

@@ -187,6 +187,16 @@ def decode_index(raw: bytes, stage: str) -> list[Record]:
     return records
 
 
+def answering(records: Iterable[Record]) -> dict[str, Record]:
+    """The record that answers each key: of several the one with the fewest reasons, then the first."""
+    winners: dict[str, Record] = {}
+    for record in records:
+        first = winners.get(record.key)
+        if first is None or len(record.reasons) < len(first.reasons):
+            winners[record.key] = record
+    return winners
+
+
 def _check_about(record: Record) -> None:
     """Raises DamagedError if an entry of `about` has another type than this version reads."""
     try:

@@ -2,10 +2,12 @@
 
     objects/ab/cdef....parquet                      as in a local cache
     index/<stage digest>/<number>-<digest>.json     the records of a stage that one push added
+    counts/<stage digest>/<number>-<digest>.json    what the stage then held, see `remote_inventory`
+    releases/<name>-<version>.json                  what teams agreed on for good
 
 An index is named by the BLAKE3 of its bytes, and its number is one more than the highest that its writer saw. So no
 locks are needed: of two records of a key the one with fewer reasons wins, then that of the lower number, then that of
-the smaller digest. One listing of a stage's folder gives its indexes; each is read once, and its copy is kept here.
+the smaller digest. One listing of a stage gives its indexes; each is read once, and its copy is kept here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,16 @@ import fsspec
 from blake3 import blake3
 
 from pipeline.cache import atomic
-from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, Segment, decode_index, encode_index
+from pipeline.cache.record import (
+    DamagedError,
+    ForeignError,
+    Record,
+    Ref,
+    Segment,
+    answering,
+    decode_index,
+    encode_index,
+)
 from pipeline.errors import RemoteError
 
 log = logging.getLogger(__name__)
@@ -65,17 +76,10 @@ class Remote:
         return sorted(segment for segment in parsed if segment is not None)
 
     def index(self, stage: str) -> Mapping[str, Record]:
-        """The record of each key of a stage. A process reads the indexes of a stage once.
-
-        Of two records of a key the one with fewer reasons wins, then the one that was pushed first.
-        """
+        """The record that answers each key of a stage. A process reads the indexes of a stage once."""
         if stage not in self._indexes:
-            winners: dict[str, Record] = {}
-            for segment in self.segments(stage):
-                for record in self.readable_records(stage, segment):
-                    first = winners.get(record.key)
-                    if first is None or len(record.reasons) < len(first.reasons):
-                        winners[record.key] = record
+            segments = self.segments(stage)
+            winners = answering(record for segment in segments for record in self.readable_records(stage, segment))
             self._indexes[stage] = winners
             self._objects.update((record.object, record.size) for record in winners.values())
         return self._indexes[stage]

@@ -36,7 +36,7 @@ from pipeline.cli.options import (
     show_answer,
 )
 from pipeline.console import console, print_line
-from pipeline.corpus import published, remarks
+from pipeline.corpus import published
 from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
@@ -251,7 +251,7 @@ def covered(session: Session) -> Coverage:
     for modality, share in over.items():
         limit = session.corpus.recipe.max_failed
         print_line(f"{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}", "red")
-    if remarked := remarks.summary(session.corpus.manifest.rows):
+    if remarked := published.remark_line(session.corpus.manifest.rows):
         print_line(remarked)
     left_out = shortfall.by_fit(session.catalogue)
     for fit, reasons in left_out.items():

@@ -100,11 +100,13 @@ def gc(older_than: OlderThan = 30, remote: Remote = None, delete: Delete = False
 def _gc_remote(url: str, home: Home, older_than: float, delete: bool) -> dict[str, Any]:
     from pipeline.cache import gc_remote
     from pipeline.cache.remote_inventory import Inventory
-    from pipeline.corpus.lock_file import locked_indexes
+    from pipeline.corpus.release_file import agreed_digests
+    from pipeline.transfer.remote_contents import released_digests
 
     there = Inventory(url, home.cache)
     there.check()
-    waste = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than, locked_indexes(home)).answer()
+    agreed = agreed_digests(home) | released_digests(there)
+    waste = (gc_remote.delete if delete else gc_remote.collect)(there, home, older_than, agreed).answer()
     for kind in ("indexes", "objects"):
         print_line(f"{url}: {waste[kind]['files']} {kind}, {waste[kind]['bytes']:,} bytes")
     return waste

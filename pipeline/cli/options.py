@@ -12,12 +12,38 @@ import typer
 from pipeline.cache.home import Home
 from pipeline.console import print_line
 from pipeline.corpus.open_corpus import Options
+from pipeline.corpus.recipe_file import recipe_path
+from pipeline.corpus.release_file import known
+
+
+def _found(dataset: str | None) -> str | None:
+    """The dataset as it was given; for the label of a release that is here, such as iemocap-1.0, the path of its file.
+
+    A recipe of that name goes before a release. A name of neither is left to the command to refuse.
+    """
+    if not dataset or recipe_path(dataset).exists():
+        return dataset
+    path = known(Home(), dataset)
+    return str(path) if path else dataset
+
 
 Dataset = Annotated[
-    str, typer.Option(help="The name of a recipe in manifests/ (demo, iemocap, ...), or the path of a TOML file.")
+    str,
+    typer.Option(
+        callback=_found, help="A recipe in manifests/ (demo, iemocap, ...), a release, or the path of a TOML file."
+    ),
 ]
 OrLast = Annotated[
-    str, typer.Option("--dataset", help="A recipe, by name or path. Default: the dataset that was extracted last.")
+    str,
+    typer.Option(
+        "--dataset",
+        callback=_found,
+        help="A recipe, a release, or a path. Default: what was extracted last.",
+    ),
+]
+OrRelease = Annotated[str, typer.Option("--dataset", callback=_found, help="A recipe, by name or path.")]
+ReleaseLabel = Annotated[
+    str, typer.Option("--release", help="Instead of a dataset: a release by name and version, such as iemocap-1.0.")
 ]
 Root = Annotated[
     str, typer.Option(help="The folder of the corpus. Default: the variable IEMOCAP_ROOT or alike, then the recipe's.")

@@ -1,4 +1,4 @@
-"""The tables that commands show: extracted rows, failures, a plan, the doctor's findings, test scores."""
+"""The tables that commands show: extracted rows, failures, a plan, the doctor's findings, scores, what a remote has."""
 
 from __future__ import annotations
 
@@ -133,6 +133,27 @@ def _media(answer: Mapping[str, Any]) -> Table:
 
 def _lines(counts: Mapping[str, int]) -> str:
     return "\n".join(f"{name}: {count:,}" for name, count in counts.items())
+
+
+# --- list ------------------------------------------------------------------------------------------------------
+
+
+def remote_tables(answer: Mapping[str, Any]) -> Iterator[Table]:
+    """The answer of `list`: releases, datasets with their manifests, and stages with their fits."""
+    releases = table("Releases", "release", "dataset", "date", "rows", "stages", "size")
+    for entry in answer["releases"]:
+        rows, stages = f"{entry['rows']:,}", f"{entry['stages']:,}"
+        releases.add_row(entry["release"], entry["dataset"], entry["date"], rows, stages, size(entry["bytes"]).text)
+    datasets = table("Datasets", "dataset", "rows", "manifests", "size")
+    for entry in answer["datasets"]:
+        rows, manifests = f"{entry['rows']:,}", f"{entry['manifests']:,}"
+        datasets.add_row(escape(entry["dataset"]), rows, manifests, size(entry["bytes"]).text)
+    kept = table("Stages", "stage", "rows", "objects", "size")
+    for entry in answer["stages"]:
+        name = f"{entry['stage']} {entry['digest'][:6]}{' (fits)' if entry['fits'] else ''}"
+        rows = "" if entry["fits"] else f"{entry['rows']:,}"
+        kept.add_row(escape(name), rows, f"{entry['objects']:,}", size(entry["bytes"]).text)
+    yield from (filled for filled in (releases, datasets, kept) if filled.row_count)
 
 
 # --- train -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Reads a team's own folds: a CSV of utterances that the recipe names as `[dataset] folds`.
+"""Reads a team's own folds: a CSV of utterances that the recipe names as `[dataset] folds`, or that a release holds.
 
 | column | what it holds |
 |---|---|
@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.corpus.release_file import released
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, fold, held_out, leave_one_out
 from pipeline.utterance import Utterance
@@ -45,7 +46,8 @@ def read(path: Path, rows: Sequence[Utterance], labelled: Iterable[str]) -> list
     lists every wrong line: an id that the scan does not have, an unknown split, a fold without a usable name, or an
     utterance listed twice in one fold. Raises InputError too if the file is not UTF-8 or lacks a column.
     """
-    columns, entries = _entries(path)
+    stem, text = _source(path)
+    columns, entries = _entries(path, text)
     if wrong := [*_wrong(entries, rows, columns), *_twice(entries, "split" in columns)]:
         raise InputError("\n".join(f"{path}:{message}" for message in wrong))
     kept = set(labelled)
@@ -55,16 +57,24 @@ def read(path: Path, rows: Sequence[Utterance], labelled: Iterable[str]) -> list
         fold_of = {entry.utterance: entry.fold for entry in used}
         return leave_one_out([by_id[entry.utterance] for entry in used], lambda row: fold_of[row.id])
     names = dict.fromkeys(entry.fold for entry in used)
-    return [_fold(name or path.stem, [entry for entry in used if entry.fold == name], by_id) for name in names]
+    return [_fold(name or stem, [entry for entry in used if entry.fold == name], by_id) for name in names]
 
 
-def _entries(path: Path) -> tuple[set[str], list[_Entry]]:
-    table = csv.DictReader(io.StringIO(_text(path), newline=""))
+def _entries(path: Path, text: str) -> tuple[set[str], list[_Entry]]:
+    table = csv.DictReader(io.StringIO(text, newline=""))
     columns = set(table.fieldnames or ())
     if "utterance" not in columns or not columns & {"split", "fold"}:
         raise InputError(f"{path}:1: expected the column utterance, and split or fold or both, got {sorted(columns)}")
     cells = [(table.line_num, {name: (cell or "").strip() for name, cell in row.items() if name}) for row in table]
     return columns, [_Entry(n, row["utterance"], row.get("fold", ""), row.get("split", "")) for n, row in cells]
+
+
+def _source(path: Path) -> tuple[str, str]:
+    """The name and the text of a list: a file of its own, or what a release holds of it."""
+    release = released(path)
+    if release and release.folds:
+        return release.folds.name, "\n".join(release.folds.lines)
+    return path.stem, _text(path)
 
 
 def _text(path: Path) -> str:

@@ -8,9 +8,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cache.atomic import publish
-from pipeline.cache.home import Home
-from pipeline.cache.weights import LOCK as WEIGHTS
-from pipeline.corpus.recipe_file import RECIPES
 from pipeline.errors import InputError
 
 DIGEST = "^[0-9a-f]{64}$"
@@ -69,12 +66,6 @@ def write_lock(path: Path, lock: Lock) -> None:
     tables = {"weights": dict(sorted(lock.weights.items())), "stages": dict(sorted(lock.stages.items()))}
     ordered = lock.model_copy(update=tables)
     publish(path, ordered.model_dump_json(indent=1) + "\n")
-
-
-def locked_indexes(home: Home) -> set[str]:
-    """The digest of every index named by a lock in manifests/ or beside another recipe that this home worked with."""
-    paths = {path for path in {*RECIPES.glob("*.lock.json"), *home.locks()} if path.name != WEIGHTS}
-    return {digest for path in paths for digest in read_lock(path).indexes.values()}
 
 
 def _short(name: str) -> str:

@@ -18,6 +18,7 @@ from pipeline.corpus.manifest import Manifest
 from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe import Recipe, WrittenRoot
 from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
+from pipeline.corpus.release_file import Release, released
 from pipeline.errors import InputError, RemoteError, closest
 from pipeline.reader import Reader
 
@@ -50,7 +51,8 @@ class Options:
 
 def remember(home: Home, options: Options) -> None:
     """Notes what was extracted last. Paths become absolute, as the next call may come from another folder."""
-    dataset = str(recipe_path(options.dataset).absolute()) if options.dataset.endswith(".toml") else options.dataset
+    is_path = options.dataset.endswith((".toml", ".json"))
+    dataset = str(recipe_path(options.dataset).absolute()) if is_path else options.dataset
     root = str(Path(options.root).expanduser().absolute()) if options.root else ""
     home.remember(dataset, root, options.changes)
 
@@ -83,14 +85,17 @@ class Opened:
 def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> Opened:
     """Reads a recipe and makes or loads its manifest.
 
-    pulled: a manifest that has just been pulled and is not noted yet; None for the one that is noted at home.
-    Raises InputError for an error in either, and with `locked` for a lock that is missing, damaged or of another
-    manifest.
+    pulled: a manifest that has just been pulled and is not noted yet; None for the one that is noted at home. A release
+    is always locked to the features that it names, and names its manifest itself. Raises InputError for an error in
+    either, with `locked` for a lock that is missing, damaged or of another manifest, and for a release that is not
+    here.
     """
     path = recipe_path(options.dataset)
-    if lock_path(path).exists():
-        home.note_lock(lock_path(path))
-    pulled = pulled or pulled_manifest.noted(home.root, home_name(path))
+    release = released(path)
+    agreed = path if release else lock_path(path)
+    if agreed.exists():
+        home.note_lock(agreed)
+    pulled = pulled or (release.pulled if release else pulled_manifest.noted(home.root, home_name(path)))
     recipe = read_recipe(
         path,
         root=options.root,
@@ -101,11 +106,13 @@ def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> O
     )
     _check_names(options, recipe)
     remote = reachable(options.url, home.cache)
-    lock = read_lock(lock_path(path)) if options.locked else None
     store = Store(home.cache, remote)
+    if release:
+        _check_here(release, store)
+    lock = release.lock if release else read_lock(agreed) if options.locked else None
     rows = _manifest(home, recipe, pulled, store, lock)
     if lock is not None:
-        _check_lock(lock, rows, path)
+        _check_lock(lock, rows, agreed)
         store = LockedStore.of(lock, home.cache, remote)
     corpus = Corpus(recipe, rows, options.protocol or recipe.protocol)
     return Opened(corpus, store, CorpusLocation(recipe.written_root, recipe.reader))
@@ -151,10 +158,16 @@ def _manifest(home: Home, recipe: Recipe, pulled: Pulled | None, store: Store, l
     return pulled.load(store, recipe.root)
 
 
-def _check_lock(lock: Lock, rows: Manifest, recipe: Path) -> None:
-    """Raises InputError if the manifest here is not the one that the lock names."""
+def _check_here(release: Release, store: Store) -> None:
+    """Raises InputError for a release of which nothing was pulled, if there is no remote to read it from."""
+    if store.remote is None and not store.here(release.pulled.record):
+        raise InputError(f"{release.label} is not here: `make pull RELEASE={release.label} REMOTE=...` fetches it")
+
+
+def _check_lock(lock: Lock, rows: Manifest, agreed: Path) -> None:
+    """Raises InputError if the manifest here is not the one that the lock names, which is in the file `agreed`."""
     if rows.digest != lock.manifest:
         raise InputError(
-            f"the manifest here is {rows.digest[:12]}, {lock_path(recipe)} names {lock.manifest[:12]}: this copy of "
+            f"the manifest here is {rows.digest[:12]}, {agreed} names {lock.manifest[:12]}: this copy of "
             "the corpus differs from the one agreed on; leave out --locked, or agree on this one with --relock"
         )

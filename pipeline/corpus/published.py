@@ -1,14 +1,15 @@
-"""Compares a corpus with the counts of the published one, as its reader states them.
+"""Compares a corpus with what its reader says of the published one: its counts, and remarks on single utterances.
 
 A copy with other counts is reported, and not refused. A count is named by a class, by a part of the official split
-(`test`), or by a class in a part (`test/hap`).
+(`test`), or by a class in a part (`test/hap`). A remark is an annotation: `windowed_s` is the annotated length, in
+seconds, of a clip that is used in part, and `known` is a reported fault with its source.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Label
 from pipeline.stage import Target
+from pipeline.utterance import Utterance
 
 log = logging.getLogger(__name__)
 
@@ -88,3 +90,23 @@ def _classes(label: Label, target: Target) -> Iterator[str]:
         yield from (name for name, on in zip(target.classes, label, strict=True) if on)
     else:
         yield target.classes[int(label)]
+
+
+# --- remarks ---------------------------------------------------------------------------------------------------
+
+
+def remarks(rows: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
+    """The id and the remark of every utterance that has one."""
+    for row in rows:
+        length_s, known = row.labels.get("windowed_s"), row.labels.get("known")
+        texts = [f"used in part, annotated {float(length_s):.1f} s"] if length_s is not None else []
+        texts += [str(known)] if known is not None else []
+        if texts:
+            yield row.id, "; ".join(texts)
+
+
+def remark_line(rows: Iterable[Utterance]) -> str:
+    """One line for a person, which counts the remarks; "" if there are none."""
+    texts = [text for _, text in remarks(rows)]
+    windowed = sum(text.startswith("used in part") for text in texts)
+    return f"{len(texts):,} clips have remarks, {windowed:,} are used in part: the report lists them." if texts else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -82,13 +82,17 @@ class Alignment(BaseModel):
 
 @dataclass(frozen=True)
 class Node:
-    """A stage with the parameters that enter its key, its inputs (raw kinds by name, or stages), and its digest."""
+    """A stage with the parameters that enter its key, its inputs (raw kinds by name, or stages), and its digest.
+
+    written: the text in the recipe of each parameter that names a variable of the environment, such as `$WORD2VEC`.
+    """
 
     name: str
     stage: Stage
     params: Mapping[str, Any]
     inputs: tuple[Node | str, ...]
     digest: str
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def upstream(self) -> tuple[Node, ...]:
@@ -113,11 +117,19 @@ class Node:
 
     @property
     def local_weights(self) -> dict[str, str]:
-        """The digest of each local file or folder of weights that the stage reads, by its path in the recipe."""
-        named = [
-            (getattr(self.stage, f.name), self.params[f.name]) for f in fields(self.stage) if f.metadata.get("source")
-        ]
+        """The digest of each local file or folder of weights that the stage reads, by its path."""
+        named = [(getattr(self.stage, name), self.params[name]) for name in self._sources]
         return {name: digest for name, digest in named if digest != name and not pinned_digest(name)}
+
+    @property
+    def written_weights(self) -> dict[str, str]:
+        """The same by the name in the recipe, which a machine without these weights knows too."""
+        paths = {getattr(self.stage, name): self.written.get(name, getattr(self.stage, name)) for name in self._sources}
+        return {paths[path]: digest for path, digest in self.local_weights.items()}
+
+    @property
+    def _sources(self) -> list[str]:
+        return [f.name for f in fields(self.stage) if f.metadata.get("source")]
 
     def describe(self) -> dict[str, Any]:
         """The recipe of this stage as JSON: a readable form of what its digest is made of."""
@@ -154,11 +166,13 @@ class WrittenRoot:
     """The root of a corpus as its recipe writes it, by which each machine finds its own copy.
 
     name, home_name: see `Recipe`. text: the `root` in the recipe, which may name variables of the environment.
+    followed: False for a release, of which neither the text nor a variable leads to a folder.
     """
 
     name: str
     home_name: str
     text: str
+    followed: bool = True
 
     def find(self, home: Path, argument: str = "", *, needed: bool = True) -> Path:
         """The argument, else the variable `<NAME>_ROOT`, else what the recipe says, else `raw/<home_name>` at home.
@@ -166,8 +180,8 @@ class WrittenRoot:
         Raises InputError if what the recipe says names a variable that is not set, and the corpus is `needed`.
         """
         at_home = home / "raw" / self.home_name
-        variable = os.environ.get(f"{self.name.upper()}_ROOT")
-        root = argument or variable or os.path.expandvars(self.text) or str(at_home)
+        written = os.environ.get(f"{self.name.upper()}_ROOT") or os.path.expandvars(self.text) if self.followed else ""
+        root = argument or written or str(at_home)
         if "$" in root and needed:
             raise InputError(
                 f"{root} is not set: set it, or give ROOT=/path/to/the/corpus; `affectory fetch` says how to get it"

@@ -1,7 +1,8 @@
-"""Reads a recipe, a TOML file.
+"""Reads a recipe: a TOML file, or the text in a release.
 
 All errors of a recipe are reported at once, each with its file and line, and with the closest known name if a name is
-unknown.
+unknown. A release may come from a remote, so a recipe in it leads nowhere on this machine: its root, its variables of
+the environment and the names of its weights are not looked up, and its folds are those that the release holds.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from pipeline.cache.weights import LOCK, Weights
 from pipeline.corpus.fit_scope import OWN
 from pipeline.corpus.recipe import Dataset, Recipe, Selection, WrittenRoot
 from pipeline.corpus.recipe_stages import Builder, build, find_plugin, note_errors
-from pipeline.corpus.recipe_text import RecipeText
+from pipeline.corpus.recipe_text import RECIPES, RecipeText, read_text
+from pipeline.corpus.release_file import Release, released
 from pipeline.errors import InputError, closest
 from pipeline.reader import Reader
 from pipeline.stage import Modality, Stage
 
-RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 LONGEST_NAME = 40
 """The longest part, in characters, of a recipe's file name that the names of its files at home begin with."""
 TABLES = ("dataset", "features", "train")
 
 
 def recipe_path(dataset: str) -> Path:
-    """The file of a recipe, given by a path that ends in .toml or by its name in manifests/."""
-    return Path(dataset) if dataset.endswith(".toml") else RECIPES / f"{dataset}.toml"
+    """The file of a recipe: a name in manifests/, or a path that ends in .toml, or in .json for a release."""
+    return Path(dataset) if dataset.endswith((".toml", ".json")) else RECIPES / f"{dataset}.toml"
 
 
 def home_name(path: Path) -> str:
@@ -43,8 +44,11 @@ def home_name(path: Path) -> str:
 
     A recipe in manifests/ keeps its plain name. For one elsewhere, the start of a digest of its path is added, as in
     `my-3f9a1c2b`: two recipes `my.toml` in two folders share neither history nor runs nor reports. The same holds for a
-    name that is too long or has characters other than letters, digits, `_`, `.` and `-`; these become `_`.
+    name that is too long or has characters other than letters, digits, `_`, `.` and `-`; these become `_`. For a
+    release, the start of a digest of its content is added, so that it has one name wherever its file is.
     """
+    if release := released(path):
+        return f"{release.label}-{keys.digest('release', release.model_dump(mode='json'))[:8]}"
     folder = path.parent.resolve()
     plain = re.sub(r"[^\w.-]", "_", path.stem).lstrip(".")[:LONGEST_NAME]
     if folder == RECIPES.resolve() and plain == path.stem:
@@ -53,8 +57,9 @@ def home_name(path: Path) -> str:
 
 
 def written_root(recipe: Path, text: str) -> WrittenRoot:
-    """The root of a recipe's corpus, from the recipe's path and the `root` in it."""
-    return WrittenRoot(recipe.stem, home_name(recipe), text)
+    """The root of a recipe's corpus, from the recipe's path and the `root` in it; a release has none."""
+    release = released(recipe)
+    return WrittenRoot(release.dataset if release else recipe.stem, home_name(recipe), text, followed=release is None)
 
 
 def read_recipe(
@@ -73,12 +78,13 @@ def read_recipe(
     digests, by name, of weights on another machine whose manifest can take the place of the corpus, which then need not
     be here. Raises InputError with every error of the recipe.
     """
-    text, tables = _opened(path, changes)
+    release = released(path)
+    text, tables = _opened(path, changes, release)
     dataset = _dataset(text, tables)
-    features = _features(Builder(text, memory, Weights.read(path.with_name(LOCK)), elsewhere or {}), tables)
+    features = _features(_builder(text, memory, elsewhere, release), tables)
     train = _train(text, tables)
     find = partial(WrittenRoot.find, home=home, argument=root, needed=elsewhere is None)
-    recipe = _recipe(text, dataset, find, features=features, train=train) if dataset else None
+    recipe = _recipe(text, dataset, find, release, features=features, train=train) if dataset else None
     text.finish()
     assert recipe is not None
     return recipe
@@ -92,7 +98,7 @@ def check_train(path: Path, train: Mapping[str, Mapping[str, Any]]) -> None:
     if train:
         from pipeline.corpus.recipe_training import problems
 
-        text = RecipeText(path)
+        text = _text(path, released(path))
         for name, section in train.items():
             for where, message in problems(name, section):
                 text.error(["train", name, *where], message)
@@ -102,31 +108,44 @@ def check_train(path: Path, train: Mapping[str, Mapping[str, Any]]) -> None:
 def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> list[Stage]:
     """Every stage of a recipe, upstream ones included, as written: no pin is applied, and no corpus is needed.
 
-    Raises InputError with every error of the recipe's features.
+    Raises InputError with every error of the recipe's features, and for a release.
     """
-    text, tables = _opened(path, changes)
+    if released(path):
+        raise InputError(f"{path} is a release: its features are computed already, so it needs no weights")
+    text, tables = _opened(path, changes, None)
     features = _features(Builder(text, memory, Weights(), {}), tables)
     text.finish()
     parts = [node for sets in features.values() for selection in sets.values() for node in selection.parts]
     return [node.stage for part in parts for node in part.walk()]
 
 
-def _opened(path: Path, changes: Sequence[str]) -> tuple[RecipeText, dict[str, Any]]:
+def _opened(path: Path, changes: Sequence[str], release: Release | None) -> tuple[RecipeText, dict[str, Any]]:
     """The recipe's text and tables; unknown tables are noted. Raises InputError if there is no such file."""
     if not path.exists():
         known = [file.stem for file in path.parent.glob("*.toml")]
         raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
-    text = RecipeText(path)
-    tables = _tables(text, changes)
+    text = _text(path, release)
+    tables = _tables(text, [*(release.changes if release else ()), *changes])
     for name in tables.keys() - set(TABLES):
         text.error([name], closest(name, TABLES))
     return text, tables
 
 
+def _text(path: Path, release: Release | None) -> RecipeText:
+    return RecipeText(path, release.text if release else read_text(path))
+
+
+def _builder(text: RecipeText, memory: Path, elsewhere: Mapping[str, str] | None, release: Release | None) -> Builder:
+    """Builds the stages with the pins beside the recipe, or with those of a release, which looks nothing up here."""
+    if release:
+        return Builder(text, memory, Weights(release.pins), release.weights, here=False)
+    return Builder(text, memory, Weights.read(text.path.with_name(LOCK)), elsewhere or {})
+
+
 def _tables(text: RecipeText, changes: Sequence[str]) -> dict[str, Any]:
     try:
         tables = tomllib.loads(text.text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for a number or a nesting that is too long
         raise InputError(f"{text.path}: {error}") from error
     for change in changes:
         _apply(tables, change)
@@ -145,7 +164,7 @@ def _apply(tables: dict[str, Any], change: str) -> None:
         table = table[parent]
     try:
         table[key] = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         table[key] = written
 
 
@@ -175,6 +194,7 @@ def _recipe(
     text: RecipeText,
     dataset: Dataset,
     find: Callable[[WrittenRoot], Path],
+    release: Release | None,
     *,
     features: Mapping[str, Mapping[Modality, Selection]],
     train: Mapping[str, Mapping[str, Any]],
@@ -184,7 +204,7 @@ def _recipe(
     root = text.checked(["dataset", "root"], lambda: find(written))
     reader = _reader(text, dataset)
     labels = text.checked(["dataset", "labels"], lambda: reader.protocol(dataset.labels)) if reader else None
-    own_folds = _own_folds(text, dataset.folds)
+    own_folds = _own_folds(text, dataset.folds, release)
     if root is None or reader is None or labels is None:
         return None
     return Recipe(
@@ -204,11 +224,16 @@ def _recipe(
     )
 
 
-def _own_folds(text: RecipeText, written: str) -> Path | None:
-    """The file of the team's own folds, whose path is relative to the recipe; None if the recipe names no file."""
+def _own_folds(text: RecipeText, written: str, release: Release | None) -> Path | None:
+    """The file of the team's own folds, whose path is relative to the recipe; None if the recipe names no file.
+
+    A release holds them itself.
+    """
     if not written:
         return None
-    path = text.path.parent / Path(os.path.expandvars(written)).expanduser()
+    path = text.path if release else text.path.parent / Path(os.path.expandvars(written)).expanduser()
+    if release and not release.folds:
+        text.error(["dataset", "folds"], "the release does not hold them")
     if not path.is_file():
         text.error(["dataset", "folds"], f"no file {path}")
     return path

@@ -24,13 +24,15 @@ class Builder:
     """Builds stages from a recipe's tables; what is wrong with a table is noted in `text`.
 
     memory: the file that remembers digests of local weights. weights: the pins of published ones. elsewhere: the
-    digests of weights that are on another machine, by the name that the recipe gives them.
+    digests of weights that are on another machine, by the name that the recipe gives them. here: False for the recipe
+    of a release, whose weights are all elsewhere: no variable and no path in it is looked up.
     """
 
     text: RecipeText
     memory: Path
     weights: Weights
     elsewhere: Mapping[str, str]
+    here: bool = True
 
     def features(self, name: str, value: Any) -> dict[Modality, Selection]:
         """The selection of each modality of a feature set; modalities with errors are left out."""
@@ -91,17 +93,18 @@ class Builder:
         table = self.text.table(where, value)
         if table is None:
             return None
-        params = {k: os.path.expandvars(v) if isinstance(v, str) else v for k, v in table.items()}
+        params = {k: os.path.expandvars(v) if isinstance(v, str) and self.here else v for k, v in table.items()}
+        written = {k: v for k, v in table.items() if isinstance(v, str) and params[k] != v}
         name, upstream = str(params.pop("stage", "")), params.pop("input", {})
         kind: type[Stage] | None = find_plugin(self.text, [*where, "stage"], "stages", name, Stage)
         if kind is None:
             return None
-        stage = build(self.text, where, kind, params)
+        stage = build(self.text, where, kind, params, here=self.here)
         inputs = self._inputs([*where, "input"], stage.reads if stage else kind.inputs, upstream)
         if stage is None or any(source is None for source in inputs):
             return None
         try:
-            return self._keyed(name, stage, tuple(source for source in inputs if source is not None))
+            return self._keyed(name, stage, tuple(source for source in inputs if source is not None), written)
         except ValueError as error:  # NaN and infinity have no key
             self.text.error(where, str(error))
             return None
@@ -117,21 +120,25 @@ class Builder:
         table = self.text.table(where, value)
         return None if table is None else self._node(where, {**table, "stage": name})
 
-    def _keyed(self, name: str, stage: Stage, inputs: tuple[Node | str, ...]) -> Node:
+    def _keyed(self, name: str, stage: Stage, inputs: tuple[Node | str, ...], written: Mapping[str, str]) -> Node:
         stage = self.weights.applied(stage)
-        params = keys.stage_params(stage, self._weights_digest)
+        names = {getattr(stage, parameter): text for parameter, text in written.items()}
+        params = keys.stage_params(stage, lambda source: self._weights_digest(source, names.get(source, source)))
         upstream = [source.digest if isinstance(source, Node) else source for source in inputs]
-        return Node(name, stage, params, inputs, keys.stage_digest(stage, params, upstream))
+        return Node(name, stage, params, inputs, keys.stage_digest(stage, params, upstream), written)
 
-    def _weights_digest(self, name: str) -> str:
-        """What a key holds for weights of this name: their digest if they are pinned or local, else the name itself."""
+    def _weights_digest(self, name: str, written: str) -> str:
+        """What a key holds for weights of this name: their digest if they are pinned or local, else the name itself.
+
+        written: the name in the recipe, by which weights that are elsewhere are known.
+        """
         from pipeline.media.files import media_digests
 
         if pinned := pinned_digest(name):
             return pinned
         path = Path(name).expanduser()
-        if not name or not path.exists():
-            return self.elsewhere.get(name, name)
+        if not name or not self.here or not path.exists():
+            return self.elsewhere.get(written, name)
         return keys.file_digest(path) if path.is_dir() else media_digests([path], self.memory)[path]
 
 
@@ -141,11 +148,18 @@ def find_plugin(text: RecipeText, where: list[str], package: str, name: str, kin
 
 
 def build(
-    text: RecipeText, where: list[str], kind: type[Any], params: Mapping[str, Any], others: Iterable[str] = ()
+    text: RecipeText,
+    where: list[str],
+    kind: type[Any],
+    params: Mapping[str, Any],
+    others: Iterable[str] = (),
+    *,
+    here: bool = True,
 ) -> Any:
     """An instance of a plug-in's dataclass with checked parameters; None if there is an error, which is noted.
 
-    others: names that the table may hold beside the parameters; messages on unknown names suggest them too.
+    others: names that the table may hold beside the parameters; messages on unknown names suggest them too. here: False
+    for a stage that will not run here, which is not asked whether its weights are at hand.
     """
     known = {f.name for f in fields(kind)}
     unknown = sorted(params.keys() - known)
@@ -153,7 +167,7 @@ def build(
         text.error([*where, name], f"no such parameter: {closest(name, {*known, *others})}")
     try:
         plugin = TypeAdapter(kind).validate_python({k: v for k, v in params.items() if k in known})
-        if isinstance(plugin, Stage):
+        if here and isinstance(plugin, Stage):
             plugin.check()
     except ValidationError as error:
         return note_errors(text, where, error)

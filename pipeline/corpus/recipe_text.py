@@ -6,24 +6,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import plugins
 from pipeline.errors import InputError
 
 T = TypeVar("T")
+
+RECIPES = Path(plugins.__file__).parents[1] / "manifests"
+"""The folder of the recipes that are known by their names."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe's file. Raises InputError for a file that is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}") from error
 
 
 class RecipeText:
     """The text of a recipe and the errors noted so far, each with the line that it is about.
 
-    `where`, in every method, is a key and the tables that it is in: ("features", "mulg", "audio"). Raises InputError
-    for a file that is not UTF-8.
+    `where`, in every method, is a key and the tables that it is in: ("features", "mulg", "audio").
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8: {error}") from error
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
         self.lines = self.text.splitlines()
         self.errors: list[str] = []
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.published import Count, compared
+from pipeline.corpus.published import Count, compared, remarks
 from pipeline.corpus.recipe import Alignment, Node, Recipe, every_node
-from pipeline.corpus.remarks import remarks
 from pipeline.reader import Label
 from pipeline.report.charts import Chart, grouped, histogram
 from pipeline.report.table import Cell, Sheet, amount, cell, parameters

@@ -60,8 +60,8 @@ def retry_failed(session: Session, stage: str = "", reason: str = "") -> Session
 
     Their shards serve until then. The doctor's findings are of an earlier day, so they are not taken over.
     """
-    if session.options.locked:
-        raise InputError("with --locked nothing is computed, so nothing that failed is tried again")
+    if isinstance(session.catalogue.store, LockedStore):
+        raise InputError("with --locked, or for a release, nothing is computed, so nothing that failed is tried again")
     for rows in session.catalogue:
         for shard in rows.shards if stage in ("", rows.node.name) else ():
             record = rows.final(shard)

@@ -16,7 +16,8 @@ from pipeline.cache.atomic import check_space, publish
 from pipeline.cache.home import Home
 from pipeline.console import BYTES, Bars, print_line
 from pipeline.corpus.recipe import WrittenRoot
-from pipeline.corpus.recipe_file import RECIPES, recipe_path, written_root
+from pipeline.corpus.recipe_file import recipe_path, written_root
+from pipeline.corpus.recipe_text import RECIPES
 from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Reader
 from pipeline.transfer.download import Show, download, is_fetched

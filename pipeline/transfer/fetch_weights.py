@@ -35,7 +35,8 @@ from pipeline.cache.weights import (
     weights_folder,
 )
 from pipeline.console import BYTES, Bars
-from pipeline.corpus.recipe_file import RECIPES, read_stages, recipe_path
+from pipeline.corpus.recipe_file import read_stages, recipe_path
+from pipeline.corpus.recipe_text import RECIPES
 from pipeline.errors import InputError, RemoteError, closest
 from pipeline.reader import Download
 from pipeline.transfer import download

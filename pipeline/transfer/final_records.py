@@ -77,17 +77,27 @@ def _once(records: Sequence[Record]) -> list[Record]:
 
 def local_weights(recipe: Recipe) -> dict[str, str]:
     """The digest of each local file or folder of weights, by its name in the recipe."""
-    return {name: digest for node in every_node(recipe) for name, digest in node.local_weights.items()}
+    return {name: digest for node in every_node(recipe) for name, digest in node.written_weights.items()}
 
 
 def relock(session: Session) -> dict[str, Any]:
     """Writes the lock from this cache. Raises InputError if some of the recipe's features are not final."""
+    final = all_final(session)
+    return lock(session, saved_manifest(session), kept_indexes(session, final), relock=True)
+
+
+def all_final(session: Session) -> FinalRecords:
+    """The final records of a recipe. Raises InputError if some of its features are not final."""
     final = final_records(session)
     if final.incomplete:
-        raise InputError(f"a lock names all of a recipe's features; not final: {final.missing()}")
+        raise InputError(f"all of a recipe's features have to be final for that; not final: {final.missing()}")
+    return final
+
+
+def kept_indexes(session: Session, final: FinalRecords) -> dict[str, str]:
+    """The digest of each stage's index, of which this cache then has a copy."""
     keeper = Remote("", session.home.cache)
-    indexes = {stage: keeper.keep(encode_index(records)) for stage, records in final.indexes.items() if records}
-    return lock(session, saved_manifest(session), indexes, relock=True)
+    return {stage: keeper.keep(encode_index(records)) for stage, records in final.indexes.items() if records}
 
 
 def saved_manifest(session: Session, text: bool = True) -> Record:
@@ -103,14 +113,19 @@ def saved_manifest(session: Session, text: bool = True) -> Record:
     return pulled_manifest.save(session.catalogue.store, recipe.name, rows, local_weights(recipe))
 
 
-def lock(session: Session, shared: Record, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
-    """Writes the lock if there is none, or if `relock` allows to replace it; else prints in what the two differ."""
+def agreed(session: Session, shared: Record, indexes: Mapping[str, str]) -> Lock:
+    """The lock of a session's manifest, saved as the object of `shared`, and of the indexes of its stages."""
     recipe = session.corpus.recipe
-    path = lock_path(recipe_path(session.options.dataset))
     names = {node.digest: node.name for node in every_node(recipe)}
     stages = {f"{names[stage.removesuffix(FITS)]} {stage}": digest for stage, digest in indexes.items()}
     manifest = session.corpus.manifest.digest
-    new = Lock(manifest=manifest, manifest_object=shared.object, weights=local_weights(recipe), stages=stages)
+    return Lock(manifest=manifest, manifest_object=shared.object, weights=local_weights(recipe), stages=stages)
+
+
+def lock(session: Session, shared: Record, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
+    """Writes the lock if there is none, or if `relock` allows to replace it; else prints in what the two differ."""
+    path = lock_path(recipe_path(session.options.dataset))
+    new = agreed(session, shared, indexes)
     differing = read_lock(path).differences(new) if path.exists() else []
     if not path.exists() or (differing and relock):
         write_lock(path, new)

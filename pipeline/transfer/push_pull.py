@@ -18,6 +18,7 @@ from pipeline.corpus.lock_file import lock_path, read_lock
 from pipeline.corpus.open_corpus import Options, remember
 from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe_file import home_name, recipe_path
+from pipeline.corpus.release_file import released
 from pipeline.errors import InputError, RemoteError
 from pipeline.plan.session import Session
 from pipeline.transfer.final_records import final_records, lock, saved_manifest
@@ -36,7 +37,9 @@ def push(
     text: sends the transcripts with the manifest. repair: checks that the objects that indexes name are really there.
     Raises InputError if no remote is given, RemoteError if it fails.
     """
-    remote = _remote(home, options)
+    if released(recipe_path(options.dataset)):
+        raise InputError("a release is pushed by its name: --release NAME-VERSION (RELEASE=)")
+    remote = reached(home, options)
     session = Session.open(home, options)
     with session.pinned():
         final = final_records(session)
@@ -44,7 +47,7 @@ def push(
         chosen = {stage: [_agreed(r, there[stage]) for r in records] for stage, records in final.indexes.items()}
         named = set() if repair else {r.object for records in there.values() for r in records.values()}
         records = {r.object: r for records in chosen.values() for r in records if r.object not in named}
-        sent = _send(remote, session.catalogue.store, records.values())
+        sent = send(remote, session.catalogue.store, records.values())
         indexes = {stage: remote.publish(stage, records) for stage, records in chosen.items() if records}
         shared = _push_manifest(session, remote, text)
     recipe = session.corpus.recipe
@@ -64,21 +67,29 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     split: train, valid or test, for only those shards that have such a row. Raises InputError if no remote is given or
     nobody has pushed the manifest, RemoteError if the remote cannot be reached.
     """
-    remote = _remote(home, options)
+    remote = reached(home, options)
     path = recipe_path(options.dataset)
-    agreed = read_lock(lock_path(path)) if options.locked else None
-    pulled = pulled_manifest.latest(remote, path.stem, agreed)
-    session = _opened(home, options, pulled, Store(home.cache, remote))
-    pulled_manifest.note(home.root, home_name(path), pulled)
+    release = released(path)
+    agreed = read_lock(lock_path(path)) if options.locked and not release else None
+    pulled = release.pulled if release else pulled_manifest.latest(remote, path.stem, agreed)
+    store = Store(home.cache, remote)
+    session = _opened(home, options, pulled, store)
     with session.pinned():
         final = final_records(session, split)
+        if release and final.incomplete:
+            raise InputError(
+                f"{release.label} has these features under other keys than this version: {final.missing()}"
+            )
+        if not release:
+            pulled_manifest.note(home.root, home_name(path), pulled)
+        store.adopt(pulled.record)
         records = [record for stage in final.indexes.values() for record in stage]
         fetched = _fetch(session.catalogue.store, records)
     remember(home, options)
     if final.incomplete:
         print_line(f"Not on the remote: {final.missing()}")
     return {
-        "dataset": path.stem,
+        "dataset": session.corpus.recipe.name,
         "remote": remote.url,
         "manifest": pulled.digest,
         "objects": len(fetched),
@@ -90,7 +101,8 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
 # --- push ------------------------------------------------------------------------------------------------------
 
 
-def _remote(home: Home, options: Options) -> Inventory:
+def reached(home: Home, options: Options) -> Inventory:
+    """The remote of the options. Raises InputError if they name none, RemoteError if it cannot be reached."""
     if not options.url:
         raise InputError("which remote? Give REMOTE=s3://bucket/prefix, or set AFFECTORY_REMOTE")
     remote = Inventory(options.url, home.cache)
@@ -106,7 +118,7 @@ def _agreed(record: Record, index: Mapping[str, Record]) -> Record:
     return other
 
 
-def _send(remote: Inventory, store: Store, records: Collection[Record]) -> list[int]:
+def send(remote: Inventory, store: Store, records: Collection[Record]) -> list[int]:
     """Uploads the objects that are here and not on the remote. Returns the bytes of each.
 
     An object that no index names may be left from a push that broke off, and is not sent again while it is young. An
@@ -145,7 +157,6 @@ def _opened(home: Home, options: Options, pulled: Pulled, store: Store) -> Sessi
     recipe = session.corpus.recipe
     rows = pulled.load(store, recipe.root).rows if session.corpus.manifest.media else session.corpus.manifest.rows
     labelled(rows, recipe.labels)
-    store.adopt(pulled.record)
     return session
 
 

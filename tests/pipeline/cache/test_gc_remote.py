@@ -13,8 +13,9 @@ from pipeline.cache.gc import DAY
 from pipeline.cache.home import Home
 from pipeline.cache.remote_inventory import Inventory
 from pipeline.cache.store import Store
-from pipeline.corpus import lock_file
-from pipeline.corpus.lock_file import Lock, lock_path, locked_indexes, write_lock
+from pipeline.corpus import release_file
+from pipeline.corpus.lock_file import Lock, lock_path, write_lock
+from pipeline.corpus.release_file import agreed_digests
 from pipeline.errors import RemoteError
 from pipeline.transfer.final_records import lock, saved_manifest
 from tests.pipeline.cache.test_gc import KEY, MONTHS, STAGE, stage
@@ -24,11 +25,11 @@ from tests.teams import push
 
 
 def collect(there, home, days, *now):
-    return gc_remote.collect(there, home, days, locked_indexes(home), *now)
+    return gc_remote.collect(there, home, days, agreed_digests(home), *now)
 
 
 def delete(there, home, days, *now):
-    return gc_remote.delete(there, home, days, locked_indexes(home), *now)
+    return gc_remote.delete(there, home, days, agreed_digests(home), *now)
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_an_index_that_a_lock_names_stays(there, home, extracted, tmp_path, monk
         "stages": {f"audio_mfcc {stage(extracted, 'audio_mfcc')}": digest},
     }
     (tmp_path / "team.lock.json").write_text(json.dumps(lock))
-    monkeypatch.setattr(lock_file, "RECIPES", tmp_path)
+    monkeypatch.setattr(release_file, "RECIPES", tmp_path)
     assert collect(there, home, 30, time.time() + MONTHS).indexes == ()
 
 

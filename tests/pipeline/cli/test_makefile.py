@@ -29,6 +29,9 @@ VARIABLES = {
     "SEED": "1",
     "SPLIT": "train",
     "PART": "3/40",
+    "RELEASE": "demo-1.0",
+    "NAME": "demo",
+    "VERSION": "1.0",
     "UTTERANCE": "Ses01F_impro01_F000",
     "STAGE": "audio_mfcc",
     "FOLD": "official",
@@ -38,7 +41,7 @@ VARIABLES = {
     **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE"), "1"),
     "SCHEDULER": "tcp://host:1",
 }
-NEEDED = {"init-table": ("DIR",), "explain": ("SHARD",), "why": ("UTTERANCE", "STAGE")}
+NEEDED = {"release": ("NAME", "VERSION"), "init-table": ("DIR",), "explain": ("SHARD",), "why": ("UTTERANCE", "STAGE")}
 """The variables without which a target refuses to run."""
 OUTSIDE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
 """The environment without what `make test` leaves in it, so that a `make` in here says what a user's says."""
@@ -84,6 +87,12 @@ def test_the_command_that_is_printed_is_one_line_with_single_blanks_and_quotes_o
 @pytest.mark.parametrize("value", ["my data.toml", "it's.toml", 'a"b.toml', "a;b", "a&b", "#a", "*", "a (copy)"])
 def test_a_value_reaches_the_command_as_it_is_whatever_the_shell_would_make_of_it(value):
     assert command("fetch", DATASET=value, ROOT=value) == ["fetch", "--dataset", value, "--root", value]
+
+
+def test_a_release_is_a_dataset_to_every_command_but_push_and_pull_which_look_for_it_on_a_remote():
+    assert command("train", RELEASE="demo-1.0", MODEL="hjcag")[:3] == ["train", "--dataset", "demo-1.0"]
+    for target in ("push", "pull"):
+        assert command(target, RELEASE="demo-1.0") == [target, "--release", "demo-1.0"]
 
 
 def test_two_blanks_in_a_path_stay_two():

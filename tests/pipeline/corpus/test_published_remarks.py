@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.corpus.remarks import remarks, summary
+from pipeline.corpus.published import remark_line, remarks
 from pipeline.report.corpus_section import REMARKS_SHOWN, remarks_sheet
 from pipeline.utterance import Utterance
 
@@ -20,11 +20,11 @@ def test_clips_used_in_part_and_clips_with_known_faults_are_told_each_with_its_w
         ("u2", "no moov atom, MELD#39"),
         ("u3", "a, b"),
     ]
-    assert summary(ROWS).startswith("3 clips have remarks, 1 are used in part")
+    assert remark_line(ROWS).startswith("3 clips have remarks, 1 are used in part")
 
 
 def test_a_corpus_without_remarks_says_nothing() -> None:
-    assert summary(ROWS[:1]) == "" and remarks_sheet(ROWS[:1]) is None
+    assert remark_line(ROWS[:1]) == "" and remarks_sheet(ROWS[:1]) is None
 
 
 def test_a_long_list_is_cut_and_says_by_how_much() -> None:
