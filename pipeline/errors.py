@@ -36,6 +36,12 @@ class SpaceError(AffectoryError):
     exit_code = 5
 
 
+class MachineError(AffectoryError):
+    """The machine lacks something that Affectory needs, such as a library. No clip is at fault."""
+
+    exit_code = 6
+
+
 TOO_MANY_FAILED = 3
 """The exit code if more rows of a modality failed than the recipe allows."""
 INTERRUPTED = 130

@@ -123,10 +123,10 @@ def doctor_tables(answer: Mapping[str, Any]) -> list[Table]:
 
 def _media(answer: Mapping[str, Any]) -> Table:
     title = f"{escape(answer['dataset'])}: {answer['files']:,} files, {answer['probed']:,} streams examined now"
-    shown = Table("", "hours", "codecs", "rates (Hz)", "sizes", title=title)
+    shown = Table("", "hours", "codecs", "decoders", "rates (Hz)", "sizes", title=title)
     for kind, hours in answer["hours"].items():
-        sizes = answer["sizes"] if kind == "video" else {}
-        counts = (answer["codecs"][kind], answer["rates_hz"][kind], sizes)
+        decoders, sizes = (answer[name] if kind == "video" else {} for name in ("decoders", "sizes"))
+        counts = (answer["codecs"][kind], decoders, answer["rates_hz"][kind], sizes)
         shown.add_row(kind, f"{hours:.2f}", *map(_lines, counts))
     return shown
 

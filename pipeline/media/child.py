@@ -23,6 +23,7 @@ from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.errors import AffectoryError
 from pipeline.reason import Reason, Unreadable
 
 DEADLINE_S = 60.0
@@ -55,8 +56,8 @@ class Child:
 
         Function, arguments and result are pickled. Raises Unreadable: the one that the function raised; OUT_OF_MEMORY,
         IO_ERROR or STAGE_ERROR for its MemoryError, OSError or any other exception; DECODER_CRASHED if the child died
-        (OUT_OF_MEMORY if by SIGKILL); DECODER_HUNG after the deadline; WORKER_DIED if no child started. Raises
-        RuntimeError if `prepare` failed.
+        (OUT_OF_MEMORY if by SIGKILL); DECODER_HUNG after the deadline; WORKER_DIED if no child started. Raises the
+        function's AffectoryError as it is, because no clip is at fault, and RuntimeError if `prepare` failed.
         """
         with self._turn:
             try:
@@ -146,6 +147,8 @@ class Child:
 def _result(kind: str, value: Any) -> Any:
     if kind == "unreadable":
         raise Unreadable(*value)
+    if kind == "error":
+        raise value
     return value
 
 
@@ -180,6 +183,8 @@ def _answer(pipe: Connection) -> None:
     try:
         message: tuple[str, Any] = ("done", function(*args))
         packed = _packed(message)
+    except AffectoryError as error:
+        packed = _packed(("error", error))
     except Exception as error:
         packed = _packed(("unreadable", _reason(error)))
     finally:

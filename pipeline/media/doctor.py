@@ -46,7 +46,10 @@ SAVE_EVERY = 50
 _KINDS: dict[str, Kind] = {"audio": "audio", "visual": "video"}
 _SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("utterance", "modality", "split", "code", "detail", "path", "codec")),
+        *(
+            (name, pa.string())
+            for name in ("utterance", "modality", "split", "code", "detail", "path", "codec", "decoder")
+        ),
         ("rate_hz", pa.float64()),
         *((name, pa.int32()) for name in ("channels", "width", "height")),
         *((name, pa.float64()) for name in ("duration_s", "declared_s", "start_s")),
@@ -173,7 +176,7 @@ def _write(findings: Sequence[Finding], path: Path) -> None:
 def _record(finding: Finding) -> dict[str, Any]:
     """A row of the Parquet file, with the facts of the file at `path`; `rate_hz` counts samples or frames."""
     facts = finding.examinations[finding.worst]
-    names = ("codec", "rate_hz", "channels", "width", "height", "declared_s", "start_s")
+    names = ("codec", "decoder", "rate_hz", "channels", "width", "height", "declared_s", "start_s")
     return {
         "utterance": finding.row.id,
         "modality": finding.modality,
@@ -204,6 +207,7 @@ def _summary(findings: Sequence[Finding]) -> dict[str, Any]:
         "codecs": {kind: _counted(f.codec for f in facts) for kind, facts in kinds.items()},
         "rates_hz": {kind: _counted(_rate(f) for f in facts) for kind, facts in kinds.items()},
         "sizes": _counted(f"{f.width}x{f.height}" for f in videos),
+        "decoders": _counted(f.decoder for f in videos),
     }
 
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from pipeline.media import audio, video
 from pipeline.media.container import HEAD_BYTES, MICROSECONDS, opened, riff_size, video_stream
 from pipeline.media.doctor_rules import CUT_S, AudioFacts, Kind, VideoFacts
-from pipeline.media.video_frames import Image, Timeline, decoded, frames, read_timeline, rgb
+from pipeline.media.video_decoder import decoder
+from pipeline.media.video_frames import Image, decoded, frames, rgb
+from pipeline.media.video_timeline import Timeline, read_timeline
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-VERSION: int = 2
+VERSION: int = 3
 """Bumped by hand when an examination may give another result; what is remembered of older versions is then not used."""
 DECODERS = (audio.VERSION, video.VERSION)
 """The versions of extraction's decoders, which an examination may ask for their reasons."""
@@ -252,6 +254,7 @@ def _video_facts(path: Path, timeline: Timeline, damaged: float, shown: list[Lev
             frames=len(timeline.ticks),
             brightest=max(float(levels.max()) for levels in shown),
             change=_change(shown),
+            decoder=decoder(path, timeline),
         )
 
 

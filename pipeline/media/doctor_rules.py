@@ -95,7 +95,8 @@ class VideoFacts(StreamFacts):
     """The facts about a video stream, of which a few frames were sampled.
 
     frames: the number of frames in the file. brightest: the level, of 255, of the brightest part of any sampled frame.
-    change: by how many levels the part changes that changes most; None for a single frame.
+    change: by how many levels the part changes that changes most; None for a single frame. decoder: which one serves
+    the file in extraction.
     """
 
     width: int
@@ -104,6 +105,7 @@ class VideoFacts(StreamFacts):
     frames: int
     brightest: float
     change: float | None
+    decoder: str
 
 
 Examination = AudioFacts | VideoFacts | Unreadable

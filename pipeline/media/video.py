@@ -1,8 +1,8 @@
 """Decodes the video frames of one utterance, the stretches of its files joined, for several visual stages at once.
 
-Frames are chosen by their presentation times, never by counting frames per second; `pipeline.media.video_frames` says
-which decoder reads them, and what happens to odd and damaged files. A decoder may crash, so this code runs in a child
-process (`pipeline.media.child`), which calls `prepare` first.
+Frames are chosen by their presentation times, never by counting frames per second; `pipeline.media.video_decoder` says
+which decoder reads them, and `pipeline.media.video_frames` what happens to odd and damaged files. A decoder may crash,
+so this code runs in a child process (`pipeline.media.child`), which calls `prepare` first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media.stretches import naming
-from pipeline.media.video_frames import Image, Timeline, frames, read_timeline
+from pipeline.media.video_frames import Image, frames
+from pipeline.media.video_timeline import Timeline, read_timeline
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Modality, Stage
 from pipeline.utterance import Video
 
-VERSION: int = 2
+VERSION: int = 3
 """Bumped by hand when `decode` may give other images; enters the digest of every video row."""
 
 _SAME_S = 1e-6
@@ -31,7 +32,7 @@ _SAME_S = 1e-6
 class VideoStage(Stage):
     """A stage that reads video: it says which frames it wants, and how small.
 
-    decord is not among the libraries, because it gives the same images as PyAV for every file that it is used for.
+    decord is not among the libraries, because it gives the same images as PyAV for every file that it serves.
     """
 
     modality: ClassVar[Modality] = "visual"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -141,28 +140,6 @@ class Counted:
     def __call__(self, *args: object) -> object:
         self.calls += 1
         return video_frames.frames(*args)  # type: ignore[arg-type]
-
-
-def test_without_decord_the_pictures_are_the_same(even: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timeline = video_frames.read_timeline(even)
-    if video_frames.decord_reader(even, timeline) is None:
-        pytest.skip("no decord on this platform")
-    wanted = [1, 2, 9, 10, 24]
-    with_decord = dict(video_frames.frames(even, timeline, range(25), wanted))
-    monkeypatch.setitem(sys.modules, "decord", None)
-    without = dict(video_frames.frames(even, timeline, range(25), wanted))
-    assert list(without) == wanted
-    assert all(np.array_equal(with_decord[index], without[index]) for index in wanted)
-
-
-def test_a_file_without_an_index_is_not_left_to_decord(tmp_path: Path) -> None:
-    path = clip(tmp_path / "stream.ts", range(0, 100, 4), g="10")
-    assert video_frames.decord_reader(path, video_frames.read_timeline(path)) is None
-
-
-def test_mpeg_4_part_2_is_not_left_to_decord(tmp_path: Path) -> None:
-    path = clip(tmp_path / "old.avi", range(0, 100, 4), codec="mpeg4")
-    assert video_frames.decord_reader(path, video_frames.read_timeline(path)) is None
 
 
 def test_the_crop_is_a_part_of_the_picture(tmp_path: Path) -> None:

@@ -1,0 +1,205 @@
+"""Lists the frames of a video file by presentation time, from its packets alone, and what its headers say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.media import h264
+from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, video_stream
+from pipeline.reason import Reason, Unreadable
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_VIDEO_FILES = (b"RIFF", b"RF64", b"OggS", b"FLV\x01", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
+
+
+_INDEXED = ("mov", "matroska", "avi")
+"""Containers that list their key frames. Of others FFmpeg knows those that it happened to read."""
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of a video file say of all its frames.
+
+    container, codec, pixel_format: FFmpeg's names. colour_matrix: its number in ITU-T H.273. progressive: True if they
+    rule out interlaced pictures and a change of all this on the way; known of H.264 alone. restarts: True if no frame
+    refers to one before the last key frame; known of H.264 alone. indexed: whether the container can seek.
+    """
+
+    container: str
+    codec: str
+    pixel_format: str
+    colour_matrix: int
+    width: int
+    height: int
+    progressive: bool
+    restarts: bool
+    indexed: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames of a video file in the order in which they are shown.
+
+    ticks: [P], presentation times in units of the stream, unit_s seconds each. time_s: [P], the same in seconds from
+    the start of the container. end_s: when the last frame ends. keys: [K], indices of the key frames, from which
+    decoding can start. hidden: whether it has frames that are decoded but not shown.
+    """
+
+    ticks: NDArray[np.int64]
+    unit_s: float
+    time_s: NDArray[np.float64]
+    end_s: float
+    keys: NDArray[np.int64]
+    hidden: bool
+    headers: Headers
+
+    def key_before(self, index: int) -> int:
+        """The last frame up to `index` from which decoding can start; the first of all if the file can't seek."""
+        before = self.keys[self.keys <= index]
+        return int(before[-1]) if self.headers.indexed and len(before) else 0
+
+
+def read_timeline(path: Path) -> Timeline:
+    """Reads the packets without decoding them. The timelines of the last files are kept for their next utterances.
+
+    Raises Unreadable: missing_file; io_error; not_media; no_video_stream, also if there is only an attached picture;
+    decode_error.
+    """
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unreadable(Reason.MISSING_FILE, path.name) from None
+    return _timeline(path, status.st_size, status.st_mtime_ns)
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """Yields the packets of a stream up to the place where the file breaks off, and one that flushes the decoder."""
+    import av
+
+    with suppress(av.error.FFmpegError):
+        yield from container.demux(stream)
+
+
+def packet_ticks(packet: Packet) -> int | None:
+    """When a packet's frame is shown. AVI and the like know only when it is decoded, which for them is the same."""
+    ticks: int | None = packet.dts if packet.pts is None else packet.pts
+    return ticks
+
+
+@contextmanager
+def opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container in a file, and the stream that a player would show.
+
+    Raises Unreadable, also for the errors of code that reads the container.
+    """
+    import av
+
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = file.read(HEAD_BYTES)
+            if not head:
+                raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
+            with opened(file) as container:
+                yield container, _stream(container)
+    except IsADirectoryError:
+        raise Unreadable(Reason.NOT_MEDIA, "a directory") from None
+    except av.error.FFmpegError as error:
+        media = claims_to_be_media(head, _VIDEO_FILES)
+        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
+    except OSError as error:
+        raise Unreadable(Reason.IO_ERROR, str(error)) from error
+
+
+def _stream(container: InputContainer) -> VideoStream:
+    stream = video_stream(container)
+    if stream is None:
+        reason = Reason.NO_VIDEO_STREAM if len(container.streams) else Reason.NOT_MEDIA
+        raise Unreadable(reason, f"{container.format.name} with {len(container.streams)} other streams")
+    if stream.codec_context is None:
+        raise Unreadable(Reason.DECODE_ERROR, "no decoder knows the codec of the video stream")
+    return stream
+
+
+@lru_cache(maxsize=4)
+def _timeline(path: Path, size: int, changed_ns: int) -> Timeline:
+    """`size` and `changed_ns` serve the cache alone: another file under the same name is read again."""
+    with opened_video(path) as (container, stream):
+        start_s = (container.start_time or 0) / MICROSECONDS
+        unit_s, reading = float(stream.time_base or 0), _Reading(container, stream)
+        stated = sorted(reading.frames())
+        headers = reading.headers
+    shown = {frame.ticks: frame for frame in stated if not frame.hidden}
+    if not shown:
+        raise Unreadable(Reason.DECODE_ERROR, "a video stream without frames")
+    ticks = np.array(list(shown), np.int64)
+    usual = float(np.median(np.diff(ticks))) if len(ticks) > 1 else 0.0
+    last = shown[int(ticks[-1])].duration or usual
+    return Timeline(
+        ticks=ticks,
+        unit_s=unit_s,
+        time_s=np.asarray(ticks * unit_s - start_s, np.float64),
+        end_s=float((ticks[-1] + last) * unit_s - start_s),
+        keys=np.flatnonzero([frame.key for frame in shown.values()]),
+        hidden=any(frame.hidden for frame in stated),
+        headers=headers,
+    )
+
+
+class _StatedFrame(NamedTuple):
+    """What a packet states about its frame; times are in ticks. key: decoding can start at it."""
+
+    ticks: int
+    duration: int
+    key: bool
+    hidden: bool
+
+
+class _Reading:
+    """Reads the packets of a stream once: what they state about their frames, and what the headers among them say."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container, self._stream = container, stream
+        context = stream.codec_context
+        self._h264 = h264.Watch(bytes(context.extradata or b"")) if context.name == "h264" else None
+        self._changes = False
+        self._indexed = len(stream.index_entries) > 1  # before the packets are read, which adds entries
+
+    def frames(self) -> Iterator[_StatedFrame]:
+        for packet in packets(self._container, self._stream):
+            ticks = packet_ticks(packet)
+            self._changes |= packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+            if packet.size and ticks is not None:
+                yield _StatedFrame(ticks, packet.duration or 0, self._starts(packet), packet.is_discard)
+
+    def _starts(self, packet: Packet) -> bool:
+        if self._h264 is None or not packet.is_keyframe:
+            return bool(packet.is_keyframe)
+        return self._h264.starts(bytes(packet))
+
+    @property
+    def headers(self) -> Headers:
+        """What all headers say; to be asked when the frames have been read."""
+        context, container = self._stream.codec_context, self._container.format.name.partition(",")[0]
+        return Headers(
+            container=container,
+            codec=context.name,
+            pixel_format=context.pix_fmt or "",
+            colour_matrix=int(context.colorspace),
+            width=context.width,
+            height=context.height,
+            progressive=self._h264 is not None and self._h264.progressive and not self._changes,
+            restarts=self._h264 is not None and self._h264.all_restart,
+            indexed=container in _INDEXED and self._indexed,
+        )
