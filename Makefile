@@ -39,7 +39,8 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED \
-         RELEASE NAME VERSION UTTERANCE STAGE REASON FOLD SHARD DAYS DELETE DIR TESTS TORCH PYTHON VENV CPU_INDEX CPU_PINS
+         RELEASE NAME VERSION UTTERANCE STAGE REASON FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
+         CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 unknown := $(filter-out $(KNOWN),$(given))
 closest = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' $1 $(KNOWN) 2>/dev/null)
@@ -134,9 +135,9 @@ gc: $(READY) ## what nobody has used for 30 days: [DAYS=30] [DELETE=1] [REMOTE=s
 	$(AFFECTORY) gc$(call option,DAYS,older-than)$(REMOTES)$(call flag,DELETE,delete)
 
 .PHONY: init-table
-init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clips
+init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clips [ENCODING=]
 	$(call need,DIR,DIR=/my/clips)
-	$(AFFECTORY) init-table $(call quote,$(DIR))
+	$(AFFECTORY) init-table $(call quote,$(DIR))$(call option,ENCODING,encoding)
 
 .PHONY: train
 train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=]

@@ -1,21 +1,19 @@
-"""Tables of clips: reads their files, and the cells of each row by kind, and collects the errors of a row."""
+"""The cells of a row of a table, read by kind; the errors of a row are collected."""
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, closest
 from pipeline.media.files import stays
 from pipeline.utterance import Audio, Utterance, Value, Video
 
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
+_PLAIN = re.compile(r"-?(?=[\d.]{1,16}$)(0|[1-9]\d*)(\.\d+)?", re.ASCII)
+"""A decimal number of at most fifteen digits, so that a float holds it."""
 
 MODALITIES = ("text", "audio", "video")
 
@@ -23,9 +21,6 @@ _TIMES = ("audio_start_s", "audio_end_s", "video_start_s", "video_end_s", "start
 COLUMNS = {"utterance", *MODALITIES, "dialogue", "turn", "speaker", "session", "split", "audio_channel", *_TIMES}
 _SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("valid", "validation", "dev", "val"), "valid")}
 _UNKNOWN = {"", "na", "n/a", "nan", "null", "none"}
-
-Cells = tuple[list[str], list[tuple[str, dict[str, str]]]]
-"""The names of the columns, and for each row its place in the file and its cells by column, "" for an unknown one."""
 
 
 class Row:
@@ -70,8 +65,10 @@ class Row:
         return None if cell is None else known.get(cell)
 
     def path(self, name: str) -> str | None:
-        """A path relative to the root that stays inside it."""
+        """A path that stays inside the root, as it is relative to it."""
         cell = self.text(name)
+        if cell and cell.startswith("/") and PurePosixPath(cell).is_relative_to(self.root.absolute()):
+            cell = PurePosixPath(cell).relative_to(self.root.absolute()).as_posix()
         if cell is not None and not stays(cell):
             self.wrong(f"{name} = {cell!r} is outside the root")
             return None
@@ -137,12 +134,12 @@ def number(cell: str) -> float | None:
     raise ValueError(cell)
 
 
-def is_number(cell: str) -> bool:
-    try:
-        number(cell)
-    except ValueError:
-        return False
-    return True
+def are_numbers(cells: Iterable[str]) -> bool:
+    """True if the cells of a column are numbers that a float holds as they are written.
+
+    Codes are none: `007` would lose its zeros, and an id of 19 digits its last ones.
+    """
+    return all(_PLAIN.fullmatch(cell) or cell.strip().lower() in _UNKNOWN for cell in cells)
 
 
 def whole(row: Row, name: str) -> int:
@@ -166,38 +163,3 @@ def check(rows: Iterable[Row]) -> None:
     """Raises one InputError that lists every error of the rows, if there are any."""
     if errors := [message for row in rows for message in row.errors]:
         raise InputError("\n".join(errors))
-
-
-def read(file: Path) -> Cells:
-    """Reads a CSV or Parquet table. Raises InputError if it is neither, or if it is damaged."""
-    readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    if file.suffix not in readers:
-        raise InputError(f"{file} is neither .csv nor .parquet")
-    try:
-        return readers[file.suffix](file)
-    except (csv.Error, UnicodeDecodeError, pa.ArrowException) as error:
-        raise InputError(f"{file} can't be read: {error}") from error
-
-
-def _read_csv(file: Path) -> Cells:
-    rows, ragged = [], []
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        lines = csv.reader(stream, strict=True)
-        columns = next(lines, [])
-        for cells in filter(None, lines):
-            rows.append((str(lines.line_num), dict(zip(columns, cells, strict=False))))
-            if len(cells) != len(columns):
-                ragged.append(f"{file.name}:{lines.line_num}: {len(cells)} cells, {len(columns)} columns")
-    if ragged:
-        raise InputError("\n".join(ragged))
-    return columns, rows
-
-
-def _read_parquet(file: Path) -> Cells:
-    table = pq.read_table(file)
-    records = enumerate(table.to_pylist(), start=1)
-    return table.column_names, [(f"row {n}", {k: _string(v) for k, v in row.items()}) for n, row in records]
-
-
-def _string(value: object) -> str:
-    return "" if value is None or value != value else str(value)

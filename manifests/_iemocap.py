@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.text_file import read_text
 from pipeline.utterance import Value
 
 _NUMBER = r"(\d+\.\d+)"
@@ -70,11 +71,12 @@ def transcript_path(evaluation: Path) -> Path:
     return evaluation.parents[1] / "transcriptions" / evaluation.name
 
 
-def transcript(file: Path) -> dict[str, str]:
-    """The text of each utterance by id; none if there is no such file."""
-    lines = _read(file).splitlines() if file.is_file() else []
+def transcript(file: Path, encoding: str = "utf-8") -> dict[str, str]:
+    """The text of each utterance by id; none if there is no such file. Raises InputError for another encoding."""
+    lines = read_text(file, encoding).splitlines() if file.is_file() else []
     return {match[1]: match[2].strip() for line in lines if (match := _LINE.match(line))}
 
 
 def _read(file: Path) -> str:
+    """An evaluation. Raters' remarks in other encodings are not used, so they do no harm."""
     return file.read_text(encoding="utf-8", errors="replace")

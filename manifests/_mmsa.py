@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from manifests._cells import Row, check, identifier, whole
-from manifests._cells import read as read_table
 from manifests._sentiment import files, score
+from manifests._table_file import read as read_table
 from pipeline.errors import InputError
 from pipeline.utterance import Audio, Utterance, Video
 
@@ -28,13 +28,13 @@ def is_at(root: Path, folder: PurePosixPath) -> bool:
     return folder / _TABLE in files(root, folder, _TABLE)
 
 
-def scan(root: Path, folder: PurePosixPath, parts: Mapping[str, str]) -> list[Utterance]:
+def scan(root: Path, folder: PurePosixPath, parts: Mapping[str, str], encoding: str) -> list[Utterance]:
     """Every row of the table, whether its clip is there or not.
 
     parts: the part of each video in the published split. Raises one InputError that lists the malformed rows, and those
     whose `mode` differs from the part of their video, which is the published one, or else that of its first row.
     """
-    columns, cells = read_table(root / folder / _TABLE)
+    columns, cells = read_table(root / folder / _TABLE, encoding)
     name = folder / _TABLE
     if absent := [column for column in _REQUIRED if column not in columns]:
         raise InputError("\n".join(f"{name}:1: no column {column!r}" for column in absent))

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from manifests._cells import Row, inside, refuse_stray
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Labels, in_parts, published_split
+from pipeline.text_file import read_text
 from pipeline.utterance import Utterance
 
 SEVEN = ("-3", "-2", "-1", "0", "1", "2", "3")
@@ -108,14 +109,10 @@ def files(root: Path, folder: PurePosixPath, suffix: str) -> list[PurePosixPath]
     return paths
 
 
-def read(root: Path, path: PurePosixPath) -> str:
-    """A text file, without a byte order mark, and with a replacement character for each byte that is not UTF-8."""
-    return (root / path).read_bytes().decode("utf-8-sig", errors="replace")
-
-
-def lines(root: Path, path: PurePosixPath) -> Iterator[tuple[str, str]]:
-    """Every line of a text file that is not blank, after its place, `<path>:<line>`."""
-    for number, line in enumerate(read(root, path).split("\n"), start=1):
+def lines(root: Path, path: PurePosixPath, encoding: str) -> Iterator[tuple[str, str]]:
+    """Every line of a text file that is not blank, after its place, `<path>:<line>`. Raises InputError for a file in
+    another encoding."""
+    for number, line in enumerate(read_text(root / path, encoding, str(path)).split("\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", line.rstrip("\r")
 

@@ -121,7 +121,7 @@ class Iemocap(Reader):
     (`sentence`), or the `speaker`'s channel of the dialogue's stereo file, cut by the annotation's times. The actor who
     wears markers is on the left of picture and sound; the letter after the session's number in the dialogue's name says
     who it is. valid: the part that validates under the protocol `cv`, a tenth of the other `dialogues` or the next
-    `session` (X16).
+    `session` (X16). encoding: that of the transcripts.
 
     Annotations: `emotion` (the consensus code, `xxx` if there is none); `valence`, `arousal`, `dominance` (means
     over raters, 1 to 5); `votes` (each rater's categories, `C-E2=Neutral;C-F1=Neutral,Anger`); `ratings` (each rater's
@@ -166,6 +166,7 @@ class Iemocap(Reader):
     video: Literal["speaker", "both"] = "speaker"
     audio: Literal["sentence", "speaker"] = "sentence"
     valid: Literal["dialogues", "session"] = "dialogues"
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         either = {"video": ("speaker", "both"), "audio": ("sentence", "speaker"), "valid": ("dialogues", "session")}
@@ -201,7 +202,7 @@ class Iemocap(Reader):
         return [fold("official", train, valid, test, "session")]
 
     def _dialogue(self, file: Path) -> list[Utterance]:
-        texts = transcript(transcript_path(file))
+        texts = transcript(transcript_path(file), self.encoding)
         in_time = sorted(turns(file), key=lambda turn: (turn.start_s, turn.name))
         return [self._utterance(file, number, turn, texts) for number, turn in enumerate(in_time)]
 

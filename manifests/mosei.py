@@ -5,6 +5,7 @@ It is read from the raw release, CMU_MOSEI.zip, or from the copy that the MMSA p
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import math
@@ -26,7 +27,6 @@ from manifests._sentiment import (
     folds,
     lines,
     published,
-    read,
     release_folders,
     score,
 )
@@ -44,6 +44,7 @@ _NAMED = {"happy": "happiness", "sad": "sadness"}
 _ANSWERS = {name: f"Answer.{_NAMED.get(name, name)}" for name in ("sentiment", *EMOTIONS)}
 _VIDEO, _CLIP, _WORKER = "Input.VIDEO_ID", "Input.CLIP", "WorkerId"
 # The id of the video ends at the first underscores before a number; it may end in an underscore itself.
+_BYTES = re.compile(r"b(['\"]).*\1", re.DOTALL)
 _LINE = re.compile(r"([^/\\\0]+?)___(\d{1,9})___([^_]+)___([^_]+)___(.*)", re.ASCII | re.DOTALL)
 
 Clip = tuple[str, int]
@@ -105,6 +106,8 @@ class Mosei(Reader):
     )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 16326}}
 
+    encoding: str = "utf-8"
+
     def scan(self, root: Path) -> list[Utterance]:
         """Every clip, whether its media are there or not.
 
@@ -115,7 +118,7 @@ class Mosei(Reader):
                 if transcripts := files(root, base / _TEXTS, ".txt"):
                     return self._raw(root, base, transcripts)
             if _mmsa.is_at(root, folder):
-                return _mmsa.scan(root, folder, published("mosei"))
+                return _mmsa.scan(root, folder, published("mosei"), self.encoding)
         raise self.missing(root)
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
@@ -130,7 +133,7 @@ class Mosei(Reader):
         tables = files(root, base / "Labels", ".csv")
         if not tables:
             raise InputError(f"no {root / base}/Labels/*.csv: they hold what each worker answered. {self.obtain}")
-        text_rows = [_text_row(root, place, line) for path in transcripts for place, line in lines(root, path)]
+        text_rows = [_text_row(root, *line) for path in transcripts for line in lines(root, path, self.encoding)]
         answers = [row for path in tables for row in _answers(root, path)]
         ratings = _ratings(answers)
         clips = _names(root / base / _CLIPS)
@@ -140,13 +143,26 @@ class Mosei(Reader):
 
 
 def _text_row(root: Path, place: str, line: str) -> Row:
-    """A line of a transcript, `video___clip___start___end___text`; the text may have underscores of its own."""
+    """A line of a transcript, `video___clip___start___end___text`; the text may have underscores of its own.
+
+    Some copies hold the text as Python prints bytes, `b'so good'`, which is read as the text that it stands for.
+    """
     match = _LINE.fullmatch(line)
     names = ("video", "clip", "start", "end", "text")
     row = Row(root, place, dict(zip(names, (cell.strip() for cell in match.groups()), strict=True)) if match else {})
     if not match:
         row.wrong(f"not video___clip___start___end___text: {line!r}")
+    elif _BYTES.fullmatch(text := row.cells["text"]):
+        return Row(root, place, {**row.cells, "text": _printed(text)})
     return row
+
+
+def _printed(text: str) -> str:
+    """The text of bytes in the form in which Python prints them; as it is if it is no such form."""
+    try:
+        return str(ast.literal_eval(text).decode())
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _names(folder: Path) -> set[str]:
@@ -193,7 +209,8 @@ def _times(row: Row) -> tuple[float, float]:
 def _answers(root: Path, path: PurePosixPath) -> Iterator[Row]:
     """The rows of a table of workers' answers, which may be shorter than its header. Raises InputError if it is damaged
     or lacks a column."""
-    table = csv.DictReader(io.StringIO(read(root, path), newline=""), restval="")
+    text = (root / path).read_bytes().decode("utf-8-sig", errors="replace")  # what is not UTF-8 there is not read
+    table = csv.DictReader(io.StringIO(text, newline=""), restval="")
     try:
         wanted = (_VIDEO, _CLIP, _WORKER, *_ANSWERS.values())
         if absent := [name for name in wanted if name not in (table.fieldnames or ())]:

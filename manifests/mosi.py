@@ -62,6 +62,8 @@ class Mosi(Reader):
     )
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 1284, "valid": 229, "test": 686}}
 
+    encoding: str = "utf-8"
+
     def scan(self, root: Path) -> list[Utterance]:
         """Every segment, whether its media are there or not.
 
@@ -72,7 +74,7 @@ class Mosi(Reader):
                 if transcripts := files(root, base / _TEXTS, _SUFFIX):
                     return self._raw(root, base, transcripts)
             if _mmsa.is_at(root, folder):
-                return _mmsa.scan(root, folder, published("mosi"))
+                return _mmsa.scan(root, folder, published("mosi"), self.encoding)
         raise self.missing(root)
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
@@ -83,7 +85,7 @@ class Mosi(Reader):
         return folds(rows, protocol)
 
     def _raw(self, root: Path, base: PurePosixPath, transcripts: Sequence[PurePosixPath]) -> list[Utterance]:
-        text_rows = [row for path in transcripts for row in _text_rows(root, path)]
+        text_rows = [row for path in transcripts for row in _text_rows(root, path, self.encoding)]
         label_rows = list(_label_rows(root, self._labels(root, base)))
         texts, labels = _by_segment(text_rows), _by_segment(label_rows)
         utterances = [_utterance(base, key, texts.get(key), labels.get(key)) for key in sorted({*texts, *labels})]
@@ -103,9 +105,9 @@ class Mosi(Reader):
         )
 
 
-def _text_rows(root: Path, path: PurePosixPath) -> Iterator[Row]:
+def _text_rows(root: Path, path: PurePosixPath, encoding: str) -> Iterator[Row]:
     """The lines of a transcript, such as `3_DELIM_IT WAS GOOD`, with the cells video, segment and text."""
-    for place, line in lines(root, path):
+    for place, line in lines(root, path, encoding):
         number, delimiter, text = line.partition(_DELIMITER)
         row = Row(root, place, {"video": path.name.removesuffix(_SUFFIX), "segment": number, "text": text.strip()})
         if not delimiter:
@@ -115,7 +117,7 @@ def _text_rows(root: Path, path: PurePosixPath) -> Iterator[Row]:
 
 def _label_rows(root: Path, path: PurePosixPath) -> Iterator[Row]:
     """The lines of the table of labels, which has no header."""
-    for place, line in lines(root, path):
+    for place, line in lines(root, path, "utf-8"):
         cells = line.split(",")
         row = Row(root, place, dict(zip(_COLUMNS, cells, strict=False)))
         if len(cells) != len(_COLUMNS):

@@ -11,7 +11,7 @@
 | `audio_start_s`, `audio_end_s`, `audio_channel` | the part of the audio file, by default all; channels count from 0 |
 | `video_start_s`, `video_end_s` | the part of the video file |
 | `start_s`, `end_s` | when it is said in the dialogue: an annotation, which orders a dialogue without turns |
-| any other | an annotation, such as the label; a number if every cell of the column is one |
+| any other | an annotation, such as the label; a number if every cell of the column is one in plain decimals |
 
 Without an `audio` column, the sound is that of the video file, in the same part of it. An empty cell is an unknown
 value, or a modality that the utterance does not have. In a column of numbers, `NA`, `NaN` and the like are unknown too;
@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from manifests._cells import COLUMNS, MODALITIES, Row, check, inside, is_number, number, read
+from manifests._cells import COLUMNS, MODALITIES, Row, are_numbers, check, inside, number
+from manifests._table_file import read
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Group, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
@@ -47,6 +48,7 @@ class Table(Reader):
     file: str = "utterances.csv"
     label: str = "label"
     classes: tuple[str, ...] = ()
+    encoding: str = "utf-8"
 
     def protocol(self, name: str) -> Labels:
         """The protocol `label`, with the task and classes of the options. Raises InputError for another name."""
@@ -61,7 +63,7 @@ class Table(Reader):
             raise InputError(f"file = {self.file!r} is outside {root}")
         if not (root / self.file).is_file():
             raise self.missing(root)
-        columns, cells = read(root / self.file)
+        columns, cells = read(root / self.file, self.encoding)
         self._check_columns(columns)
         rows = [Row(root, f"{self.file}:{place}", row) for place, row in cells]
         _check_ids(rows)
@@ -110,7 +112,7 @@ class Table(Reader):
 
     def _annotation(self, name: str, rows: Sequence[Row]) -> list[Value]:
         if name != self.label:
-            numeric = all(is_number(row.cells[name]) for row in rows)
+            numeric = are_numbers(row.cells[name] for row in rows)
             return [row.number(name) if numeric else row.text(name) for row in rows]
         if not self.classes:
             return [row.number(name, "; a classification needs its `classes` in the recipe") for row in rows]

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from typing import Literal
 
+import regex
+
 Case = Literal["keep", "lower", "truecase"]
 Tags = Literal["drop", "keep", "token"]
 
@@ -20,8 +22,10 @@ _CP1252 = {code: bytes([code]).decode("cp1252", errors="ignore") for code in ran
 _TAG = re.compile(r"\[([^\[\]]+)\]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!]\s+)(?:\[[^\[\]]*\]|[^\w\[])*\w")
 _FIRST_PERSON = re.compile(r"\bi\b")
-_WORD = re.compile(r"[^\W_]+")
-_TOKEN = re.compile(r"\[\w+\]|[^\W_]+(?:'[^\W_]+)*|\.{3}|[?!]")
+_WORD = regex.compile(
+    r"[^\W_]+"
+)  # unlike re's, its \w has the marks that Hindi, Thai or vowelled Arabic write letters with
+_TOKEN = regex.compile(r"\[\w+\]|[^\W_]+(?:'[^\W_]+)*|\.{3}|[?!]")
 
 
 def normalise(text: str, case: Case = "keep", tags: Tags = "drop") -> str:
@@ -40,7 +44,7 @@ def normalise(text: str, case: Case = "keep", tags: Tags = "drop") -> str:
 def tokens(text: str) -> list[str]:
     """The words of a normalised text, in order.
 
-    A word is a run of letters and digits. A contraction (`don't`) is one word, a hyphenated word several. A tag in
+    A word is a run of letters, with the marks that belong to them, and digits. A contraction (`don't`) is one word, a hyphenated word several. A tag in
     brackets (`[laughter]`), `?`, `!` and `...` are words too, since they carry emotion; other punctuation is dropped.
     """
     return _TOKEN.findall(text)

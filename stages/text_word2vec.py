@@ -6,7 +6,9 @@ Source: MulG, "Text": tokenise -> word2vec; `text_cnn` reads it. Training is gen
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,14 +38,14 @@ class TextWord2vec(Stage):
     """[T, D], one step per token; a word without a vector is a step of zeros whose `valid` is False.
 
     vectors: a file in word2vec's own format, binary (`.bin`) or text, plain or `.gz`, such as MulG's
-    GoogleNews-vectors-negative300; or its URL, once `affectory weights` has fetched it. Empty trains on the train
+    GoogleNews-vectors-negative300, or the same without its first line, as GloVe is published; or its URL, once `affectory weights` has fetched it. Empty trains on the train
     transcripts of the fold instead. limit: how many words of the file are read, the most frequent first; all three
     million of GoogleNews take 3.6 GB of memory. size (D), window (words on each side), min_count (rarer words get no
     vector), epochs and seed are parameters of the training, and are refused beside a file. case, tags: see
     `stages._text.normalise`; the case must be that of the file's words.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     modality: ClassVar[Modality] = "text"
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     libraries: ClassVar[tuple[str, ...]] = ("gensim",)
@@ -148,7 +150,15 @@ def _read(name: str, limit: int | None) -> _Vectors:
         )
     binary = path.name.removesuffix(".gz").endswith(".bin")
     try:
-        vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit)
+        bare = not binary and not _has_header(path)
+        vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit, no_header=bare)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is not in word2vec's format: {error}") from error
     return _Vectors(vectors.vectors, vectors.key_to_index)
+
+
+def _has_header(path: Path) -> bool:
+    """True if a text file of vectors begins with its numbers of words and dimensions. GloVe's begin with a word."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        return re.fullmatch(rb"\d+ \d+\s*", file.readline(1000)) is not None

@@ -55,6 +55,7 @@ def fetch(dataset: Dataset, root: Root = "", as_json: Json = False) -> None:
 @commands.command("init-table")
 def start_table(
     folder: Annotated[Path, typer.Argument(help="A folder of clips, each with its transcript beside it as .txt.")],
+    encoding: Annotated[str, typer.Option(help="The encoding of the transcripts, such as cp1252.")] = "utf-8",
     as_json: Json = False,
 ) -> None:
     """Writes a table of the clips in a folder, for you to fill in; the reader `table` then reads it as a corpus.
@@ -63,7 +64,9 @@ def start_table(
     """
     from pipeline.corpus import init_table
 
-    answer = init_table.write(folder)
+    answer = init_table.write(folder, encoding)
+    for why, names in answer["left_out"].items():
+        print_line(f"left out, {why}: {len(names)}, such as {names[0]}", "yellow")
     show_answer(answer, as_json, f"Fill in {answer['table']}, then: make extract DATASET=my.toml ROOT={folder}")
 
 

@@ -14,12 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.text_file import read_text
 
 VIDEO = {
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".wmv", ".flv", ".3gp", ".ogv"),
+    *(".wmv", ".flv", ".3gp", ".ogv", ".vob"),
 }
-AUDIO = {".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".wma"}
+AUDIO = {".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".wma", ".amr"}
 TEXT = {".txt"}
 
 _KINDS = {suffix: kind for kind, known in (("video", VIDEO), ("audio", AUDIO), ("text", TEXT)) for suffix in known}
@@ -37,50 +38,66 @@ class _Clip:
         return self.files[kind][0] if self.files[kind] else ""
 
 
-def write(folder: Path, out: str = "utterances.csv") -> dict[str, Any]:
+def write(folder: Path, encoding: str = "utf-8", out: str = "utterances.csv") -> dict[str, Any]:
     """Writes the table `out` inside `folder`, with a row for each clip in this folder and those below, sorted by path.
 
     A clip is a video file, an audio file, or one of each with the same stem; `<stem>.txt` beside it is its transcript.
     The cells for dialogue, speaker, split and label are left empty. Hidden files, such as AppleDouble's, are ignored.
-    Links that lead outside are left out, and so are names that are not Unicode or have control characters.
+    Links that lead outside are left out, and so are names that are not Unicode or have control characters. encoding:
+    that of the transcripts.
 
     Returns the path of the table, the number of rows, the numbers of rows with text, audio and video, and the files
-    left out. Raises InputError if the table exists, if there are no clips, or if a clip has two files of one kind.
+    left out by the reason why. Raises InputError if the table exists, if there are no clips, if a clip has two files of
+    one kind, or if a transcript is in another encoding.
     """
     target = folder / out
     if target.suffix != ".csv" or not _is_inside(folder, target):
         raise InputError(f"{out!r} is not a .csv inside {folder}")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    clips, skipped = _clips(folder)
+    clips, left_out = _clips(folder)
     if not clips:
         raise InputError(f"no clips in {folder}: known are {', '.join(sorted(VIDEO | AUDIO))}")
     _check(folder, clips)
-    rows = [_row(folder, clip, name) for clip, name in zip(clips, _ids(clips), strict=True)]
+    rows = [_row(folder, clip, name, encoding) for clip, name in zip(clips, _ids(clips), strict=True)]
     columns = _columns(clips)
     _write(target, columns, rows)
     counts = {kind: sum(bool(row[kind]) for row in rows) for kind in ("text", "audio", "video") if kind in columns}
-    return {"table": str(target), "rows": len(rows), "with": counts, "skipped": skipped}
+    return {"table": str(target), "rows": len(rows), "with": counts, "left_out": left_out}
 
 
-def _clips(folder: Path) -> tuple[list[_Clip], list[str]]:
-    """The clips, sorted by path, and the media files left out."""
+def _clips(folder: Path) -> tuple[list[_Clip], dict[str, list[str]]]:
+    """The clips, sorted by path, and the files left out by the reason why."""
     clips: dict[str, _Clip] = {}
-    skipped = []
+    left_out: dict[str, list[str]] = {}
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
-        kind = _KINDS.get(path.suffix.lower())
-        if kind and _is_inside(folder, path) and _is_plain(name):
+        if why := _why_not(folder, path, name):
+            left_out.setdefault(why, []).append(name.encode(errors="replace").decode())
+        else:
             stem = str(PurePosixPath(name).with_suffix(""))
-            clips.setdefault(stem, _Clip(stem)).files[kind].append(name)
-        elif kind:
-            skipped.append(name.encode(errors="replace").decode())
-    return [clip for _, clip in sorted(clips.items()) if clip.path("video") or clip.path("audio")], skipped
+            clips.setdefault(stem, _Clip(stem)).files[_KINDS[path.suffix.lower()]].append(name)
+    heard = [clip for _, clip in sorted(clips.items()) if clip.path("video") or clip.path("audio")]
+    if alone := [path for clip in clips.values() if clip not in heard for path in clip.files["text"]]:
+        left_out["a transcript without a clip"] = sorted(alone)
+    return heard, left_out
+
+
+def _why_not(folder: Path, path: Path, name: str) -> str:
+    """Why a file is not taken as a clip or a transcript; "" if it is."""
+    if not path.is_file():
+        return "a linked folder, which is not searched" if path.is_dir() else "a link that leads nowhere"
+    if path.suffix.lower() not in _KINDS:
+        return f"{path.suffix.lower()} is no ending of clips that is known" if path.suffix else "no ending"
+    if not _is_inside(folder, path):
+        return "a link that leads out of the folder"
+    return "" if _is_plain(name) else "a name that is not Unicode, or that has control characters"
 
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and (path.is_symlink() or path.is_file()):
             yield path
 
 
@@ -116,20 +133,20 @@ def _columns(clips: Sequence[_Clip]) -> list[str]:
     return ["utterance", "dialogue", "speaker", "split", "text", *media, "label"]
 
 
-def _row(folder: Path, clip: _Clip, name: str) -> dict[str, str]:
+def _row(folder: Path, clip: _Clip, name: str, encoding: str) -> dict[str, str]:
     """The cells that are known. The sound of a clip without an audio file is that of its video."""
     video = clip.path("video")
     return {
         "utterance": name,
-        "text": _transcript(folder / clip.path("text")) if clip.path("text") else "",
+        "text": _transcript(folder / clip.path("text"), encoding) if clip.path("text") else "",
         "audio": clip.path("audio") or video,
         "video": video,
     }
 
 
-def _transcript(file: Path) -> str:
-    """The text on one line, with a replacement character for a byte that is not UTF-8."""
-    return " ".join(file.read_text(encoding="utf-8-sig", errors="replace").replace("\0", " ").split())
+def _transcript(file: Path, encoding: str) -> str:
+    """The text on one line."""
+    return " ".join(read_text(file, encoding).split())
 
 
 def _write(target: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:

@@ -188,10 +188,12 @@ def test_a_link_that_stays_inside_the_root_is_followed(root: Path) -> None:
     assert Iemocap().scan(root)[0].text == "Excuse me."
 
 
-def test_bytes_that_are_not_utf8_cost_a_character_not_the_corpus(root: Path) -> None:
+def test_a_transcript_in_another_encoding_is_refused_and_read_with_the_option(root: Path) -> None:
     file = root / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
     file.write_bytes(b"Ses01F_impro01_F000 [006.2901-008.2357]: caf\xe9\n")
-    assert Iemocap().scan(root)[0].text == "caf�"
+    with pytest.raises(InputError, match=r"Ses01F_impro01\.txt:1: not utf-8; it is likely cp1252"):
+        Iemocap().scan(root)
+    assert Iemocap(encoding="cp1252").scan(root)[0].text == "café"
 
 
 def test_rows_do_not_depend_on_the_order_of_the_file_system(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,19 @@ def test_a_text_may_hold_the_delimiter(tmp_path: Path, text: str) -> None:
     assert (row.id, row.start_s, row.end_s, row.text) == (f"{TRAIN}_3", 0.5, 4.25, text)
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("b'so good'", "so good"),
+        ('b"it\'s caf\\xc3\\xa9"', "it's café"),
+        ("b'\\xff'", "b'\\xff'"),
+        ("b'open", "b'open"),
+    ],
+)
+def test_a_text_in_the_form_of_printed_bytes_is_read_as_what_they_stand_for(tmp_path: Path, written, text) -> None:
+    assert one(tmp_path, f"{TRAIN}___3___0.5___4.25___{written}").text == text
+
+
 @pytest.mark.parametrize("video", ["-3g5yACwYnA", "_dI--eQ6qVU", "a_b__", "100499"])
 def test_a_video_may_begin_with_a_dash_and_begin_or_end_with_underscores(tmp_path: Path, video: str) -> None:
     row = one(tmp_path, f"{video}___12___1.0___2.0___x", video)

@@ -167,13 +167,6 @@ def test_a_row_with_too_many_or_too_few_cells_is_named(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("damage", [b"utterance,text\na,\xff\xfe\n", b'utterance,text\na,"open\n'])
-def test_a_damaged_csv_is_an_input_error(tmp_path: Path, damage: bytes) -> None:
-    (tmp_path / "utterances.csv").write_bytes(damage)
-    with pytest.raises(InputError, match=r"utterances\.csv can't be read"):
-        Table().scan(tmp_path)
-
-
 def test_parquet_and_csv_read_alike(tmp_path: Path) -> None:
     columns = {"utterance": [7, 8], "text": ["NA", None], "start_s": [0.5, None], "end_s": [1, 2], "label": [1.5, -2.0]}
     pq.write_table(pa.table(columns), tmp_path / "clips.parquet")

@@ -81,6 +81,13 @@ def test_words_keep_contractions_tags_and_the_marks_that_carry_emotion() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    "text", ["हिन्दी में", "مَرحَبًا بِكُم", "ภาษาไทย นี้", "İstanbul’da".lower().replace("’", " "), "Việt Nam"], ids=range(5)
+)
+def test_marks_that_belong_to_letters_do_not_cut_words(text: str) -> None:
+    assert tokens(normalise(text)) == normalise(text).split()
+
+
 @pytest.mark.parametrize("text", ["", "-- , ;", "\N{FACE WITH TEARS OF JOY}"])
 def test_a_text_without_words_has_no_tokens(text: str) -> None:
     assert tokens(text) == []

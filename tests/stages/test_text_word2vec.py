@@ -127,6 +127,16 @@ def test_a_file_in_word2vecs_format_needs_no_fit(tmp_path: Path, name: str) -> N
     assert track.valid.tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz"])
+def test_vectors_without_a_first_line_of_counts_are_read_as_gloves_are(tmp_path: Path, name: str) -> None:
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(tmp_path / name, "wt", encoding="utf-8") as file:
+        file.write("the 1.0 2.0\ncafé 3.0 4.0\n")
+    stage = TextWord2vec(vectors=str(tmp_path / name))
+    (track,) = stage.transform(stage.load("cpu"), None, [Item("a", {"text": "the café"})])
+    assert track.values is not None and track.values.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
 def test_the_case_of_the_text_is_that_of_the_files_words(tmp_path: Path) -> None:
     stage = TextWord2vec(vectors=str(written(tmp_path / "v.txt")), case="keep")
     (track,) = stage.transform(stage.load("cpu"), None, items("Day day Happy"))

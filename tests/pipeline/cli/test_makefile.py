@@ -37,6 +37,7 @@ VARIABLES = {
     "FOLD": "official",
     "SHARD": "abcdef",
     "DIR": "/my clips",
+    "ENCODING": "cp1252",
     "DAYS": "3",
     **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE"), "1"),
     "SCHEDULER": "tcp://host:1",

@@ -39,7 +39,7 @@ def test_the_table_is_one_that_the_table_reader_reads(tmp_path: Path) -> None:
         "table": str(tmp_path / "utterances.csv"),
         "rows": 3,
         "with": {"text": 1, "audio": 3, "video": 2},
-        "skipped": [],
+        "left_out": {},
     }
     first, second, third = Table().scan(tmp_path)
     video, sound = Video(path="a/one.mp4"), Audio(path="a/one.wav")
@@ -100,8 +100,33 @@ def test_links_to_outside_and_odd_names_are_left_out_and_named(tmp_path: Path) -
     Path(os.fsdecode(os.fsencode(root) + b"/\xff.wav")).write_bytes(b"a clip")
     answer = write(root)
     assert answer["rows"] == 1 and answer["with"]["text"] == 0
-    assert answer["skipped"] == ["a.txt", "new\nline.wav", "new\rline.wav", "out.wav", "?.wav"]
+    assert answer["left_out"] == {
+        "a link that leads out of the folder": ["a.txt", "out.wav"],
+        "a link that leads nowhere": ["loop.wav"],
+        "a name that is not Unicode, or that has control characters": ["new\nline.wav", "new\rline.wav", "?.wav"],
+    }
     assert [row.id for row in Table().scan(root)] == ["a"]
+
+
+def test_every_file_that_is_left_out_is_told_with_the_reason(tmp_path: Path) -> None:
+    root = clips(tmp_path / "root", "a.wav", "b.sph", "c.SPH", "alone.txt", "notes")
+    clips(tmp_path / "elsewhere", "d.wav")
+    (root / "more").symlink_to(tmp_path / "elsewhere")
+    assert write(root)["left_out"] == {
+        ".sph is no ending of clips that is known": ["b.sph", "c.SPH"],
+        "a linked folder, which is not searched": ["more"],
+        "no ending": ["notes"],
+        "a transcript without a clip": ["alone.txt"],
+    }
+
+
+def test_a_transcript_in_another_encoding_is_refused_and_read_with_the_option(tmp_path: Path) -> None:
+    root = clips(tmp_path, "a.wav")
+    (root / "a.txt").write_text("café", encoding="utf-16")
+    with pytest.raises(InputError, match=r"a\.txt:1: not utf-8; it is likely utf-16"):
+        write(root)
+    write(root, "utf-16")
+    assert [row.text for row in Table().scan(root)] == ["café"]
 
 
 def test_an_existing_table_is_never_overwritten(tmp_path: Path) -> None:
