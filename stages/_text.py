@@ -44,8 +44,9 @@ def normalise(text: str, case: Case = "keep", tags: Tags = "drop") -> str:
 def tokens(text: str) -> list[str]:
     """The words of a normalised text, in order.
 
-    A word is a run of letters, with the marks that belong to them, and digits. A contraction (`don't`) is one word, a hyphenated word several. A tag in
-    brackets (`[laughter]`), `?`, `!` and `...` are words too, since they carry emotion; other punctuation is dropped.
+    A word is a run of letters, with the marks that belong to them, and digits. A contraction (`don't`) is one word, a
+    hyphenated word several. A tag in brackets (`[laughter]`), `?`, `!` and `...` are words too, since they carry
+    emotion; other punctuation is dropped.
     """
     return _TOKEN.findall(text)
 

@@ -38,7 +38,7 @@ class TextWord2vec(Stage):
     """[T, D], one step per token; a word without a vector is a step of zeros whose `valid` is False.
 
     vectors: a file in word2vec's own format, binary (`.bin`) or text, plain or `.gz`, such as MulG's
-    GoogleNews-vectors-negative300, or the same without its first line, as GloVe is published; or its URL, once `affectory weights` has fetched it. Empty trains on the train
+    GoogleNews-vectors-negative300; or its URL, once `affectory weights` has fetched it. Empty trains on the train
     transcripts of the fold instead. limit: how many words of the file are read, the most frequent first; all three
     million of GoogleNews take 3.6 GB of memory. size (D), window (words on each side), min_count (rarer words get no
     vector), epochs and seed are parameters of the training, and are refused beside a file. case, tags: see
@@ -150,15 +150,20 @@ def _read(name: str, limit: int | None) -> _Vectors:
         )
     binary = path.name.removesuffix(".gz").endswith(".bin")
     try:
-        bare = not binary and not _has_header(path)
-        vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit, no_header=bare)
+        if not binary:
+            _check_header(path)
+        vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=limit)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is not in word2vec's format: {error}") from error
     return _Vectors(vectors.vectors, vectors.key_to_index)
 
 
-def _has_header(path: Path) -> bool:
-    """True if a text file of vectors begins with its numbers of words and dimensions. GloVe's begin with a word."""
+def _check_header(path: Path) -> None:
+    """Raises ValueError if a text file of vectors does not begin with its numbers of words and dimensions."""
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rb") as file:
-        return re.fullmatch(rb"\d+ \d+\s*", file.readline(1000)) is not None
+        if not re.fullmatch(rb"\d+ \d+\s*", file.readline(1000)):
+            raise ValueError(
+                "it does not begin with its numbers of words and dimensions. GloVe's files do not: put them before its "
+                "first line, such as `400000 300`"
+            )

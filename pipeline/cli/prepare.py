@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cache.home import Home
 from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, show_answer
-from pipeline.console import console
+from pipeline.console import console, print_line
 
 commands = typer.Typer()
 
@@ -64,7 +64,7 @@ def start_table(
     """
     from pipeline.corpus import init_table
 
-    answer = init_table.write(folder, encoding)
+    answer = init_table.write(folder, encoding=encoding)
     for why, names in answer["left_out"].items():
         print_line(f"left out, {why}: {len(names)}, such as {names[0]}", "yellow")
     show_answer(answer, as_json, f"Fill in {answer['table']}, then: make extract DATASET=my.toml ROOT={folder}")

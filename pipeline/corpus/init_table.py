@@ -38,7 +38,7 @@ class _Clip:
         return self.files[kind][0] if self.files[kind] else ""
 
 
-def write(folder: Path, encoding: str = "utf-8", out: str = "utterances.csv") -> dict[str, Any]:
+def write(folder: Path, out: str = "utterances.csv", encoding: str = "utf-8") -> dict[str, Any]:
     """Writes the table `out` inside `folder`, with a row for each clip in this folder and those below, sorted by path.
 
     A clip is a video file, an audio file, or one of each with the same stem; `<stem>.txt` beside it is its transcript.

@@ -128,13 +128,12 @@ def test_a_file_in_word2vecs_format_needs_no_fit(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz"])
-def test_vectors_without_a_first_line_of_counts_are_read_as_gloves_are(tmp_path: Path, name: str) -> None:
+def test_vectors_without_a_first_line_of_counts_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
     opened = gzip.open if name.endswith(".gz") else open
     with opened(tmp_path / name, "wt", encoding="utf-8") as file:
         file.write("the 1.0 2.0\ncafé 3.0 4.0\n")
-    stage = TextWord2vec(vectors=str(tmp_path / name))
-    (track,) = stage.transform(stage.load("cpu"), None, [Item("a", {"text": "the café"})])
-    assert track.values is not None and track.values.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(InputError, match="not in word2vec's format.*GloVe.*first line"):
+        TextWord2vec(vectors=str(tmp_path / name)).load("cpu")
 
 
 def test_the_case_of_the_text_is_that_of_the_files_words(tmp_path: Path) -> None:

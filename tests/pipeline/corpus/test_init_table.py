@@ -125,7 +125,7 @@ def test_a_transcript_in_another_encoding_is_refused_and_read_with_the_option(tm
     (root / "a.txt").write_text("café", encoding="utf-16")
     with pytest.raises(InputError, match=r"a\.txt:1: not utf-8; it is likely utf-16"):
         write(root)
-    write(root, "utf-16")
+    write(root, encoding="utf-16")
     assert [row.text for row in Table().scan(root)] == ["café"]
 
 
@@ -161,8 +161,7 @@ def test_a_text_longer_than_the_table_reader_takes_is_refused(tmp_path: Path) ->
     ("content", "text"),
     [
         (b"\xef\xbb\xbfHi", "Hi"),
-        (b"caf\xe9", "caf�"),
-        (b'a\x00b\r\nc, "d"\n', 'a b c, "d"'),
+        (b'a\r\nb,\t"c"\n', 'a b, "c"'),
         (b" \n", None),
     ],
 )
