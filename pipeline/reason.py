@@ -20,6 +20,7 @@ class Reason(StrEnum):
     NO_TEXT = "no_text"
     TOO_SHORT = "too_short"
     NON_FINITE = "non_finite"
+    NOTHING_VALID = "nothing_valid"
     MISSING_FILE = "missing_file"
     DECODER_CRASHED = "decoder_crashed"
     ABSENT = "absent"

@@ -171,8 +171,8 @@ def _flush(work: _Work) -> None:
 
 
 def _checked(work: _Work, item: Item, track: Track) -> Track:
-    """The track, if it is as the stage's Spec promises. Non-finite values become a reason, a wrong shape raises
-    ValueError."""
+    """The track, if it is as the stage's Spec promises. Non-finite values become a reason, and so does a track without
+    a valid step (no word has a vector, no frame a face); a wrong shape raises ValueError."""
     if track.values is None or track.valid is None:
         return track
     steps, dim = track.values.shape[0], work.call.spec.dim
@@ -182,6 +182,8 @@ def _checked(work: _Work, item: Item, track: Track) -> Track:
         name = work.run.node.name
         raise ValueError(f"{name}: values, valid, time_s of {got}, expected [{steps}, {dim}], in utterance {item.id}")
     valid = track.values[track.valid]
+    if not len(valid):
+        return Track.failed(Reason.NOTHING_VALID, f"none of {steps} steps has information")
     wrong = int(np.sum(~np.isfinite(valid).all(axis=1)))
     if wrong:
         return Track.failed(Reason.NON_FINITE, f"{wrong} of {len(valid)} valid steps are not finite")

@@ -222,3 +222,10 @@ def test_a_failure_that_may_pass_is_tried_again_and_its_good_rows_are_copied(tab
         assert table.extract() == {STAGE: 1}
     assert table.extract() == {STAGE: 1} and table.count("copied")[STAGE] >= 15
     assert table.failed()["text"] == {} and table.extract() == {}
+
+
+def test_an_utterance_without_a_single_word_that_has_a_vector_has_a_reason_and_is_not_tried_again(table):
+    table.line("d25_004")["text"] = "qqq zzz"
+    assert table.extract() == {STAGE: 1}
+    assert table.failed()["text"] == {"d25_004": "nothing_valid"}
+    assert table.extract() == {}
