@@ -25,6 +25,8 @@ RECIPE = b"affectory"
 """The key of a shard's recipe in the metadata of its schema."""
 LARGEST = 1 << 32
 """The most bytes that a shard may unpack to: 256 utterances of 1,024 steps of 4,096 dimensions in float32."""
+LARGEST_TEXTS = 1 << 20
+"""The most bytes of the distinct texts in a column: ids and reasons."""
 
 
 class Grouped(Protocol):
@@ -126,11 +128,26 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _check(file: pq.ParquetFile, path: Path) -> None:
     footer, schema = file.metadata, file.schema_arrow
-    size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    size = sum(
+        max(group.total_byte_size, _decoded(group)) for group in map(footer.row_group, range(footer.num_row_groups))
+    )
     if [*zip(schema.names, schema.types, strict=True)] not in _SCHEMAS or RECIPE not in (schema.metadata or {}):
         raise InputError(f"{path} has not the columns of a shard: {schema.names}")
     if footer.num_rows > MOST or size > LARGEST:
         raise InputError(f"{path} says it unpacks to {footer.num_rows} rows of {size} bytes: no shard does")
+
+
+def _decoded(group: Any) -> int:
+    """The bytes of a row group's columns once they are decoded: one value, stored once, may stand for a billion."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    texts = [column for column in columns if column.physical_type == "BYTE_ARRAY"]
+    if any(column.total_uncompressed_size > LARGEST_TEXTS for column in texts):
+        return LARGEST + 1
+    return sum(_WIDTHS.get(column.physical_type, 1) * int(column.num_values) for column in columns)
+
+
+_WIDTHS = {"FLOAT": 4, "INT32": 4, "FIXED_LEN_BYTE_ARRAY": 2}
+"""Bytes of a value by its type in Parquet; float16 is a fixed number of bytes there, and so is a key, of 32."""
 
 
 def _columns(numbers: pa.DataType) -> list[tuple[str, pa.DataType]]:

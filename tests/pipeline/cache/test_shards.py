@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cache import shards
+from pipeline.errors import InputError
 from pipeline.reason import Reason
 from pipeline.stage import Spec, Track
 
@@ -104,3 +106,34 @@ def test_pandas_and_duckdb_open_a_shard_without_us(tmp_path):
     assert frame["reason"].tolist()[1] == "too_short" and len(frame["values"][0]) == 12
     total = duckdb.sql(f"select sum(frames) from '{path}'").fetchall()
     assert total == [(5,)]
+
+
+# --- files that unpack to far more than they are -----------------------------------------------------------------
+
+
+def bomb(path, steps=1, name="a", **options):
+    """Writes a shard of one row with so many equal values."""
+    values = pa.ListArray.from_arrays(pa.array([0, steps], pa.int32()), pa.array(np.zeros(steps, np.float32)))
+    table = shards.to_table([name], ["0" * 64], [Track.of(np.zeros((1, 1), np.float32))], Spec(1), {"stage": "x"})
+    table = table.set_column(3, table.schema.field("values"), values.cast(table.schema.field("values").type))
+    pq.write_table(table, path, compression="zstd", **options)
+
+
+def test_a_value_that_is_stored_once_and_stands_for_millions_counts_as_millions(tmp_path, monkeypatch):
+    path = tmp_path / "x.parquet"
+    bomb(path, 1 << 22, use_dictionary=True, data_page_size=1 << 30)
+    assert path.stat().st_size < 10_000
+    assert len(shards.open_table(path)["values"][0]) == 1 << 22
+    monkeypatch.setattr(shards, "LARGEST", 1 << 23)
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *given, **options: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match="says it unpacks to"):
+        shards.open_table(path)
+
+
+def test_a_text_of_megabytes_is_no_id(tmp_path, monkeypatch):
+    path = tmp_path / "x.parquet"
+    bomb(path, name="a" * (1 << 21))
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *given, **options: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match="says it unpacks to"):
+        shards.open_table(path)
