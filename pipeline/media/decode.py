@@ -15,6 +15,7 @@ from pipeline.dialogue import Context, Turn
 from pipeline.media import audio, video
 from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.files import remembered, stamp
+from pipeline.media.stretches import name
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Stage, Waveform
 from pipeline.utterance import MISSING, Stretch, Utterance
@@ -170,8 +171,9 @@ def _decode(
     stretches: Sequence[Stretch] = getattr(row, kind)
     if not stretches:
         return Unreadable(Reason.ABSENT)
-    if missing := [stretch.path for stretch in stretches if stretch.digest == MISSING]:
-        return Unreadable(Reason.MISSING_FILE, missing[0])
+    for index, stretch in enumerate(stretches):
+        if stretch.digest == MISSING:
+            return Unreadable(Reason.MISSING_FILE, f"{name(stretches, index)}no such file")
     changed = [stretch.path for stretch in stretches if not files.as_scanned(stretch)]
     inputs = {} if changed else _read(child, kind, stretches, files.root, stages)
     changed += [stretch.path for stretch in stretches if not files.unchanged(stretch)]

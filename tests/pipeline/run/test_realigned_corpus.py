@@ -16,6 +16,7 @@ from pipeline.cache.home import Home
 from pipeline.media.decode import decoded
 from pipeline.media.doctor import doctor
 from pipeline.media.video import VideoStage
+from pipeline.report.failures import failures
 from stages.audio_mfcc import AudioMfcc
 from tests.manifests.meld_files import line, write_fair, write_tables
 from tests.small import Small
@@ -175,3 +176,5 @@ def test_the_doctor_and_extraction_agree_on_a_stretch_that_fails(meld: Small, ha
     assert {place: record["code"] for place, record in found.items()} == failed
     assert {name for _, name in failed} == {JOINED, "train_dia0_utt1"}
     assert {r["path"] for r in found.values()} == {"train_splits/dia0_utt1.mp4"}
+    told = [entry["message"] for entry in failures(meld.session()) if entry["utterance"] == JOINED]
+    assert len(told) == 2 and all(text.startswith("stretch 2 of 3, train_splits/dia0_utt1.mp4: ") for text in told)
