@@ -25,7 +25,8 @@ from pipeline.cli.options import (
     show_answer,
 )
 from pipeline.cli.tables import score_table
-from pipeline.console import console
+from pipeline.console import console, print_line
+from pipeline.corpus.fit_scope import same_media_line
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
 from pipeline.plan.session import Session
@@ -91,4 +92,6 @@ def trained(session: Session, models: list[str], seed: int, *, extract: bool) ->
         train_models.train(session, runs)
     answers = [train_models.answer(session, run, coverage.failed) for run in runs]
     console.print(score_table(answers))
+    for line in filter(None, (same_media_line(fold, session.corpus.manifest.rows) for fold in session.corpus.folds)):
+        print_line(line, "red")
     return answers, coverage

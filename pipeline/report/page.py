@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
+from pipeline.corpus.fit_scope import same_media_line
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
@@ -132,8 +133,9 @@ def _notices(session: Session, extracted: Extracted, probes: Sequence[Probe], ru
         f"{share:.1%} of {name} failed, more than max_failed = {recipe.max_failed:.0%}."
         for name, share in shares.items()
     ]
+    same = [same_media_line(fold, session.corpus.manifest.rows) for fold in session.corpus.folds]
     models = [notice for run in runs for notice in models_section.notices(run, _comparable(session, run, probes))]
-    return [*failed, *probes_section.warnings(probes, recipe.crossfit), *models]
+    return [*failed, *filter(None, same), *probes_section.warnings(probes, recipe.crossfit), *models]
 
 
 def _publish(path: Path, page: str) -> None:
