@@ -68,7 +68,7 @@ def _described(release: Release) -> dict[str, Any]:
         "dataset": release.dataset,
         "date": release.date,
         "rows": release.rows,
-        "stages": len(stages),
+        "stages": sum("." not in name for name in release.stages),
         "bytes": size,
     }
 
