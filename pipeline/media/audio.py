@@ -2,7 +2,8 @@
 
 The content of a file decides how it is read, never its extension. libsndfile, which seeks to the stretch, reads audio
 files of one or two channels, and files of which one channel is asked for. FFmpeg reads everything else, and what
-libsndfile refuses; it alone knows the positions of more than two channels.
+libsndfile refuses; it alone knows the positions of more than two channels. Of several audio streams the one that is
+marked as the default is read, as in a player.
 
 Times are those of the file: 0 is the start of its earliest stream, so zeros precede an audio stream that begins late.
 Gaps, packets that are too damaged to decode, and the end of a stretch whose file ends before it, are filled with zeros
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media import container as containers
 from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, riff_size
 from pipeline.media.stretches import naming
 from pipeline.reason import Reason, Unreadable
@@ -29,9 +31,10 @@ from pipeline.utterance import Audio
 
 if TYPE_CHECKING:
     import av
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-VERSION: int = 1
+VERSION: int = 2
 """Bumped by hand when `decode` may give other samples; enters the digest of every audio row."""
 
 _AUDIO_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"NIST")
@@ -166,21 +169,21 @@ def _with_ffmpeg(source: Audio, file: FileIO, head: bytes) -> Waveform:
         raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
     try:
         with opened(file) as container:
-            if not container.streams.audio:
+            stream = containers.audio_stream(container)
+            if stream is None:
                 reason = Reason.NO_AUDIO_STREAM if len(container.streams) else Reason.NOT_MEDIA
                 raise Unreadable(reason, f"{container.format.name} with {len(container.streams)} other streams")
-            return _Stream(container).read(source)
+            return _Stream(container, stream).read(source)
     except av.error.FFmpegError as error:
         media = claims_to_be_media(head, (*_AUDIO_FILES, _MATROSKA))
         raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
 
 
 class _Stream:
-    """The first audio stream of a container, read through FFmpeg."""
+    """An audio stream, read through FFmpeg."""
 
-    def __init__(self, container: InputContainer) -> None:
-        self._container = container
-        self._stream = container.streams.audio[0]
+    def __init__(self, container: InputContainer, stream: AudioStream) -> None:
+        self._container, self._stream = container, stream
         self._format = container.format.name.partition(",")[0]
         self._start_s = (container.start_time or 0) / MICROSECONDS
         self._damaged = 0
@@ -214,7 +217,7 @@ class _Stream:
             if frame.sample_rate != timeline.rate_hz:
                 raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
             channels = [channel.name for channel in frame.layout.channels]
-            timeline.add(position, _mono(_planes(frame), channels, source.channel))
+            timeline.add(position, _mono(planes(frame), channels, source.channel))
             if timeline.next >= timeline.last:
                 break
         return self._checked(timeline) if timeline else None
@@ -222,7 +225,7 @@ class _Stream:
     def _frames(self) -> Iterator[av.AudioFrame]:
         import av
 
-        for packet in self._container.demux(self._stream):
+        for packet in containers.packets(self._container, self._stream):
             try:
                 yield from packet.decode()
             except av.error.FFmpegError:
@@ -272,7 +275,7 @@ class _Timeline:
         return Waveform(np.concatenate(self._chunks), self.rate_hz)
 
 
-def full_scale(values: NDArray[Any]) -> NDArray[np.float32]:
+def _full_scale(values: NDArray[Any]) -> NDArray[np.float32]:
     """Samples of any integer or float type as float32 with full scale at 1."""
     if values.dtype.kind == "f":
         return values.astype(np.float32)
@@ -281,9 +284,14 @@ def full_scale(values: NDArray[Any]) -> NDArray[np.float32]:
     return ((values - zero) / half).astype(np.float32)
 
 
-def _planes(frame: av.AudioFrame) -> NDArray[np.float32]:
+def planes(frame: av.AudioFrame) -> NDArray[np.float32]:
     """The samples of a frame as float32 [C, N], full scale at 1."""
-    values: NDArray[Any] = frame.to_ndarray()
+    from av.audio.frame import format_dtypes
+    from av.audio.plane import AudioPlane
+
+    channels, dtype = len(frame.layout.channels), np.dtype(format_dtypes[frame.format.name])
     if not frame.format.is_planar:
-        values = values.reshape(-1, len(frame.layout.channels)).T
-    return full_scale(values)
+        return _full_scale(frame.to_ndarray().reshape(-1, channels).T)
+    # `to_ndarray` asks FFmpeg where the planes end, which nothing says if there are eight.
+    buffers = [AudioPlane(frame, index) for index in range(channels)]
+    return _full_scale(np.stack([np.frombuffer(memoryview(buffer), dtype, frame.samples) for buffer in buffers]))

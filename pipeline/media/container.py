@@ -1,14 +1,16 @@
-"""Opens a media file through FFmpeg by its content alone, and reads what its first bytes and its container state."""
+"""Opens a media file through FFmpeg by its content alone, picks its streams, and reads their packets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from av import Packet
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -17,6 +19,10 @@ HEAD_BYTES = 12
 MICROSECONDS = 1_000_000
 """A container counts its start and its duration in these."""
 
+RESTART_S = 0.1
+"""A clock that goes back by more has started again. The decoding times of a stream only grow."""
+
+_JOINABLE = ("mpegts", "mpeg")  # files of these are joined by appending their bytes
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
 _UNKNOWN_SIZE = 0xFFFF0000
 
@@ -53,3 +59,47 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
     return best if best in streams else next(iter(streams), None)
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """The audio stream that a player would play: the first that is marked as the default, else the first."""
+    from av.stream import Disposition
+
+    streams = container.streams.audio
+    return next((s for s in streams if s.disposition & Disposition.default), next(iter(streams), None))
+
+
+def packets(container: InputContainer, stream: AudioStream | VideoStream) -> Iterator[Packet]:
+    """Yields the packets of a stream up to the place where the file breaks off, and one that flushes the decoder.
+
+    Where the clock of a transport or program stream starts again, as in recordings that were joined, what follows is
+    given the times right after what precedes. Each stream is carried on by itself: after a join, sound and pictures may
+    be apart by the length of a packet.
+    """
+    import av
+
+    clock = _Clock() if container.format.name in _JOINABLE else None
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            if clock is not None:
+                clock.carry_on(packet)
+            yield packet
+
+
+class _Clock:
+    """Keeps the times of packets growing where their clock starts again."""
+
+    def __init__(self) -> None:
+        self._shift = 0
+        self._end: int | None = None
+
+    def carry_on(self, packet: Packet) -> None:
+        """Moves the times of a packet."""
+        if packet.dts is None:
+            return
+        if self._end is not None and (self._end - packet.dts - self._shift) * packet.time_base > RESTART_S:
+            self._shift = self._end - packet.dts
+        packet.dts += self._shift
+        if packet.pts is not None:
+            packet.pts += self._shift
+        self._end = packet.dts + (packet.duration or 0)

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import audio, video
-from pipeline.media.container import HEAD_BYTES, MICROSECONDS, opened, riff_size, video_stream
+from pipeline.media.container import (
+    HEAD_BYTES,
+    MICROSECONDS,
+    audio_stream,
+    opened,
+    packets,
+    riff_size,
+    video_stream,
+)
 from pipeline.media.doctor_rules import CUT_S, AudioFacts, Kind, VideoFacts
 from pipeline.media.video_decoder import decoder
 from pipeline.media.video_frames import Image, decoded, frames, rgb
@@ -27,6 +35,7 @@ from pipeline.utterance import Audio
 
 if TYPE_CHECKING:
     import av
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
 
 VERSION: int = 3
@@ -86,38 +95,30 @@ def _stated_growth(path: Path) -> float:
 
 
 def _examine_audio(path: Path) -> AudioFacts:
-    """Decodes the first audio stream to its end, and keeps none of it."""
+    """Decodes the audio stream that extraction reads to its end, and keeps none of it."""
     import av
 
     with suppress(av.error.FFmpegError, OSError), _opened(path) as container:
-        if container.streams.audio and (facts := _with_ffmpeg(path, container)):
+        stream = audio_stream(container)
+        if stream is not None and (facts := _with_ffmpeg(path, container, stream)):
             return facts
     audio.decode([Audio(path=path.name)], path.parent, ())
     return _with_libsndfile(path)
 
 
-def _with_ffmpeg(path: Path, container: InputContainer) -> AudioFacts | None:
+def _with_ffmpeg(path: Path, container: InputContainer, stream: AudioStream) -> AudioFacts | None:
     """None if no packet gives a sample."""
     meter = _Meter((container.start_time or 0) / MICROSECONDS, container.duration)
-    packets = damaged = 0
-    for packet in _packets(container):
-        packets += 1
+    count = damaged = 0
+    for packet in packets(container, stream):
+        count += 1
         damaged += not _taken(packet, meter)
     if not meter.samples:
         return None
     declared_s = _declared_s(path, container)
     suspect = container.format.name in _AUDIO_FORMATS or (declared_s is not None and declared_s > meter.end_s + CUT_S)
     refusal = _refusal(path, meter.end_s) if suspect else ""
-    codec = container.streams.audio[0].codec_context.name
-    return meter.facts(codec, declared_s, damaged / packets, refusal)
-
-
-def _packets(container: InputContainer) -> Iterator[av.Packet]:
-    """Yields the packets of the first audio stream up to the place where the file breaks off, and one that flushes."""
-    import av
-
-    with suppress(av.error.FFmpegError):
-        yield from container.demux(container.streams.audio[0])
+    return meter.facts(stream.codec_context.name, declared_s, damaged / count, refusal)
 
 
 def _taken(packet: av.Packet, meter: _Meter) -> bool:
@@ -174,8 +175,7 @@ class _Meter:
         if frame.pts is not None and frame.time_base is not None:
             time_s = float(frame.pts * frame.time_base) - self._origin_s
         plausible = time_s is not None and time_s < self._last_s
-        values = audio.full_scale(frame.to_ndarray())
-        self.add(values, time_s if plausible else None, frame.sample_rate, len(frame.layout.channels))
+        self.add(audio.planes(frame), time_s if plausible else None, frame.sample_rate, len(frame.layout.channels))
 
     def add(self, values: NDArray[np.float32], time_s: float | None, rate_hz: int, channels: int) -> None:
         """Adds values of all channels in any order. Raises Unreadable if the sampling rate has changed."""

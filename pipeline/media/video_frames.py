@@ -10,6 +10,7 @@ decode is replaced by the frame before it, or by the next one if there is none b
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.container import packets
 from pipeline.media.video_decoder import decord_reader
-from pipeline.media.video_timeline import Timeline, opened_video, packet_ticks, packets
+from pipeline.media.video_timeline import Timeline, opened_video, packet_ticks
 from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
@@ -75,10 +77,11 @@ def decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[in
     with opened_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
         if key:
-            container.seek(int(timeline.ticks[key]), stream=stream)
+            container.seek(timeline.seek_ticks(key), stream=stream)
+        count = itertools.count(key)
         for packet in packets(container, stream):
             for ticks, frame in _decode(packet):
-                index = int(np.searchsorted(timeline.ticks, ticks))
+                index = next(count) if timeline.counted else int(np.searchsorted(timeline.ticks, ticks))
                 if index in stretch:
                     yield index, frame
                 elif frame is not None and index >= stretch.stop:

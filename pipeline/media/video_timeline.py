@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import h264
-from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, video_stream
+from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, packets, video_stream
 from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Timeline:
 
     ticks: [P], presentation times in units of the stream, unit_s seconds each. time_s: [P], the same in seconds from
     the start of the container. end_s: when the last frame ends. keys: [K], indices of the key frames, from which
-    decoding can start. hidden: whether it has frames that are decoded but not shown.
+    decoding can start; seeks: [K], the ticks by which the container finds them. hidden: whether it has frames that are
+    decoded but not shown. counted: True if the packets do not tell the order of the frames, so that each is known by
+    how many are decoded before it.
     """
 
     ticks: NDArray[np.int64]
@@ -62,13 +64,19 @@ class Timeline:
     time_s: NDArray[np.float64]
     end_s: float
     keys: NDArray[np.int64]
+    seeks: NDArray[np.int64]
     hidden: bool
+    counted: bool
     headers: Headers
 
     def key_before(self, index: int) -> int:
         """The last frame up to `index` from which decoding can start; the first of all if the file can't seek."""
         before = self.keys[self.keys <= index]
         return int(before[-1]) if self.headers.indexed and len(before) else 0
+
+    def seek_ticks(self, key: int) -> int:
+        """The ticks by which the container finds the key frame at index `key`."""
+        return int(self.seeks[np.searchsorted(self.keys, key)])
 
 
 def read_timeline(path: Path) -> Timeline:
@@ -82,14 +90,6 @@ def read_timeline(path: Path) -> Timeline:
     except (FileNotFoundError, NotADirectoryError):
         raise Unreadable(Reason.MISSING_FILE, path.name) from None
     return _timeline(path, status.st_size, status.st_mtime_ns)
-
-
-def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Yields the packets of a stream up to the place where the file breaks off, and one that flushes the decoder."""
-    import av
-
-    with suppress(av.error.FFmpegError):
-        yield from container.demux(stream)
 
 
 def packet_ticks(packet: Packet) -> int | None:
@@ -138,21 +138,26 @@ def _timeline(path: Path, size: int, changed_ns: int) -> Timeline:
     with opened_video(path) as (container, stream):
         start_s = (container.start_time or 0) / MICROSECONDS
         unit_s, reading = float(stream.time_base or 0), _Reading(container, stream)
-        stated = sorted(reading.frames())
-        headers = reading.headers
+        stated, late, counted = _ordered(list(reading.frames()), container)
+        headers, avi = reading.headers, container.format.name == "avi"
     shown = {frame.ticks: frame for frame in stated if not frame.hidden}
     if not shown:
         raise Unreadable(Reason.DECODE_ERROR, "a video stream without frames")
     ticks = np.array(list(shown), np.int64)
     usual = float(np.median(np.diff(ticks))) if len(ticks) > 1 else 0.0
     last = shown[int(ticks[-1])].duration or usual
+    keys = [(index, frame) for index, frame in enumerate(shown.values()) if frame.key]
+    if counted and not headers.restarts:  # the frames that look back beyond a key frame would be counted too
+        keys = keys[:1]
     return Timeline(
         ticks=ticks,
         unit_s=unit_s,
-        time_s=np.asarray(ticks * unit_s - start_s, np.float64),
-        end_s=float((ticks[-1] + last) * unit_s - start_s),
-        keys=np.flatnonzero([frame.key for frame in shown.values()]),
+        time_s=np.asarray((ticks - late) * unit_s - start_s, np.float64),
+        end_s=float((ticks[-1] + last - late) * unit_s - start_s),
+        keys=np.array([index for index, _ in keys], np.int64),
+        seeks=np.array([frame.decoded if avi else frame.ticks for _, frame in keys], np.int64),
         hidden=any(frame.hidden for frame in stated),
+        counted=counted,
         headers=headers,
     )
 
@@ -161,9 +166,25 @@ class _StatedFrame(NamedTuple):
     """What a packet states about its frame; times are in ticks. key: decoding can start at it."""
 
     ticks: int
+    decoded: int
     duration: int
     key: bool
     hidden: bool
+
+
+def _ordered(stated: list[_StatedFrame], container: InputContainer) -> tuple[list[_StatedFrame], int, bool]:
+    """The frames as they are shown, by how many ticks their times are late, and whether the packets hide their order.
+
+    AVI knows only when a frame is decoded. For a codec that looks forward, FFmpeg makes presentation times of it that
+    are late by as much as the codec delays frames, and does not always find their order. The first frame of a film in
+    AVI is shown at once, and each following one at the next time of decoding.
+    """
+    if container.format.name != "avi" or not stated:
+        return sorted(stated), 0, False
+    late = min(frame.ticks for frame in stated) - min(frame.decoded for frame in stated)
+    if late > 0 and all(frame.ticks - frame.decoded == late for frame in stated):
+        return sorted(frame._replace(ticks=frame.decoded) for frame in stated), 0, True
+    return sorted(stated), late, False
 
 
 class _Reading:
@@ -181,7 +202,8 @@ class _Reading:
             ticks = packet_ticks(packet)
             self._changes |= packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
             if packet.size and ticks is not None:
-                yield _StatedFrame(ticks, packet.duration or 0, self._starts(packet), packet.is_discard)
+                decoded = ticks if packet.dts is None else packet.dts
+                yield _StatedFrame(ticks, decoded, packet.duration or 0, self._starts(packet), packet.is_discard)
 
     def _starts(self, packet: Packet) -> bool:
         if self._h264 is None or not packet.is_keyframe:

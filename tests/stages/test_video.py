@@ -51,15 +51,15 @@ class Twice(Every):
         return np.array([0, 0])
 
 
-def clip(path: Path, ticks: Sequence[int], codec: str = "libx264", **options: str) -> Path:
-    """Frame i has brightness STEP * i and is shown at ticks[i] / 100 s."""
+def clip(path: Path, ticks: Sequence[int], codec: str = "libx264", rate: int = 100, **options: str) -> Path:
+    """Frame i has brightness STEP * i and is shown at ticks[i] / rate seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, rate)
         for index, tick in enumerate(ticks):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), STEP * index, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = tick, Fraction(1, 100)
+            frame.pts, frame.time_base = tick, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -123,6 +123,32 @@ def test_times_count_from_the_start_of_the_container(tmp_path: Path, name: str) 
     path = clip(tmp_path / name, range(500, 600, 4), g="10", bf="2", sc_threshold="0")
     assert numbers(read(path, start_s=0.6, end_s=0.72)) == [15, 16, 17]
     assert read(path).time_s == pytest.approx(np.arange(25) * 0.04, abs=2e-3)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_frames_that_look_forward_are_shown_in_order_and_at_once_in_avi(tmp_path: Path, codec: str) -> None:
+    path = clip(tmp_path / "forward.avi", range(25), codec, rate=25, g="10", bf="2", qmin="1", qmax="2")
+    frames = read(path)
+    assert numbers(frames) == list(range(25))
+    assert frames.time_s == pytest.approx(np.arange(25) * 0.04)
+    assert [numbers(read(path, start_s=n * 0.04, end_s=n * 0.04 + 0.1)) for n in (1, 12, 19)] == [
+        [1, 2, 3],
+        [12, 13, 14],
+        [19, 20, 21],
+    ]
+
+
+@pytest.mark.parametrize("name", ["joined.ts", "joined.mpg"])
+def test_frames_after_a_clock_that_starts_again_follow_those_before(tmp_path: Path, name: str) -> None:
+    codec = "libx264" if name.endswith("ts") else "mpeg2video"
+    part = clip(tmp_path / f"part{Path(name).suffix}", range(25), codec, rate=25, g="10", bf="2", qmin="2", qmax="4")
+    path = tmp_path / name
+    path.write_bytes(part.read_bytes() * 3)
+    frames = read(path)
+    assert numbers(frames) == numbers(read(part)) * 3
+    assert len(frames.images) > 60 and (np.diff(frames.time_s) > 0.03).all()
+    cut = read(path, start_s=1.2, end_s=1.5)
+    assert numbers(cut) == [n for n, at in zip(numbers(frames), frames.time_s, strict=True) if 1.199 < at < 1.499]
 
 
 def test_several_stages_share_one_decoding(even: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,9 @@ H264 = [
     Kind("h264-ts", "A transport stream, which has no index.", container="ts", options=B),
     Kind("h264-flv", "Flash, whose index FFmpeg does not read.", container="flv", options=B),
     Kind("h264-avi", "AVI, which has no presentation times.", container="avi", options={"bf": "0"}),
+    Kind("h264-avi-b-frames", "The same with frames that look forward.", container="avi", options=B),
+    Kind("h264-avi-open-groups", "The same with key frames that later frames look back beyond.", container="avi",
+         options={**B, "x264-params": "open-gop=1:scenecut=0"}),
 ]  # fmt: skip
 HEVC = [
     Kind("hevc", "Its open groups of pictures are decoded wrongly by decord.", "libx265"),
@@ -162,6 +165,7 @@ OTHERS = [
     Kind("mpeg4-avi", "XviD and its like, as IEMOCAP has.", "mpeg4", container="avi"),
     Kind("mpeg4-mp4", "The same in MP4.", "mpeg4"),
     Kind("mpeg4-b-frames", "With B-frames.", "mpeg4", options={"bf": "2"}),
+    Kind("mpeg4-avi-b-frames", "With B-frames in AVI.", "mpeg4", container="avi", options={"bf": "2"}),
     Kind("mpeg4-interlaced", "Interlaced.", "mpeg4", options=FIELDS),
     Kind("mpeg1-mpg", "An MPEG-1 program stream.", "mpeg1video", container="mpg"),
     Kind("mpeg1-mkv", "MPEG-1 in Matroska.", "mpeg1video", container="mkv"),
