@@ -136,10 +136,10 @@ class Stage(ABC):
     """A frozen dataclass whose fields are its parameters. All fields enter the key, so nothing else may be a field.
 
     version: bumped by hand when the output may change. inputs: "text", "audio", "video", or names of other stages.
-    libraries: the distributions whose versions decide the output; their exact versions enter the key. batch: how many
-    utterances `transform` gets at once, unless the run sets another number; values must not depend on it. gpu: whether
-    the stage runs on a GPU if there is one. The module of a stage imports nothing heavy at its top, because a plan
-    reads it without torch.
+    libraries: the distributions whose versions may decide the output; those that founded a generation of rows enter its
+    keys, and others are compared with them, see `pipeline.plan.generations`. batch: how many utterances `transform`
+    gets at once, unless the run sets another number; values must not depend on it. gpu: whether the stage runs on a GPU
+    if there is one. The module of a stage imports nothing heavy at its top, because a plan reads it without torch.
     """
 
     version: ClassVar[int]

@@ -22,6 +22,7 @@ from pipeline.plan.session import Session
 from pipeline.run.driver import drive
 from pipeline.run.extraction import extract
 from pipeline.run.outcome import RunCounts
+from pipeline.run.reference_job import open_session
 from pipeline.run.stage_calls import Knobs
 from pipeline.stage import Track
 from pipeline.views import build_view
@@ -88,7 +89,7 @@ class Small:
         """A session over the corpus as it now stands."""
         self.path.write_text(self.recipe)
         given: dict[str, Any] = {"root": str(self.root), "workers": self.workers, **options}
-        return Session.open(Home(self.home), Options(dataset=str(self.path), **given))
+        return open_session(Home(self.home), Options(dataset=str(self.path), **given))
 
     def extract(self, **options: Any) -> dict[str, int]:
         """Rows computed by stage; `self.last` holds the whole report."""

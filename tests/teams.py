@@ -10,7 +10,7 @@ from pipeline.cache.home import Home
 from pipeline.cache.remote import Remote
 from pipeline.cli.extract import extracted
 from pipeline.corpus.open_corpus import Options
-from pipeline.plan.session import Session
+from pipeline.run.reference_job import open_session
 from pipeline.transfer import push_pull
 from tests.small import Small
 
@@ -29,7 +29,7 @@ def pull(team: Small, url: str, *, split: str = "", **more):
 
 
 def extract(team: Small, url: str, *, relock: bool = False, **more):
-    answer, _ = extracted(Session.open(Home(team.home), options(team, url, **more)), relock=relock)
+    answer, _ = extracted(open_session(Home(team.home), options(team, url, **more)), relock=relock)
     return {name: count for name, count in answer["computed"].items() if count}
 
 
@@ -48,7 +48,7 @@ def objects(team: Small) -> set[str]:
 
 def keys_of(team: Small, url: str) -> dict[tuple[str, str], str]:
     team.path.write_text(team.recipe)
-    catalogue = Session.open(Home(team.home), options(team, url)).catalogue
+    catalogue = open_session(Home(team.home), options(team, url)).catalogue
     found = {}
     for node, scope in catalogue.wanted:
         for shard in catalogue.of(node, scope).shards:

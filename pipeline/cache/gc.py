@@ -7,6 +7,7 @@ Actions are deleted before objects, so that a `gc` that is killed leaves no acti
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import uuid
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache.home import Home
+from pipeline.cache import keys
+from pipeline.cache.home import EDITION, Home
 from pipeline.cache.in_use import TOUCH_S, gate, live
-from pipeline.cache.record import FITS, DamagedError, Record, decode, read_action
+from pipeline.cache.record import FITS, REFERENCES, DamagedError, Record, decode, read_action
 from pipeline.cache.verify import NAME
 from pipeline.errors import InputError
 
@@ -119,19 +121,22 @@ class _Action:
 def collect(home: Home, days: float, now: float | None = None) -> Waste:
     """Lists what was not used for `days`, at least 1, and no live run has pinned. Deletes nothing.
 
-    Raises InputError if an action cannot be read, since it may name any object.
+    Of a cache whose keys are of another edition everything is listed, whenever it was used. Raises InputError if an
+    action cannot be read, since it may name any object.
     """
     now, pinned = time.time() if now is None else now, live(home.cache)
-    actions, manifests = list(_actions(home.cache)), set(pulled_manifests(home))
-    limit = max(days, 1) * DAY
+    outdated = home.edition not in (0, keys.KEY_VERSION)
+    actions, manifests = list(_actions(home.cache)), set() if outdated else set(pulled_manifests(home))
+    limit, young = (-math.inf, -math.inf) if outdated else (max(days, 1) * DAY, DAY)
     expired = [a for a in actions if _expired(a, limit, now) and not _kept(a.record, pinned, manifests)]
     expired_paths = {action.item.path for action in expired}
     remaining = [action.record for action in actions if action.item.path not in expired_paths]
     named = manifests | {record.object for record in remaining}
-    objects = {d: item for d, item in _objects(home.cache) if item.older(DAY, now) and d not in named}
+    objects = {d: item for d, item in _objects(home.cache) if item.older(young, now) and d not in named}
     stages = tuple(_by_stage(expired, objects))
     claimed = {action.record.object for action in expired}
     loose = () if pinned else tuple(item for digest, item in objects.items() if digest not in claimed)
+    loose += tuple(_items(home.root / "pulled")) if outdated else ()
     indexes = tuple(_indexes(home.cache, remaining, limit, now))
     corrupt = tuple(item for item in _items(home.cache / "corrupt") if now - item.path.lstat().st_ctime > limit)
     views = () if pinned else tuple(item for item in _views(home) if item.older(limit + TOUCH_S, now))
@@ -150,6 +155,8 @@ def delete(home: Home, days: float, now: float | None = None) -> Waste:
         _unlink(item for item in waste.unreferenced if digest_of(item.path) not in named)
         _unlink([*waste.indexes, *waste.corrupt])
         _remove_views(waste.views)
+        if home.edition != keys.KEY_VERSION and not waste.pinned:
+            (home.cache / EDITION).unlink(missing_ok=True)  # the next run notes its own
     return waste
 
 
@@ -174,8 +181,8 @@ def digest_of(path: Path) -> str:
 
 
 def unpinned(stage: str, pinned: frozenset[str]) -> bool:
-    """True if no live run uses a stage, given by the folder of its shards or of its states."""
-    return stage.removesuffix(FITS) not in pinned
+    """True if no live run uses a stage, given by the folder of its shards, of its states or of its references."""
+    return stage.removesuffix(FITS).removesuffix(REFERENCES) not in pinned
 
 
 def _kept(record: Record, pinned: frozenset[str], manifests: set[str]) -> bool:

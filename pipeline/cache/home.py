@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.cache import keys
 from pipeline.cache.atomic import publish, where_writable
 from pipeline.errors import InputError
 
@@ -18,6 +19,8 @@ MEMORY = "digests.sqlite"
 """The file in which a cache remembers the digests of media files."""
 STREAMS = "streams.sqlite"
 """The file in which the doctor remembers its findings about media files."""
+EDITION = "edition"
+"""The file in which a cache notes the `KEY_VERSION` of its keys."""
 LEFTOVER_S = 7 * 86_400.0
 """The age from which a half-written file counts as left by a killed run."""
 
@@ -32,6 +35,29 @@ class Home:
         self.runs = self.root / "runs"
         self.reports = self.root / "reports"
         self.doctor = self.root / "doctor"
+
+    @property
+    def edition(self) -> int:
+        """The `KEY_VERSION` of the keys in the cache; 0 while it holds none. The first edition kept no note of it."""
+        try:
+            return int((self.cache / EDITION).read_text())
+        except FileNotFoundError:
+            return 1 if any((self.cache / "actions").glob("*/*.json")) else 0
+        except ValueError as error:
+            raise InputError(f"{self.cache / EDITION} holds no number: {error}") from error
+
+    def check_edition(self) -> None:
+        """Notes the edition of a new cache. Raises InputError for a cache of another: nothing of it can be used."""
+        edition = self.edition
+        if not edition:
+            with where_writable():
+                publish(self.cache / EDITION, f"{keys.KEY_VERSION}\n")
+        elif edition != keys.KEY_VERSION:
+            raise InputError(
+                f"{self.cache} holds features of edition {edition} of the keys, and this version reads edition "
+                f"{keys.KEY_VERSION} alone. `affectory gc --delete` frees their space; if they are still in use, set "
+                "AFFECTORY_HOME to another folder"
+            )
 
     def remember(self, dataset: str, root: str, changes: Sequence[str]) -> None:
         """Notes the dataset that was extracted last, for a `train` that names none."""

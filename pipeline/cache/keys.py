@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +104,33 @@ def stage_params(stage: Stage, digest_of: Callable[[str], str]) -> dict[str, Any
     return {f.name: local.get(f.name, getattr(stage, f.name)) for f in fields(stage)}
 
 
+NOT_INSTALLED = "not installed"
+"""Stands for the version of a library that is not here."""
+
+
 @cache
 def library_version(name: str) -> str:
-    """The installed version of a distribution that decides an output."""
-    return version(name)
+    """The installed version of a distribution that decides an output, or `NOT_INSTALLED`."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return NOT_INSTALLED
 
 
-def stage_digest(stage: Stage, params: Mapping[str, Any], upstream: Sequence[str]) -> str:
-    """The digest of a stage with its parameters, the versions of its libraries, and the inputs it reads."""
-    libraries = {name: library_version(name) for name in stage.libraries}
-    return digest("stage", KEY_VERSION, name_of(type(stage)), stage.version, params, libraries, list(upstream))
+def installed(stage: Stage) -> dict[str, str]:
+    """The installed version of each library that decides the output of a stage."""
+    return {name: library_version(name) for name in stage.libraries}
+
+
+def family(stage: Stage, params: Mapping[str, Any], upstream: Sequence[str]) -> str:
+    """The digest of a stage with its parameters and the inputs it reads, whatever the versions of its libraries are."""
+    return digest("family", KEY_VERSION, name_of(type(stage)), stage.version, params, list(upstream))
+
+
+def stage_digest(family: str, founding: Mapping[str, str]) -> str:
+    """The digest of one generation of a stage: that whose rows were first computed with these versions of its
+    libraries. Rows that other versions compute belong to it too, if they agree: see `pipeline.plan.generations`."""
+    return digest("stage", family, dict(founding))
 
 
 def row_key(stage: str, state: str | None, inputs: Sequence[str | None]) -> str:

@@ -24,6 +24,8 @@ Suffix = Literal[".parquet", ".safetensors"]
 
 FITS = ".fit"
 """Ends the name of the folder with the actions of a stage's fitted states, beside that of its shards."""
+REFERENCES = ".reference"
+"""Ends the name of the folder with the references of a stage's family, see `pipeline.plan.references`."""
 PROVISIONAL = "~"
 """Ends the name of an action whose shard holds a transient reason: it is used, and computed again by the next run."""
 
@@ -37,7 +39,7 @@ MOST_NUMBER = 99_999_999
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{8}")
-_STAGE = re.compile(r"[0-9a-f]{64}(\.fit)?")
+_STAGE = re.compile(r"[0-9a-f]{64}(\.fit|\.reference)?")
 _HEAD, _DIGEST = b'{"digest": "', 64
 
 
@@ -134,6 +136,9 @@ class _About(BaseModel):
     dataset: str = ""
     manifest: str = Field("", pattern=f"^{_NAME.pattern}$")
     weights: dict[str, str] = {}
+    libraries: dict[str, str] = {}
+    otherwise: dict[str, dict[str, str]] = {}
+    states: dict[str, str] = {}
 
 
 _RECORD = TypeAdapter(Record)

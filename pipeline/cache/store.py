@@ -64,7 +64,7 @@ class Store:
 
     def listing(self, stage: str) -> dict[str, bool]:
         """Every key of a stage, True for a final one and False for a provisional one; from one listing of a folder."""
-        names = self._names(stage)
+        names = self.names(stage)
         final = {name: True for name in names if not name.endswith(PROVISIONAL)}
         provisional = {name.removesuffix(PROVISIONAL): False for name in names if name.endswith(PROVISIONAL)}
         return provisional | dict.fromkeys(self._on_remote(stage), True) | final
@@ -249,7 +249,8 @@ class Store:
 
     # --- files -----------------------------------------------------------------------------------------------------
 
-    def _names(self, stage: str) -> list[str]:
+    def names(self, stage: str) -> list[str]:
+        """The names of a stage's actions in this cache itself; no remote is asked."""
         try:
             names = os.listdir(self.root / "actions" / stage)  # noqa: PTH208 - names alone, of many thousand files
         except (FileNotFoundError, NotADirectoryError):

@@ -123,6 +123,14 @@ def local(name: str) -> str:
     return str(verified_copy(weights_folder(Home()), match[1], match[2])) if match else name
 
 
+def check_there(stage: Stage) -> None:
+    """Raises InputError if pinned weights of a stage are not at home; reads none of them."""
+    for name in stage.sources().values():
+        match = _PINNED.fullmatch(name)
+        if match and copy_in(weights_folder(Home()) / match[1]) is None:
+            raise InputError(f"its weights {match[2]} are not here")
+
+
 def _is_published(name: str) -> bool:
     return not _PINNED.fullmatch(name) and not Path(name).expanduser().exists()
 

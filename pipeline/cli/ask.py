@@ -45,12 +45,12 @@ def why(
 
     Example: `affectory why Ses01F_impro01_F000 audio_opensmile --dataset iemocap`
     """
-    from pipeline.plan.session import Session
     from pipeline.report import explain_row
+    from pipeline.run.reference_job import open_session
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    session = Session.open(home, options(dataset, root, protocol=protocol, change=change))
+    session = open_session(home, options(dataset, root, protocol=protocol, change=change))
     answer = explain_row.why(session, utterance, stage, fold)
     if not as_json:
         print_line(explain_row.as_text(answer))
@@ -92,13 +92,13 @@ def errors(
 
     Example: `affectory errors --dataset meld --stage visual_resnet50 --reason decode_error`
     """
-    from pipeline.plan.session import Session
     from pipeline.report.failures import failure_table, failures
+    from pipeline.run.reference_job import open_session
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
-    session = Session.open(home, given)
+    session = open_session(home, given)
     failed = failures(session, stage, reason)
     if not as_json and failed:
         console.print(failure_table(failed))
@@ -122,13 +122,13 @@ def status(
 
     Example: `affectory status --dataset iemocap --json`
     """
-    from pipeline.plan.session import Session
     from pipeline.report import status as stages
+    from pipeline.run.reference_job import open_session
 
     given = options(
         dataset, root, modality=modality, features=features, protocol=protocol, change=change, remote=remote
     )
-    answer = stages.status(Session.open(Home(), given))
+    answer = stages.status(open_session(Home(), given))
     if not as_json:
         console.print(stages.status_table(answer))
     show_answer(answer, as_json, "")
@@ -146,10 +146,10 @@ def report(
 
     Example: `affectory report --dataset demo`
     """
-    from pipeline.plan.session import Session
     from pipeline.report import page
+    from pipeline.run.reference_job import open_session
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    answer = page.write(Session.open(home, options(dataset, root, protocol=protocol, change=change)))
+    answer = page.write(open_session(home, options(dataset, root, protocol=protocol, change=change)))
     show_answer(answer, as_json, f"Report: {answer['report']}")

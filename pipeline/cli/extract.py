@@ -48,6 +48,7 @@ from pipeline.report.changes import because
 from pipeline.report.failures import check as check_failures
 from pipeline.run import extraction
 from pipeline.run.outcome import RunCounts
+from pipeline.run.reference_job import open_session
 from pipeline.transfer.final_records import relock as write_lock
 from pipeline.views import build_view
 
@@ -103,7 +104,7 @@ def _extract(given: Options, retry: tuple[str, str] | None, relock: bool, as_jso
     """retry: the stage and the reason of the failed rows to compute again, "" for any; None for no failed row."""
     home = Home()
     log = home.log_to_file("extract", home_name(recipe_path(given.dataset)))
-    session = Session.open(home, given)
+    session = open_session(home, given)
     if retry is not None:
         check_failures(session, *retry)
         session = extraction.retry_failed(session, *retry)
@@ -172,7 +173,7 @@ def plan(
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
-    answer = planned(Session.open(home, given))
+    answer = planned(open_session(home, given))
     if not as_json:
         for shown in tables.plan_tables(answer):
             console.print(shown, highlight=False)
@@ -182,7 +183,7 @@ def plan(
 def planned(session: Session) -> dict[str, Any]:
     """What `extract` would compute by stage, why, and how much time and disk it needs, as JSON-able data.
 
-    Stages of one name are distinguished by their digests.
+    Stages of one name are distinguished by their digests. libraries: what other versions of them do to the features.
     """
     plan = session.plan()
     computed, copied = estimate.rows(plan)
@@ -201,6 +202,7 @@ def planned(session: Session) -> dict[str, Any]:
         "because": because(session, plan),
         "estimate": by_name(estimate.cost(session.catalogue.store, computed + plan.waiting)),
         "views": session.view_sizes(plan),
+        "libraries": [verdict.answer() for verdict in session.verdicts],
     }
 
 

@@ -31,6 +31,7 @@ from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
 from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
+from pipeline.run.reference_job import open_session
 
 commands = typer.Typer()
 
@@ -69,7 +70,7 @@ def train(
         gpus=gpus,
         change=change,
     )
-    answers, coverage = trained(Session.open(home, given), model, seed, extract=not no_extract)
+    answers, coverage = trained(open_session(home, given), model, seed, extract=not no_extract)
     show_answer({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
     if coverage.too_many:
         raise typer.Exit(TOO_MANY_FAILED)

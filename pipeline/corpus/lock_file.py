@@ -70,4 +70,4 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 def _short(name: str) -> str:
     stage, _, digest = name.rpartition(" ")
-    return f"{stage} {digest[:12]}" if stage else name
+    return f"{stage} {digest[:12]}{Path(digest).suffix}" if stage else name

@@ -39,6 +39,10 @@ class LockedStore(Store):
         """Every key of a stage in the lock; all of them are final."""
         return dict.fromkeys(self._records.get(stage, {}), True)
 
+    def names(self, stage: str) -> list[str]:
+        """The keys of a stage in the lock."""
+        return list(self._records.get(stage, {}))
+
     def find(self, stage: str, key: str) -> Record | None:
         """The record of a key in the lock, whether its object is here or not."""
         return self._records.get(stage, {}).get(key)

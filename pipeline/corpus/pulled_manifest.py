@@ -71,7 +71,7 @@ def stage_of(dataset: str) -> str:
 
     dataset: the plain name of the recipe (`Recipe.name`), so that teams find each other's manifests on a remote.
     """
-    return keys.digest("manifest", dataset)
+    return keys.digest("manifest", keys.KEY_VERSION, dataset)
 
 
 def save(store: Store, dataset: str, saved: Manifest, weights: Mapping[str, str]) -> Record:
@@ -95,6 +95,11 @@ def latest(remote: Remote, dataset: str, lock: Lock | None = None) -> Pulled:
                 continue
             if lock is None or (lock.manifest, lock.manifest_object) == (record.about["manifest"], record.object):
                 return Pulled(record)
+    if remote.segments(keys.digest("manifest", dataset)):
+        raise InputError(
+            f"{remote.url} holds {dataset} of edition 1 of the keys, of which this version reads nothing: a team that "
+            "has the corpus extracts and pushes it with this version"
+        )
     which = "manifest" if lock is None else f"manifest {lock.manifest[:12]} in the object {lock.manifest_object[:12]}"
     raise InputError(f"{remote.url} has no {which} of {dataset}: a team that has the corpus pushes it with `make push`")
 

@@ -85,6 +85,8 @@ class Node:
     """A stage with the parameters that enter its key, its inputs (raw kinds by name, or stages), and its digest.
 
     written: the text in the recipe of each parameter that names a variable of the environment, such as `$WORD2VEC`.
+    family: the digest of the stage without the versions of its libraries. founding: the versions with which rows of
+    this digest were first computed, by library; those installed here may be others that give the same values.
     """
 
     name: str
@@ -93,6 +95,28 @@ class Node:
     inputs: tuple[Node | str, ...]
     digest: str
     written: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
+    founding: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        stage: Stage,
+        params: Mapping[str, Any],
+        inputs: tuple[Node | str, ...],
+        founding: Mapping[str, str] | None = None,
+        written: Mapping[str, str] | None = None,
+    ) -> Node:
+        """A stage with its digests; without `founding`, as the installed versions found it."""
+        family = keys.family(stage, params, [i.digest if isinstance(i, Node) else i for i in inputs])
+        versions = dict(keys.installed(stage) if founding is None else founding)
+        digest = keys.stage_digest(family, versions)
+        return cls(name, stage, params, inputs, digest, written or {}, family, versions)
+
+    def founded(self, versions: Mapping[str, str]) -> Node:
+        """The stage as these versions of its libraries founded it."""
+        return Node.of(self.name, self.stage, self.params, self.inputs, versions, self.written)
 
     @property
     def upstream(self) -> tuple[Node, ...]:
@@ -133,14 +157,13 @@ class Node:
 
     def describe(self) -> dict[str, Any]:
         """The recipe of this stage as JSON: a readable form of what its digest is made of."""
-        versions = {name: keys.library_version(name) for name in self.stage.libraries}
         inputs = [node.describe() if isinstance(node, Node) else node for node in self.inputs]
         context = {"dialogue": asdict(self.stage.dialogue)} if self.stage.dialogue else {}
         return {
             "stage": self.name,
             "version": self.stage.version,
             "params": dict(self.params),
-            "libraries": versions,
+            "libraries": dict(self.founding),
             "inputs": inputs,
             **context,
             "digest": self.digest,

@@ -124,8 +124,7 @@ class Builder:
         stage = self.weights.applied(stage)
         names = {getattr(stage, parameter): text for parameter, text in written.items()}
         params = keys.stage_params(stage, lambda source: self._weights_digest(source, names.get(source, source)))
-        upstream = [source.digest if isinstance(source, Node) else source for source in inputs]
-        return Node(name, stage, params, inputs, keys.stage_digest(stage, params, upstream), written)
+        return Node.of(name, stage, params, inputs, written=written)
 
     def _weights_digest(self, name: str, written: str) -> str:
         """What a key holds for weights of this name: their digest if they are pinned or local, else the name itself.

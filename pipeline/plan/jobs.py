@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cache.keys import digest
-from pipeline.cache.record import FITS, Ref
+from pipeline.cache.record import FITS, REFERENCES, Ref
 from pipeline.corpus.fit_scope import HeldOut
 from pipeline.corpus.recipe import Node
 from pipeline.reader import Label
@@ -156,7 +156,59 @@ class FitJob:
         return 1
 
 
-Job = ExtractJob | FitJob
+@dataclass(frozen=True)
+class ReferenceJob:
+    """One stage on the built-in sample, see `pipeline.plan.references`.
+
+    states: those that fitted stages use, by the digest of the stage.
+    """
+
+    node: Node
+    states: Mapping[str, Ref]
+    key: str
+
+    @property
+    def id(self) -> str:
+        """The same for the same work, whatever states the sample goes through."""
+        return digest("reference", self.node.digest)
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """Stage and key of the record it saves."""
+        return [(self.node.family + REFERENCES, self.key)]
+
+    @property
+    def reads(self) -> list[Ref]:
+        """The objects it opens."""
+        return list(self.states.values())
+
+    @property
+    def gpu(self) -> bool:
+        """False: on every machine the sample is computed by the processor, so that libraries alone are compared."""
+        return False
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return f"the reference of {self.node.name}"
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The stage, and those below it, which all run."""
+        return list(dict.fromkeys(self.node.walk()))
+
+    @property
+    def modality(self) -> Modality:
+        """The modality of the stage."""
+        return self.node.stage.modality
+
+    @property
+    def size(self) -> int:
+        """No row of the progress bar."""
+        return 0
+
+
+Job = ExtractJob | FitJob | ReferenceJob
 
 
 @dataclass

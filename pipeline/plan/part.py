@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import InputError
-from pipeline.plan.jobs import ExtractJob, Plan
+from pipeline.plan.jobs import ExtractJob, Job, Plan, ReferenceJob
 
 _WRITTEN = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
@@ -33,10 +33,13 @@ class Part:
 
     def of(self, plan: Plan, place: Mapping[str, int]) -> Plan:
         """The extraction jobs of this part. Fits are left to a call without a part, since each needs rows of all parts.
+        References are the first part's.
 
         place: of each utterance in the manifest, from 0.
         """
-        return replace(plan, jobs=[job for job in plan.jobs if isinstance(job, ExtractJob) and self._has(job, place)])
+        return replace(plan, jobs=[job for job in plan.jobs if self._has(job, place)])
 
-    def _has(self, job: ExtractJob, place: Mapping[str, int]) -> bool:
+    def _has(self, job: Job, place: Mapping[str, int]) -> bool:
+        if not isinstance(job, ExtractJob):
+            return isinstance(job, ReferenceJob) and self.number == 1
         return place[job.rows[0].id] * self.parts // len(place) == self.number - 1

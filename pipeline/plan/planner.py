@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.cache import keys
+from pipeline.corpus.recipe import Node
 from pipeline.plan.catalogue import Catalogue, Shard, StageRows
-from pipeline.plan.jobs import ExtractJob, FitJob, Plan, Run
-from pipeline.plan.shortfall import due, left_out
+from pipeline.plan.jobs import ExtractJob, FitJob, Plan, ReferenceJob, Run
+from pipeline.plan.references import reference_of, sample_runs, used_states
+from pipeline.plan.shortfall import due, left_out, provisional
 from pipeline.reason import Reason
 
 Unreadable = Callable[[], Mapping[tuple[str, str], Reason]]
@@ -30,6 +32,7 @@ def plan(catalogue: Catalogue, unreadable: Unreadable = dict) -> Plan:
     found = draft.plan
     extracts = list(_extract_jobs(draft, unreadable() if draft.groups else {}))
     found.jobs += extracts
+    found.jobs += _reference_jobs(catalogue, extracts)
     return found
 
 
@@ -96,6 +99,19 @@ def _extract_jobs(draft: _Draft, unreadable: Mapping[tuple[str, str], Reason]) -
         bad = {row.id: reason for row in shared if (reason := unreadable.get((modality, row.id)))}
         before = draft.catalogue.before(shared, [run.node for run in runs])
         yield ExtractJob(modality, draft.catalogue.manifest.root, shared, tuple(runs), bad, before)
+
+
+def _reference_jobs(catalogue: Catalogue, extracts: Sequence[ExtractJob]) -> list[ReferenceJob]:
+    """A job for each stage of which rows are computed while its generation has no reference."""
+    computed = {run.node for job in extracts for run in job.runs if any(key not in run.copies for key in run.keys)}
+    jobs: dict[Node, ReferenceJob] = {}
+    for rows in catalogue:
+        node = rows.node
+        first = node in computed and node not in jobs and node.founding and not (rows.waiting or provisional(rows))
+        if first and reference_of(node, catalogue.store) is None:
+            states = used_states(rows)
+            jobs[node] = ReferenceJob(node, states, sample_runs(node, states)[-1].shard)
+    return list(jobs.values())
 
 
 def _runs(group: Sequence[tuple[StageRows, Shard]]) -> list[Run]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import InputError
 from pipeline.plan.catalogue import Catalogue
-from pipeline.plan.jobs import ExtractJob, Job, Plan, named
+from pipeline.plan.generations import Verdict
+from pipeline.plan.jobs import ExtractJob, FitJob, Job, Plan, ReferenceJob, named
 from pipeline.stage import RAW
 
 
@@ -16,12 +17,32 @@ def check_raw(manifest: Manifest, plan: Plan) -> None:
     """Raises InputError if the plan needs media or transcripts that are not here."""
     absent = _absent(manifest)
     rows = Counter(name for job in plan.jobs for name in _raw_rows(job, absent))
-    missing = {"text" if kind == "dialogue" else kind for job in plan.jobs for kind in _kinds(job) & absent}
+    reading = (job for job in plan.jobs if not isinstance(job, ReferenceJob))
+    missing = {"text" if kind == "dialogue" else kind for job in reading for kind in _kinds(job) & absent}
     if rows:
         raise InputError(
             f"these features are neither here nor on the remote, and {manifest.root} has no "
             f"{' or '.join(sorted(missing))} to compute them from: {_counted(rows)}. Pull them, or give "
             "ROOT=/path/to/the/corpus"
+        )
+
+
+def check_compared(verdicts: Sequence[Verdict], plan: Plan) -> None:
+    """Raises InputError if rows would be computed among rows of other libraries that were not compared with those here.
+
+    verdicts: those on generations, see `pipeline.plan.generations`.
+    """
+    computed = {
+        run.node
+        for job in plan.jobs
+        if isinstance(job, ExtractJob)
+        for run in job.runs
+        if any(key not in run.copies for key in run.keys)
+    }
+    computed |= {job.node for job in plan.jobs if isinstance(job, FitJob)}
+    if wrong := [verdict.line for verdict in verdicts if verdict.comparison is None and verdict.node in computed]:
+        raise InputError(
+            "rows of other libraries can be read here, and none computed beside them:\n" + "\n".join(wrong)
         )
 
 
@@ -52,7 +73,9 @@ def _kinds(job: Job) -> set[str]:
 
 def _raw_rows(job: Job, absent: set[str]) -> Iterator[str]:
     """The name of the stage for each row that would be computed from raw input that is absent."""
-    if not isinstance(job, ExtractJob):
+    if isinstance(job, ReferenceJob):
+        return
+    if isinstance(job, FitJob):
         yield from (f"{job.node.name} (fit)" for _ in (*job.train, *job.valid) if absent & _kinds(job))
         return
     for run in job.runs:
@@ -61,7 +84,9 @@ def _raw_rows(job: Job, absent: set[str]) -> Iterator[str]:
 
 
 def _rows(job: Job) -> list[str]:
-    """The name of the stage for each row of a job; a fit counts as one."""
+    """The name of the stage for each row of a job; a fit counts as one, and a reference as none."""
+    if isinstance(job, ReferenceJob):
+        return []
     return [run.node.name for run in job.runs for _ in run.keys] if isinstance(job, ExtractJob) else [job.node.name]
 
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pipeline.cache import in_use
 from pipeline.cache.home import STREAMS, Home
 from pipeline.cache.store import Store
+from pipeline.console import print_line
 from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.open_corpus import CorpusLocation, Options, open_corpus
 from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe_file import check_train, recipe_path
 from pipeline.media.doctor_memory import unreadable
 from pipeline.plan import estimate
 from pipeline.plan.catalogue import Catalogue
+from pipeline.plan.generations import Compare, Verdict, resolved
 from pipeline.plan.jobs import Plan
 from pipeline.plan.part import Part
 from pipeline.plan.planner import plan
@@ -27,7 +30,7 @@ class Session:
     """A corpus opened for work.
 
     location: how a machine that does not see this disk finds the corpus. doctored: whether a plan takes over what the
-    doctor found.
+    doctor found. verdicts: on generations of stages that other versions of their libraries founded.
     """
 
     home: Home
@@ -36,17 +39,26 @@ class Session:
     catalogue: Catalogue
     location: CorpusLocation | None = None
     doctored: bool = True
+    verdicts: tuple[Verdict, ...] = ()
 
     @classmethod
-    def open(cls, home: Home, options: Options, pulled: Pulled | None = None) -> Session:
+    def open(
+        cls, home: Home, options: Options, pulled: Pulled | None = None, compare: Compare | None = None
+    ) -> Session:
         """Reads the recipe, scans the corpus or takes the manifest that was pulled, and lists what is asked for.
 
-        `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. pulled: see `open_corpus`. Raises
-        InputError.
+        `options.dataset` is a recipe's name in manifests/ or the path of a TOML file. pulled: see `open_corpus`.
+        compare: compares stages of other libraries, see `pipeline.plan.generations`; what comes of it is printed.
+        Raises InputError.
         """
+        home.check_edition()
         opened = open_corpus(home, options, pulled)
-        catalogue = _catalogue(options, opened.corpus, opened.store)
-        return cls(home, options, opened.corpus, catalogue, opened.location)
+        recipe, verdicts = resolved(opened.corpus.recipe, opened.store, compare, isinstance(opened.store, LockedStore))
+        for verdict in verdicts:
+            print_line(verdict.line, "yellow")
+        corpus = replace(opened.corpus, recipe=recipe)
+        catalogue = _catalogue(options, corpus, opened.store)
+        return cls(home, options, corpus, catalogue, opened.location, verdicts=verdicts)
 
     def under(self, protocol: str) -> Session:
         """The same under another protocol. Raises InputError if the corpus has no such folds."""
@@ -81,7 +93,8 @@ class Session:
 
     def pinned(self) -> AbstractContextManager[None]:
         """A context in which `gc` keeps every stage that is asked for."""
-        return in_use.pinned(self.home.cache, (node.digest for node, _ in self.catalogue.wanted))
+        stages = (stage for node, _ in self.catalogue.wanted for stage in (node.digest, node.family))
+        return in_use.pinned(self.home.cache, filter(None, stages))
 
 
 def _catalogue(options: Options, corpus: Corpus, store: Store) -> Catalogue:

@@ -236,7 +236,7 @@ def versions(recipe: Recipe) -> Sheet:
         ("python", platform.python_version(), ""),
         *((n, _version(n), ", ".join(dict.fromkeys(decides.get(n, ())))) for n in names),
     ]
-    return Sheet.of("Versions", ("library", "version", "enters the key of"), rows)
+    return Sheet.of("Versions", ("library", "version", "decides the values of"), rows)
 
 
 def _version(name: str) -> str:

@@ -191,6 +191,36 @@ def _span(times: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
+def library_versions(extracted: Extracted) -> Sheet | None:
+    """The rows of each stage that several versions of its libraries computed; None if there is no such stage."""
+    rows = [
+        (extracted.names[node] if first else "", versions or "not noted", count)
+        for node, counts in _by_versions(extracted).items()
+        for first, (versions, count) in zip((True, *[False] * len(counts)), counts.most_common(), strict=False)
+        if len(counts) > 1
+    ]
+    note = "On the built-in sample all give the same values within the stage's tolerance, so that rows may be mixed."
+    header = ("stage", "versions", "rows")
+    return Sheet.of("Stages of several versions of libraries", header, rows, note) if rows else None
+
+
+def _by_versions(extracted: Extracted) -> dict[Node, Counter[str]]:
+    """By stage, how many of its rows each set of versions computed. A row counts once for each fit that it is of."""
+    by_stage: dict[Node, Counter[str]] = {}
+    for stored in extracted.stored:
+        counts = by_stage.setdefault(stored.node, Counter())
+        for shard, record in stored.shards if stored.node.founding else ():
+            about = record.about if record else {}
+            versions, otherwise = about.get("libraries", {}), about.get("otherwise", {})
+            if record:
+                counts.update(_versions(otherwise.get(row.id, versions)) for row in shard.rows)
+    return by_stage
+
+
+def _versions(libraries: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(libraries.items()))
+
+
 # --- fits ------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
 from pipeline.report.charts import Chart, Mark, ranking
-from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits
+from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits, library_versions
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.table import Cell, Sheet
@@ -94,7 +94,9 @@ def _render(session: Session, extracted: Extracted, probes: Sequence[Probe], run
         length_charts=length_charts,
         stages=corpus_section.stages(corpus.recipe),
         fine_print=[corpus_section.every_parameter(corpus.recipe), corpus_section.versions(corpus.recipe)],
-        features=_present(covered(extracted), model_details.cropped(runs), costs(extracted)),
+        features=_present(
+            covered(extracted), model_details.cropped(runs), costs(extracted), library_versions(extracted)
+        ),
         failures=failures(extracted),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),

@@ -164,7 +164,13 @@ def status(session: Session) -> dict[str, Any]:
         by_stage.setdefault(names[scoped.node], []).append(scoped)
     stages = {label: _counts(scopes) | _bytes(scopes, store) for label, scopes in by_stage.items()}
     remote = store.remote
-    return {"dataset": recipe.name, "last": last and last.at, "remote": remote and remote.url, "stages": stages}
+    return {
+        "dataset": recipe.name,
+        "last": last and last.at,
+        "remote": remote and remote.url,
+        "stages": stages,
+        "libraries": [verdict.answer() for verdict in session.verdicts],
+    }
 
 
 def _counts(scopes: Sequence[StageStatus]) -> dict[str, int]:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError
 from multiprocessing import current_process
 from queue import Empty, Queue
 from typing import Any, Protocol, TypeVar
@@ -239,16 +238,9 @@ def environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         **{package: digest[:12] for package, digest in code.items()},
-        **{library: _version(library) for library in libraries},
+        **{library: keys.library_version(library) for library in libraries},
         "DASK_DISTRIBUTED__WORKER__DAEMON": str(current_process().daemon),
     }
-
-
-def _version(library: str) -> str:
-    try:
-        return keys.library_version(library)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _differences(found: dict[str, str] | Exception, here: dict[str, str]) -> list[str]:

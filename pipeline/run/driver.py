@@ -12,7 +12,7 @@ from pipeline.corpus.open_corpus import CorpusLocation
 from pipeline.corpus.recipe import distinct_names
 from pipeline.errors import InputError
 from pipeline.plan.catalogue import Catalogue
-from pipeline.plan.jobs import FitJob, Job, Plan
+from pipeline.plan.jobs import ExtractJob, Job, Plan
 from pipeline.run.exchange import Exchange, OwnCache, SharedCache, adopt, inodes, shares, token
 from pipeline.run.inline_workers import Inline
 from pipeline.run.job_queue import JobQueue, Watch
@@ -114,11 +114,14 @@ class _Driver:
             self.catalogue.store.distrust(again.lost)
 
     def _died(self, queue: JobQueue, job: Job, death: Died, knobs: Knobs) -> None:
-        """Keeps a job for another run, row by row. A fit has no rows to be run alone, so it is given up."""
-        if not isinstance(job, FitJob) and not knobs.isolated:
+        """Keeps a job for another run, row by row. A fit or a reference is given up: it is not run in parts."""
+        if isinstance(job, ExtractJob) and not knobs.isolated:
             queue.isolate(job, death)
             return
-        name = job.name if isinstance(job, FitJob) else f"a job of {len(job.rows)} rows of {job.modality}, row by row,"
+        if isinstance(job, ExtractJob):
+            name = f"a job of {len(job.rows)} rows of {job.modality}, row by row,"
+        else:
+            name = job.name
         self.hopeless[job.id] = self.counts.waiting[job.id] = f"{name} {death.advice}"
 
 

@@ -18,7 +18,7 @@ from pipeline.cache.store import Store
 from pipeline.corpus.open_corpus import CorpusLocation
 from pipeline.errors import InputError, RemoteError
 from pipeline.media.files import media_digests
-from pipeline.plan.jobs import FitJob, Job
+from pipeline.plan.jobs import FitJob, Job, ReferenceJob
 from pipeline.reason import Reason
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import check_weights
@@ -80,7 +80,9 @@ class OwnCache:
 
     def store(self) -> Store:
         """A store over the cache of this machine's home."""
-        return _store(Home().cache, self.remote)
+        home = Home()
+        home.check_edition()
+        return _store(home.cache, self.remote)
 
     def localised(self, job: Job) -> Job:
         """The job over this machine's copy of the corpus.
@@ -90,6 +92,8 @@ class OwnCache:
         """
         for node in job.nodes:
             check_weights(node)
+        if isinstance(job, ReferenceJob):
+            return job  # the sample is part of the code
         root = Path(self.location.ready())
         if isinstance(job, FitJob) and (differing := _differing(job, root)):
             raise InputError(f"{root} is not the driver's copy of the corpus: the media of {differing[0]} differ")

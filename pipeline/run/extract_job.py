@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.cache import keys, shards
 from pipeline.cache.home import MEMORY
 from pipeline.cache.store import Store
+from pipeline.corpus.recipe import Node
 from pipeline.errors import InputError
 from pipeline.media.child import Child
 from pipeline.media.decode import Decoded, decoded
@@ -33,12 +34,16 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Work:
-    """One run in progress: its tracks so far by utterance, and items waiting for a full batch."""
+    """One run in progress: its tracks so far by utterance, and items waiting for a full batch.
+
+    otherwise: the versions of libraries that rows were computed with which other shards hold, by utterance.
+    """
 
     run: Run
     device: str
     call: Call
     tracks: dict[str, Track] = field(default_factory=dict)
+    otherwise: dict[str, Mapping[str, str]] = field(default_factory=dict)
     waiting: list[Item] = field(default_factory=list)
     calls: int = 0
     seconds: float = 0.0
@@ -63,31 +68,37 @@ def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
 
 
 def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, child: Child | None) -> _Work:
-    copied = dict(_copied(run, job, store))
+    copies = list(_copied(run, job, store))
+    copied = {name: track for name, track, _ in copies}
+    otherwise = {name: versions for name, _, versions in copies}
     if len(copied) == len(job.rows):
-        return _Work(run, knobs.device, Call(_stored_spec(run, store), _nothing), copied)
+        return _Work(run, knobs.device, Call(_stored_spec(run, store), _nothing), copied, otherwise)
     state = store.open(run.state) if run.state else None
     call = in_child(child, run.node, knobs.device, state) if child else here(run.node, knobs.device, state)
-    return _Work(run, knobs.device, call, copied)
+    return _Work(run, knobs.device, call, copied, otherwise)
 
 
 def _nothing(items: list[Item]) -> list[Track]:
     raise AssertionError("every row of this run is a copy")
 
 
-def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track]]:
-    """The tracks of rows that another shard of this stage holds, under this job's own ids."""
-    by_key: dict[str, Track] = {}
+def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Track, Mapping[str, str]]]:
+    """The tracks of rows that another shard of this stage holds, under this job's own ids, each with the versions of
+    libraries that it was computed with."""
+    by_key: dict[str, tuple[Track, Mapping[str, str]]] = {}
     for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
         table, record = shards.open_table(store.open(shard)), store.find(shard.stage, shard.key)
         messages = record.messages if record else {}
         shards.check(table, shard.stage)
+        about = record.about if record else {}
+        otherwise = about.get("otherwise", {})
         for name, key, track in shards.read(table):
             if key in run.copies:
-                by_key[key] = replace(track, message=messages.get(name, ""))
+                versions = otherwise.get(name, about.get("libraries", {}))
+                by_key[key] = (replace(track, message=messages.get(name, "")), versions)
     for row, key in zip(job.rows, run.keys, strict=True):
         if key in by_key:
-            yield row.id, by_key[key]
+            yield row.id, *by_key[key]
 
 
 def _stored_spec(run: Run, store: Store) -> Spec:
@@ -200,7 +211,9 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     transient = {i for i, reason in reasons.items() if Reason(reason).transient}
     copied = sum(key in run.copies for key in run.keys)
     computed = len(ids) - copied
-    about = {"rows": len(ids), "computed": computed, **made_by(work.device)}
+    about = {"rows": len(ids), "computed": computed, **made_by(work.device, run.node)}
+    if otherwise := {i: dict(v) for i, v in work.otherwise.items() if v != about["libraries"]}:
+        about["otherwise"] = otherwise
     record = store.save(
         stage,
         run.shard,
@@ -221,10 +234,11 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     outcome.reasons[stage] = reasons
 
 
-def made_by(device: str) -> dict[str, Any]:
-    """Where and when something was computed, which is part of a record and of no key."""
+def made_by(device: str, node: Node) -> dict[str, Any]:
+    """Where, when and with which libraries something was computed, which is part of a record and of no key."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"backend": device, "host": socket.gethostname(), "process": os.getpid(), "at": at}
+    made = {"backend": device, "host": socket.gethostname(), "process": os.getpid(), "at": at}
+    return made | {"libraries": keys.installed(node.stage)}
 
 
 def _recipe(run: Run) -> Mapping[str, Any]:

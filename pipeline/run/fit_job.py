@@ -73,7 +73,8 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
         except Unreadable as why:
             raise NotYetError(f"{missing.name} lost a clip on the way: {why}") from why
         learned = {"train": _ids(train), "valid": _ids(valid)}
-    return _saved(job, store, state, time.perf_counter() - began, learned | made_by(knobs.device), missing.reasons)
+    about = learned | made_by(knobs.device, job.node)
+    return _saved(job, store, state, time.perf_counter() - began, about, missing.reasons)
 
 
 def _saved(

@@ -26,18 +26,20 @@ class JobQueue:
         self._upstream = {node.digest for rows in catalogue for node in rows.node.upstream}
         self._fresh: list[Job] = list(jobs)
         self._given: set[tuple[str, str]] = set()
+        self._given_ids: set[str] = set()
         self._open: set[str] = set()
         self._feeding: set[str] = set()
         self._stale = self._held_back = False
 
     def more(self) -> list[Job]:
-        """Jobs not given before, fits first."""
+        """Jobs not given before, those without rows first."""
         if self._stale or (self._held_back and not self._open):
             self._fresh, self._stale, self._held_back = list(self.plan()), False, False
         left = [job for job in map(self._left, self._fresh) if job is not None]
-        new = sorted(left, key=lambda job: not isinstance(job, FitJob))
+        new = sorted(left, key=lambda job: isinstance(job, ExtractJob))
         self._fresh = []
         self._given.update(key for job in new for key in job.keys)
+        self._given_ids.update(job.id for job in new)
         self._open.update(job.id for job in new)
         self._feeding.update(job.id for job in new if self._feeds(job))
         self.watch(new, None)
@@ -58,8 +60,8 @@ class JobQueue:
     def _left(self, job: Job) -> Job | None:
         """The runs of a job that were not given before: a shard that is under way, or partly saved, is not asked for
         again. None if nothing is left, or if what is left reads something under way: a later plan has it."""
-        if isinstance(job, FitJob):
-            return None if self._given.issuperset(job.keys) else job
+        if not isinstance(job, ExtractJob):
+            return None if job.id in self._given_ids else job
         left = [run for run in job.runs if run.key not in self._given]
         under_way = {run.node for run in job.runs if run.key in self._given}
         if any(up in under_way and up.name not in run.stored for run in left for up in run.node.upstream):

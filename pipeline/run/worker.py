@@ -6,11 +6,12 @@ import logging
 
 from pipeline.cache.record import Record
 from pipeline.cache.store import CorruptError, Store
-from pipeline.plan.jobs import ExtractJob, Job
+from pipeline.plan.jobs import ExtractJob, Job, ReferenceJob
 from pipeline.run.exchange import Exchange
 from pipeline.run.extract_job import extract
 from pipeline.run.fit_job import NotYetError, fit
 from pipeline.run.outcome import Again, Outcome
+from pipeline.run.reference_job import reference
 from pipeline.run.stage_calls import Knobs
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
         return exchange.share(store, Outcome(job.modality, saved=saved))
     job = exchange.localised(job)
     try:
-        outcome = extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
+        outcome = _done(job, store, knobs)
     except CorruptError as error:
         log.warning("%s", error)
         return Again(error.message, error.ref)
@@ -31,6 +32,12 @@ def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
         log.warning("%s", error)
         return Again(str(error))
     return exchange.share(store, outcome)
+
+
+def _done(job: Job, store: Store, knobs: Knobs) -> Outcome:
+    if isinstance(job, ReferenceJob):
+        return reference(job, store)
+    return extract(job, store, knobs) if isinstance(job, ExtractJob) else fit(job, store, knobs)
 
 
 def _saved(job: Job, store: Store) -> list[Record] | None:

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.cache.record import FITS, Record, encode_index
+from pipeline.cache.record import FITS, REFERENCES, Record, encode_index
 from pipeline.cache.remote import Remote
+from pipeline.cache.store import Store
 from pipeline.console import print_line
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
-from pipeline.corpus.recipe import Recipe, every_node
+from pipeline.corpus.recipe import Node, Recipe, every_node
 from pipeline.corpus.recipe_file import recipe_path
 from pipeline.errors import InputError, closest
 from pipeline.plan.catalogue import StageRows
+from pipeline.plan.references import reference_of
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import provisional
 
@@ -35,7 +37,7 @@ class FinalRecords:
 
 
 def final_records(session: Session, split: str = "") -> FinalRecords:
-    """The final records of everything that a session asks for.
+    """The final records of everything that a session asks for, and the references of its stages.
 
     split: train, valid or test, for only those shards that have a row in this part of a fold. Raises InputError for
     another part.
@@ -55,7 +57,41 @@ def final_records(session: Session, split: str = "") -> FinalRecords:
                 incomplete[name] += count
             else:
                 indexes.setdefault(stage, []).append(record)
+        if stage in indexes:
+            for record in _references(rows.node, session.catalogue.store):
+                indexes.setdefault(record.stage, []).append(record)
     return FinalRecords({stage: _once(records) for stage, records in indexes.items()}, incomplete)
+
+
+def _references(node: Node, store: Store) -> Iterator[Record]:
+    """The reference of a stage, if it has one, and the states that its sample went through."""
+    if reference := reference_of(node, store):
+        yield reference.record
+        yield from (reference.states(store) or {}).values()
+
+
+def missing_because(session: Session, remote: Remote) -> list[str]:
+    """For each stage that is not final, a line that says why the remote does not give it."""
+    lacking = (rows for rows in session.catalogue if rows.waiting or not all(map(rows.final, rows.shards)))
+    reasons = {rows.node: _why_missing(rows, remote) for rows in lacking}
+    return [f"{node.name}: {why}" for node, why in reasons.items()]
+
+
+def _why_missing(rows: StageRows, remote: Remote) -> str:
+    node = rows.node
+    if rows.waiting:
+        return f"the fit of {rows.waiting.node.name} on {rows.waiting.scope.name} is not there"
+    if remote.index(node.digest):
+        return "there are rows of it, but not all of these utterances as they are here"
+    others = [record.about.get("libraries", {}) for record in remote.index(node.family + REFERENCES).values()]
+    if not others:
+        return "nobody has pushed it with these parameters, weights and inputs"
+    made = " or ".join(_other_versions(versions, node) for versions in others)
+    return f"its rows there were made with {made}, and those here are others"
+
+
+def _other_versions(versions: Mapping[str, str], node: Node) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version != node.founding.get(name))
 
 
 def _shards(rows: StageRows, ids: set[str] | None) -> Iterator[tuple[int, Record | None]]:
@@ -116,8 +152,11 @@ def saved_manifest(session: Session, text: bool = True) -> Record:
 def agreed(session: Session, shared: Record, indexes: Mapping[str, str]) -> Lock:
     """The lock of a session's manifest, saved as the object of `shared`, and of the indexes of its stages."""
     recipe = session.corpus.recipe
-    names = {node.digest: node.name for node in every_node(recipe)}
-    stages = {f"{names[stage.removesuffix(FITS)]} {stage}": digest for stage, digest in indexes.items()}
+    names = {name: node.name for node in every_node(recipe) for name in (node.digest, node.family)}
+    stages = {
+        f"{names[stage.removesuffix(FITS).removesuffix(REFERENCES)]} {stage}": digest
+        for stage, digest in indexes.items()
+    }
     manifest = session.corpus.manifest.digest
     return Lock(manifest=manifest, manifest_object=shared.object, weights=local_weights(recipe), stages=stages)
 

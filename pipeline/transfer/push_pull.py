@@ -21,7 +21,8 @@ from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.corpus.release_file import released
 from pipeline.errors import InputError, RemoteError
 from pipeline.plan.session import Session
-from pipeline.transfer.final_records import final_records, lock, saved_manifest
+from pipeline.run.reference_job import open_session
+from pipeline.transfer.final_records import final_records, lock, missing_because, saved_manifest
 
 THREADS = 8
 """The number of objects that are sent or fetched at the same time."""
@@ -40,7 +41,7 @@ def push(
     if released(recipe_path(options.dataset)):
         raise InputError("a release is pushed by its name: --release NAME-VERSION (RELEASE=)")
     remote = reached(home, options)
-    session = Session.open(home, options)
+    session = open_session(home, options)
     with session.pinned():
         final = final_records(session)
         there = {stage: remote.index(stage) for stage in final.indexes}
@@ -87,7 +88,7 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
         fetched = _fetch(session.catalogue.store, records)
     remember(home, options)
     if final.incomplete:
-        print_line(f"Not on the remote: {final.missing()}")
+        print_line(f"Not on the remote: {final.missing()}\n" + "\n".join(missing_because(session, remote)))
     return {
         "dataset": session.corpus.recipe.name,
         "remote": remote.url,
@@ -95,6 +96,7 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
         "objects": len(fetched),
         "bytes": sum(fetched),
         "missing": dict(final.incomplete),
+        "libraries": [verdict.answer() for verdict in session.verdicts],
     }
 
 
@@ -153,7 +155,7 @@ def _push_manifest(session: Session, remote: Inventory, text: bool) -> Record:
 def _opened(home: Home, options: Options, pulled: Pulled, store: Store) -> Session:
     """A session on a pulled manifest, or on the raw release if that is here. Nothing is noted of a manifest that is
     refused: its rows and labels are checked first, as those of a scan are. Raises InputError."""
-    session = Session.open(home, options, pulled)
+    session = open_session(home, options, pulled)
     recipe = session.corpus.recipe
     rows = pulled.load(store, recipe.root).rows if session.corpus.manifest.media else session.corpus.manifest.rows
     labelled(rows, recipe.labels)

@@ -44,6 +44,7 @@ from pipeline.corpus.release_file import (
 from pipeline.errors import AffectoryError, InputError, RemoteError, closest
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
+from pipeline.run.reference_job import open_session
 from pipeline.transfer.final_records import agreed, all_final, kept_indexes, saved_manifest
 from pipeline.transfer.push_pull import pull, reached, send
 
@@ -60,7 +61,7 @@ def release(home: Home, options: Options, name: str, version: str, *, text: bool
     if released(recipe):
         raise InputError(f"{recipe} is a release already")
     path = release_path(recipe.parent, label)
-    session = Session.open(home, options)
+    session = open_session(home, options)
     with session.pinned():
         made = _made(session, name, version, text)
     new = write_release(path, made)

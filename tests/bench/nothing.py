@@ -21,6 +21,7 @@ import soundfile
 from pipeline.cache import shards
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options
+from pipeline.plan.jobs import ExtractJob
 from pipeline.plan.planner import plan
 from pipeline.plan.session import Session
 from pipeline.stage import Spec, Track
@@ -65,7 +66,7 @@ def fill(home: Path, recipe: Path, root: Path) -> None:
     """Saves a shard for each that the plan asks for."""
     catalogue = Session.open(Home(home), Options(dataset=str(recipe), root=str(root))).catalogue
     track = Track.of(np.zeros((1, 1), np.float32))
-    for job in plan(catalogue).jobs:
+    for job in (job for job in plan(catalogue).jobs if isinstance(job, ExtractJob)):
         for run in job.runs:
             ids = [row.id for row in job.rows]
             table = shards.to_table(ids, run.keys, [track] * len(ids), Spec(1), {})

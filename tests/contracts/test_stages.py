@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.cache import keys
+from pipeline.cache.record import FITS
+from pipeline.cache.states import save_state
+from pipeline.cache.store import Store
+from pipeline.corpus.recipe import Node
 from pipeline.plugins import find, names
+from pipeline.run.reference_job import compared, sampled
 from pipeline.stage import RAW, Item, Spec, Stage, Track
 from stages._training import Training
 from tests.contracts.cases import CASES, build, fit, odd, ordinary, ready
@@ -238,3 +245,27 @@ def arrays(item: Item) -> list[Any]:
     parts = [v if isinstance(v, str | tuple) else [getattr(v, f.name) for f in dataclasses.fields(v)] for v in values]
     flat = [x for part in parts for x in ([part] if isinstance(part, str) else part)]
     return [x.copy() if isinstance(x, np.ndarray) else x for x in flat]
+
+
+@EACH_CASE
+def test_a_stage_gives_values_on_the_built_in_sample_and_the_same_ones_again(
+    name: str, index: int, tmp_path: Path
+) -> None:
+    node, states = node_of(name, index), {}
+    store = Store(tmp_path)
+    for each in dict.fromkeys(node.walk()):
+        if each.stage.fitted:
+            state = ready(each.name, index if each is node else 0).state
+            assert state is not None
+            states[each.digest] = store.save(
+                each.digest + FITS, "a" * 64, partial(save_state, state), suffix=".safetensors"
+            ).ref
+    first, again = (sampled(node, states, store) for _ in range(2))
+    assert compared(first, again).same
+
+
+def node_of(name: str, index: int = 0) -> Node:
+    """The stage of a case, on the first cases of the stages that it reads."""
+    stage = build(name, index)
+    inputs = tuple(source if source in RAW else node_of(source) for source in stage.reads)
+    return Node.of(name, stage, keys.stage_params(stage, str), inputs)

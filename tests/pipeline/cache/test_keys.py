@@ -65,6 +65,15 @@ def test_digests_are_these_for_ever():
     assert keys.view_key([["a" * 64]], "pad", 30) == "a01931f2a78938e998d382d19bacffff3dc65e480c78635e2c82e6e824dec674"
 
 
+def test_digests_of_stages_are_these_for_ever():
+    family = keys.family(Weighted(), {"size": 3}, ["audio"])
+    assert family == "c302a093388d72320b6561376c7fcfa270b9141ee79d25da1a4c5eef0dc1b7f0"
+    assert (
+        keys.stage_digest("f" * 64, {"soxr": "1.0.0", "av": "17.1.0"})
+        == "15f8139d903f66c08aad4ee6cfae4d5234d1f5717e6668c721814060b5c4dd34"
+    )
+
+
 def test_a_turn_is_keyed_by_its_words_and_by_its_speaker_where_speakers_are_read():
     row = replace(said("Excuse me."), speaker="Ann")
     read, left = Context(turns=2, speakers=True), Context(turns=2, speakers=False)

@@ -116,7 +116,8 @@ def test_the_version_and_the_libraries_of_a_stage_move_its_key(name, monkeypatch
 
 
 def digest(stage: Any) -> str:
-    return keys.stage_digest(stage, keys.stage_params(stage, str), stage.inputs)
+    family = keys.family(stage, keys.stage_params(stage, str), stage.inputs)
+    return keys.stage_digest(family, keys.installed(stage))
 
 
 @pytest.mark.parametrize("stage", ['stage = "visual_resnet50", frames = 8', 'stage = "visual_cnn3d", clips = 8'])

@@ -6,7 +6,7 @@ Whatever is compared here are the keys of shards and states that a plan names: n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -27,7 +27,12 @@ SOURCES = [pytest.param(*p.values, id=p.id) for p in FIELDS if p.values[1].metad
 
 
 def digest(stage: Stage, source: Callable[[str], str] = str) -> str:
-    return keys.stage_digest(stage, keys.stage_params(stage, source), [])
+    return founded(stage, keys.stage_params(stage, source))
+
+
+def founded(stage: Stage, params: Mapping[str, Any], *upstream: str) -> str:
+    """The digest of a stage as the installed versions of its libraries found it."""
+    return keys.stage_digest(keys.family(stage, params, upstream), keys.installed(stage))
 
 
 def another(kind: Any, value: Any) -> Any:
@@ -72,7 +77,7 @@ def test_what_a_stage_declares_beside_its_fields_moves_its_key_or_is_known_not_t
 @pytest.mark.parametrize("kind", STAGES)
 def test_version_and_inputs_move_the_key_and_how_it_is_run_does_not(kind, monkeypatch):
     before = digest(kind())
-    assert keys.stage_digest(kind(), keys.stage_params(kind(), str), ["upstream"]) != before
+    assert founded(kind(), keys.stage_params(kind(), str), "upstream") != before
     monkeypatch.setattr(kind, "batch", kind.batch + 1)
     monkeypatch.setattr(kind, "gpu", not kind.gpu)
     assert digest(kind()) == before
