@@ -156,6 +156,15 @@ def test_the_recipe_in_manifests_finds_the_manifest_too_if_it_is_the_released_on
     assert computed(Session.open(empty, replace(options(extracted, ""), root=""))) == {}
 
 
+def test_a_release_names_the_rows_to_use_whatever_the_versions_of_the_libraries_here_are(
+    extracted, empty, url, monkeypatch
+):
+    shared(extracted, url)
+    monkeypatch.setattr(keys, "library_version", lambda name: "0.0")
+    assert pull(empty, url)["missing"] == {}
+    assert computed(opened(empty)) == {}
+
+
 # --- a release never changes -------------------------------------------------------------------------------------
 
 
