@@ -52,7 +52,7 @@ _JITTER_S = 0.010  # containers round times to a millisecond; the shortest packe
 def decode(stretches: Sequence[Audio], root: Path, stages: Sequence[Stage]) -> list[Waveform]:
     """Returns the same waveform for each of `stages`: float32 [N] at the files' own rate, cut to the sample.
 
-    A stretch gives its times in seconds and the channel; without a channel, all are mixed to mono (see `_mono`). Where
+    A stretch gives its times in seconds and the channel; without a channel, all are mixed to mono (see `mono`). Where
     rates differ, the highest is taken. Raises Unreadable, which names the stretch if there are several: missing_file;
     io_error; not_media; no_audio_stream, also if there is no such channel; decode_error, also if the file was cut
     before the end of the stretch; too_short for a stretch without samples; non_finite.
@@ -116,7 +116,7 @@ def _stretch(source: Audio, rate_hz: int) -> tuple[int, int]:
     return first, sys.maxsize if source.end_s is None else max(first, round(source.end_s * rate_hz))
 
 
-def _mono(samples: NDArray[np.float32], positions: Sequence[str], channel: int | None) -> NDArray[np.float32]:
+def mono(samples: NDArray[np.float32], positions: Sequence[str], channel: int | None) -> NDArray[np.float32]:
     """Takes one channel of [C, N], or mixes all of them, to [N].
 
     The mix weighs the positions of channels as ITU-R BS.775 does (centre 1, left and right 0.71, surround 0.5, no
@@ -149,7 +149,7 @@ def _with_libsndfile(source: Audio, file: FileIO, head: bytes) -> Waveform | Non
             sound.seek(first)
             samples = sound.read(last - first, dtype="float32", always_2d=True).T
             whole = samples.shape[1] == last - first
-            return Waveform(_mono(samples, (), source.channel), sound.samplerate) if whole else None
+            return Waveform(mono(samples, (), source.channel), sound.samplerate) if whole else None
     except soundfile.LibsndfileError:
         return None
 
@@ -217,7 +217,7 @@ class _Stream:
             if frame.sample_rate != timeline.rate_hz:
                 raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
             channels = [channel.name for channel in frame.layout.channels]
-            timeline.add(position, _mono(planes(frame), channels, source.channel))
+            timeline.add(position, mono(planes(frame), channels, source.channel))
             if timeline.next >= timeline.last:
                 break
         return self._checked(timeline) if timeline else None

@@ -7,7 +7,7 @@ process (`pipeline.media.child`), which calls `prepare` first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-VERSION: int = 3
+VERSION: int = 4
 """Bumped by hand when an examination may give another result; what is remembered of older versions is then not used."""
 DECODERS = (audio.VERSION, video.VERSION)
 """The versions of extraction's decoders, which an examination may ask for their reasons."""
@@ -149,7 +149,7 @@ def _with_libsndfile(path: Path) -> AudioFacts:
     with path.open("rb", buffering=0) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
         meter = _Meter(0.0, None)
         for block in sound.blocks(2**16, dtype="float32", always_2d=True):
-            meter.add(block, None, sound.samplerate, sound.channels)
+            meter.add(block.T, (), None, sound.samplerate)
         return meter.facts(sound.subtype.lower(), None, 0.0, "")
 
 
@@ -166,7 +166,7 @@ class _Meter:
         self._last_s = np.inf if duration_us is None else duration_us / MICROSECONDS + 1
         self._start_s: float | None = None
         self._values = self._clipped = self._non_finite = 0
-        self._power = 0.0
+        self._power = self._mixed_power = 0.0
         self._non_finite_s: tuple[float, float] | None = None
 
     def take(self, frame: av.AudioFrame) -> None:
@@ -175,17 +175,20 @@ class _Meter:
         if frame.pts is not None and frame.time_base is not None:
             time_s = float(frame.pts * frame.time_base) - self._origin_s
         plausible = time_s is not None and time_s < self._last_s
-        self.add(audio.planes(frame), time_s if plausible else None, frame.sample_rate, len(frame.layout.channels))
+        positions = [channel.name for channel in frame.layout.channels]
+        self.add(audio.planes(frame), positions, time_s if plausible else None, frame.sample_rate)
 
-    def add(self, values: NDArray[np.float32], time_s: float | None, rate_hz: int, channels: int) -> None:
-        """Adds values of all channels in any order. Raises Unreadable if the sampling rate has changed."""
+    def add(self, values: NDArray[np.float32], positions: Sequence[str], time_s: float | None, rate_hz: int) -> None:
+        """Adds values [C, N] of channels at `positions`. Raises Unreadable if the sampling rate has changed."""
         if self.rate_hz not in (0, rate_hz):
             raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
-        self.rate_hz, self.channels = rate_hz, max(self.channels, channels)
+        self.rate_hz, self.channels = rate_hz, max(self.channels, len(values))
         begin_s = self.end_s if time_s is None else time_s
         self._start_s = begin_s if self._start_s is None else min(self._start_s, begin_s)
-        self.end_s = max(self.end_s, begin_s + values.size / channels / rate_hz)
-        self.samples += values.size // channels
+        self.end_s = max(self.end_s, begin_s + values.shape[1] / rate_hz)
+        self.samples += values.shape[1]
+        mixed = np.nan_to_num(audio.mono(values, positions, None), nan=0.0, posinf=0.0, neginf=0.0)
+        self._mixed_power += float(np.square(mixed, dtype=np.float64).sum())
         self._measure(values, begin_s)
 
     def _measure(self, values: NDArray[np.float32], begin_s: float) -> None:
@@ -209,6 +212,7 @@ class _Meter:
             rate_hz=self.rate_hz,
             channels=self.channels,
             rms=float(np.sqrt(self._power / max(1, self._values - self._non_finite))),
+            mixed_rms=float(np.sqrt(self._mixed_power / max(1, self.samples))),
             clipped=self._clipped / max(1, self._values),
             non_finite=self._non_finite,
             non_finite_from_s=first_s,

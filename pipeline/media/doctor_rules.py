@@ -28,6 +28,8 @@ DAMAGED_SHARE = 0.01
 """The share of packets, or of sampled frames, that may fail to decode."""
 SILENT_RMS = 1e-4
 """The root mean square, full scale at 1, below which a whole file counts as silence: -80 dB."""
+CANCELLED_SHARE = 0.1
+"""The share of the channels' own root mean square, 20 dB less, below which their mix counts as cancelled."""
 CLIPPED_SHARE = 0.01
 """The share of samples that may be at full scale."""
 BLACK_LEVEL = 10.0
@@ -47,6 +49,7 @@ class Notice(StrEnum):
     FROZEN = "frozen"
     ENDS_EARLY = "ends_early"
     DAMAGED = "damaged"
+    CHANNELS_CANCEL = "channels_cancel"
     DURATION_MISMATCH = "duration_mismatch"
     STARTS_LATE = "starts_late"
     CLIPPED = "clipped"
@@ -75,7 +78,8 @@ class StreamFacts:
 class AudioFacts(StreamFacts):
     """The facts about an audio stream that was decoded from beginning to end.
 
-    rms: root mean square of all finite samples, full scale at 1. clipped: the share of samples at full scale.
+    rms: root mean square of all finite samples, full scale at 1. mixed_rms: that of the channels mixed to one, which is
+    what stages get. clipped: the share of samples at full scale.
     non_finite: the number of samples that are not finite; they lie between non_finite_from_s and non_finite_to_s.
     refusal: why extraction refuses a stretch that goes on after end_s; empty if it does not refuse.
     """
@@ -83,6 +87,7 @@ class AudioFacts(StreamFacts):
     rate_hz: int
     channels: int
     rms: float
+    mixed_rms: float
     clipped: float
     non_finite: int
     non_finite_from_s: float
@@ -168,6 +173,9 @@ def _audio(stretch: Stretch, facts: AudioFacts) -> Iterator[Problem]:
         yield Problem(Reason.NON_FINITE, f"{facts.non_finite} samples are not finite")
     if facts.rms < SILENT_RMS and not facts.non_finite:
         yield Problem(Notice.ALL_SILENT, f"root mean square {facts.rms:.1e} of full scale")
+    elif channel is None and facts.mixed_rms < CANCELLED_SHARE * facts.rms:
+        levels = f"root mean square {facts.mixed_rms:.1e} mixed, {facts.rms:.1e} in the channels"
+        yield Problem(Notice.CHANNELS_CANCEL, f"{levels}: read one of them (audio_channel)")
     if facts.clipped > CLIPPED_SHARE:
         yield Problem(Notice.CLIPPED, f"{facts.clipped:.0%} of the samples are at full scale")
 

@@ -34,6 +34,23 @@ def test_a_whisper_is_not_silence(clinic: Clinic) -> None:
     assert clinic.code(wav(clinic.root / "a.wav", tone(1, 0.001)), "audio") is None
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_channels_that_cancel_are_found_unless_one_of_them_is_read(clinic: Clinic, name: str) -> None:
+    soundfile.write(clinic.root / name, np.stack([tone(1), -0.98 * tone(1)], axis=1), RATE)
+    clinic.add("mixed", audio=name)
+    clinic.add("left", audio=name, audio_channel=0)
+    found = {name: record for (name, _), record in clinic.findings().items()}
+    assert (found["mixed"]["code"], found["left"]["code"]) == ("channels_cancel", None)
+    assert "audio_channel" in found["mixed"]["detail"]
+
+
+def test_a_second_channel_that_is_silent_or_late_cancels_nothing(clinic: Clinic) -> None:
+    for number, other in enumerate((0 * tone(1), np.roll(tone(1), 4), np.random.default_rng(0).normal(0, 0.2, RATE))):
+        soundfile.write(clinic.root / f"{number}.wav", np.stack([tone(1), other], axis=1), RATE)
+        clinic.add(str(number), audio=f"{number}.wav")
+    assert {record["code"] for record in clinic.findings().values()} == {None}
+
+
 def test_a_black_film_is_all_black_and_not_merely_frozen(clinic: Clinic) -> None:
     assert clinic.code(film(clinic.root / "a.mp4", [0] * 20), "visual") == "all_black"
 
