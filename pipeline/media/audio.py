@@ -2,8 +2,8 @@
 
 The content of a file decides how it is read, never its extension. libsndfile, which seeks to the stretch, reads audio
 files of one or two channels, and files of which one channel is asked for. FFmpeg reads everything else, and what
-libsndfile refuses; it alone knows the positions of more than two channels. Of several audio streams the one that is
-marked as the default is read, as in a player.
+libsndfile refuses; it alone knows the positions of more than two channels, and gives Ogg's the order of other files. Of
+several audio streams the one that is marked as the default is read, as in a player.
 
 Times are those of the file: 0 is the start of its earliest stream, so zeros precede an audio stream that begins late.
 Gaps, packets that are too damaged to decode, and the end of a stretch whose file ends before it, are filled with zeros
@@ -38,6 +38,7 @@ VERSION: int = 2
 """Bumped by hand when `decode` may give other samples; enters the digest of every audio row."""
 
 _AUDIO_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"NIST")
+_OGG = b"OggS"  # orders its channels in its own way, which FFmpeg knows
 _MATROSKA = b"\x1aE\xdf\xa3"
 _SIDE, _SURROUND = 0.5**0.5, 0.5
 _WEIGHTS = {"FC": 1.0, "FL": _SIDE, "FR": _SIDE, "LFE": 0.0} | dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), _SURROUND)
@@ -141,7 +142,7 @@ def _with_libsndfile(source: Audio, file: FileIO, head: bytes) -> Waveform | Non
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            if not sound.frames or (sound.channels > 2 and source.channel is None):
+            if not sound.frames or (sound.channels > 2 and (source.channel is None or head.startswith(_OGG))):
                 return None
             first, last = (min(sample, sound.frames) for sample in _stretch(source, sound.samplerate))
             if last == sound.frames:

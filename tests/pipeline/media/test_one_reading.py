@@ -81,6 +81,13 @@ def test_each_of_eight_planar_channels_is_read(tmp_path: Path, name: str, codec:
     assert len(heard(path).samples) == pytest.approx(RATE, abs=2048)
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.mka"])
+def test_a_channel_is_the_same_in_every_container(tmp_path: Path, name: str) -> None:
+    channels = np.stack([tone(300 * (number + 1), 1) for number in range(6)])
+    path = write(tmp_path / name, [channels], "libopus", "5.1")
+    assert [round(loudest_hertz(heard(path, channel)) / 300) for channel in range(6)] == [1, 2, 3, 4, 5, 6]
+
+
 def test_sound_after_a_clock_that_starts_again_follows_the_sound_before(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 2 * RATE)).astype(np.float32)
     part = write(tmp_path / "part.ts", [noise], "aac")
