@@ -246,7 +246,8 @@ class _Stream:
         wave = timeline.waveform()
         duration, unit = self._stream.duration, self._stream.time_base
         if self._format in _EXACT_DURATION and duration is not None and unit is not None:
-            stated_s = float(((self._stream.start_time or 0) + duration) * unit) - self._start_s
+            begin = 0 if containers.counts_from_zero(self._container) else self._stream.start_time or 0
+            stated_s = float((begin + duration) * unit) - self._start_s
             end_s = (timeline.first + len(wave.samples)) / wave.rate_hz
             if min(stated_s, timeline.last / wave.rate_hz) > end_s + _CUT_S:
                 raise Unreadable(Reason.DECODE_ERROR, f"ends at {end_s:.2f} s of {stated_s:.2f} s")

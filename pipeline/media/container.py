@@ -69,6 +69,14 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
     return next((s for s in streams if s.disposition & Disposition.default), next(iter(streams), None))
 
 
+def counts_from_zero(container: InputContainer) -> bool:
+    """True if durations state where a file ends, and not how long it lasts, as in MP4 in fragments.
+
+    They differ for a part of a stream, whose first fragment does not start at 0.
+    """
+    return container.format.name.startswith("mov") and not any(stream.frames for stream in container.streams)
+
+
 def packets(container: InputContainer, stream: AudioStream | VideoStream) -> Iterator[Packet]:
     """Yields the packets of a stream up to the place where the file breaks off, and one that flushes the decoder.
 

@@ -21,6 +21,7 @@ from pipeline.media.container import (
     HEAD_BYTES,
     MICROSECONDS,
     audio_stream,
+    counts_from_zero,
     opened,
     packets,
     riff_size,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-VERSION: int = 4
+VERSION: int = 5
 """Bumped by hand when an examination may give another result; what is remembered of older versions is then not used."""
 DECODERS = (audio.VERSION, video.VERSION)
 """The versions of extraction's decoders, which an examination may ask for their reasons."""
@@ -81,7 +82,10 @@ def _declared_s(path: Path, container: InputContainer) -> float | None:
     Of a RIFF file that was cut, FFmpeg gives the length of what is left, which is scaled to the size the file states.
     """
     states = container.format.name.partition(",")[0] in _STATES_DURATION
-    return container.duration / MICROSECONDS * _stated_growth(path) if states and container.duration else None
+    if not states or not container.duration:
+        return None
+    before = (container.start_time or 0) if counts_from_zero(container) else 0
+    return (container.duration - before) / MICROSECONDS * _stated_growth(path)
 
 
 def _stated_growth(path: Path) -> float:

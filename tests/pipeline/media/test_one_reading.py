@@ -104,6 +104,35 @@ def test_sound_after_a_clock_that_starts_again_follows_the_sound_before(tmp_path
     assert _ends(path) == pytest.approx((6.0, 6.0), abs=0.1)
 
 
+def segment(source: Path, path: Path, first: int) -> Path:
+    """An MP4's sound in fragments of a second, without those before `first`."""
+    whole = path.with_suffix(".whole.mp4")
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
+    with av.open(str(source)) as container, av.open(str(whole), "w", options=fragments) as output:
+        stream = output.add_stream_from_template(container.streams.audio[0])
+        for packet in [packet for packet in container.demux(audio=0) if packet.dts is not None]:
+            packet.stream = stream
+            output.mux(packet)
+    data, place, head, parts = whole.read_bytes(), 0, b"", []
+    while place < len(data):
+        box = data[place : place + int.from_bytes(data[place : place + 4], "big")]
+        place += len(box)
+        if box[4:8] in (b"ftyp", b"moov"):
+            head += box
+        elif box[4:8] in (b"moof", b"mdat"):
+            parts.append(box)
+    path.write_bytes(head + b"".join(parts[2 * first :]))
+    return path
+
+
+def test_a_segment_that_does_not_start_at_0_is_whole(tmp_path: Path) -> None:
+    path = segment(write(tmp_path / "a.mp4", [tone(440, 4)[None]], "aac"), tmp_path / "segment.mp4", 2)
+    assert len(heard(path).samples) / RATE == pytest.approx(2, abs=0.05)
+    facts = examine("audio", path)
+    assert isinstance(facts, AudioFacts) and facts.declared_s == pytest.approx(facts.end_s, abs=0.05)
+    assert facts.refusal == ""
+
+
 def test_a_file_that_breaks_off_is_read_to_the_same_place_by_all(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ts", [tone(440, 3)[None]], "aac")
     data = bytearray(path.read_bytes())
