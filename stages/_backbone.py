@@ -27,7 +27,7 @@ from torch.fx.experimental.optimization import fuse
 from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
 
-from pipeline.cache.weights import local
+from pipeline.cache.weights import check_torch_cache, local
 from pipeline.errors import InputError, closest
 from pipeline.stage import State
 
@@ -68,8 +68,7 @@ def scale_of(name: str, weights: str) -> Scale:
     if name.startswith(TIMM):
         return _scale_of_timm(name.removeprefix(TIMM), weights)
     published = {entry.name: entry for entry in get_model_weights(name)}
-    entry = published.get(weights) or next(iter(published.values()), None)
-    if entry is None:
+    if (entry := published.get(weights) or next(iter(published.values()), None)) is None:
         return IMAGENET
     transform = entry.transforms()
     return tuple(transform.mean), tuple(transform.std)
@@ -120,6 +119,7 @@ def _read(name: str, weights: str) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = published[weights].get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
+        check_torch_cache(Path(torch.hub.get_dir()) / "checkpoints" / Path(published[weights].url).name)
     except (URLError, OSError, RuntimeError) as error:
         raise InputError(
             f"no weights {weights} of {name}: {error}\nFetch them with `make weights`, or name a local file: "

@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
 
-from pipeline.cache.weights import local, unreachable
+from pipeline.cache.weights import check_hub_cache, local, unreachable
 from pipeline.errors import InputError
 
 Precision = Literal["float32", "bf16"]
@@ -45,7 +45,10 @@ class Source:
         try:
             name = str(path) if local_only else self.model
             origin |= {"trust_remote_code": False, "local_files_only": local_only or bool(why)}
-            return auto.from_pretrained(name, **origin, **options)
+            found = auto.from_pretrained(name, **origin, **options)
+            if not local_only:
+                check_hub_cache(self.model, self.revision)
+            return found
         except _UNREADABLE as error:
             at = f" at revision {self.revision}" if self.revision else ""
             raise InputError(

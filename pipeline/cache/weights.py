@@ -7,6 +7,7 @@ stage then holds `pinned:<digest>:<source>` instead of a name; a worker looks fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -163,6 +164,40 @@ def verified_copy(root: Path, digest: str, source: str) -> Path:
 def _verify(path: Path, digest: str, source: str) -> None:
     if keys.file_digest(path) != digest:
         raise InputError(f"{path} is not the {source} that was pinned: `make weights` puts that in its place")
+
+
+@cache
+def check_hub_cache(model: str, revision: str) -> None:
+    """Raises InputError if a file of a model in the hub's cache is not what the hub said it is; once per process.
+
+    The cache names the content of a large file by its SHA-256, and of a small one as git does.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+    for path in sorted(folder.rglob("*")):
+        content = path.resolve()
+        if path.is_file() and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", content.name):
+            _check_name(content, content.name, f"{path.name} of {model}")
+
+
+def check_torch_cache(path: Path) -> None:
+    """Raises InputError if a file in torch's cache is not the published one, whose name ends with the beginning of its
+    SHA-256."""
+    if match := re.search(r"-([0-9a-f]{8,64})\.", path.name):
+        _check_name(path, match[1], path.name)
+
+
+def _check_name(path: Path, name: str, what: str) -> None:
+    """name: the beginning of the SHA-256 of a file, or the whole SHA-1 by which git names its content."""
+    with path.open("rb") as file:
+        if len(name) == 40:
+            content = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+            found = hashlib.file_digest(file, lambda: content).hexdigest()
+        else:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(name):
+        raise InputError(f"{path} is not the {what} that was published: remove it, then it is fetched again")
 
 
 def copy_in(folder: Path) -> Path | None:
