@@ -142,7 +142,8 @@ def _with_libsndfile(source: Audio, file: FileIO, head: bytes) -> Waveform | Non
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            if not sound.frames or (sound.channels > 2 and (source.channel is None or head.startswith(_OGG))):
+            several = sound.channels > 2 and (source.channel is None or head.startswith(_OGG))
+            if several or not 0 < sound.frames < 2**13 * os.fstat(file.fileno()).st_size:  # no file holds so many
                 return None
             first, last = (min(sample, sound.frames) for sample in _stretch(source, sound.samplerate))
             if last == sound.frames:

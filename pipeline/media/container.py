@@ -24,7 +24,7 @@ RESTART_S = 0.1
 
 _JOINABLE = ("mpegts", "mpeg")  # files of these are joined by appending their bytes
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
-_UNKNOWN_SIZE = 0xFFFF0000
+_UNKNOWN_SIZE = 0x7FFF0000  # programs that write to a pipe state 2 or 4 GiB, or a little less
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from pipeline.media import audio
@@ -102,6 +103,26 @@ def test_sound_after_a_clock_that_starts_again_follows_the_sound_before(tmp_path
         assert abs(late) < 0.025 * RATE
         assert np.corrcoef(all_three[begin + late :][:RATE], one[RATE // 2 :][:RATE])[0, 1] > 0.8  # AAC loses the rest
     assert _ends(path) == pytest.approx((6.0, 6.0), abs=0.1)
+
+
+@pytest.mark.parametrize("stated", [0xFFFFFFFF, 0x7FFFF024, 0x80000024, 0x7FFFFFFF])
+def test_a_wav_that_was_written_to_a_pipe_is_read_to_its_end(tmp_path: Path, stated: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(440, 3), RATE)
+    data = bytearray(path.read_bytes())
+    data[4:8], data[40:44] = stated.to_bytes(4, "little"), (stated - 36).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert len(heard(path).samples) == 3 * RATE
+
+
+def test_a_flac_that_was_written_to_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(440, 3), RATE)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # the number of samples, of 36 bits
+    path.write_bytes(data)
+    assert len(heard(path).samples) == 3 * RATE
 
 
 def segment(source: Path, path: Path, first: int) -> Path:
