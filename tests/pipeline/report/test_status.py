@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 from pipeline.cache.home import Home
+from pipeline.cache.record import REFERENCES
+from pipeline.cache.store import Store
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan.session import Session
 from pipeline.report import status
@@ -42,12 +44,13 @@ def test_before_an_extraction_rows_are_to_do_or_wait_for_a_fit(small):
     assert {each["bytes"] + each["remote_bytes"] for each in found["stages"].values()} == {0}
 
 
-def test_after_it_all_are_cached_and_the_bytes_are_those_of_the_objects(extracted):
+def test_after_it_all_are_cached_and_the_bytes_are_those_of_shards_and_states(extracted):
     found = status.status(opened(extracted))
     counts = stages(extracted)
     assert counts["audio_mfcc"] == NONE | {"rows": 60, "cached": 60}
     assert counts["text_cnn"] == NONE | {"rows": 60, "cached": 60, "fits": 1}
-    sizes = [path.stat().st_size for path in (extracted.home / "cache" / "objects").rglob("*") if path.is_file()]
+    records = [record for _, record in Store(extracted.home / "cache").records()]
+    sizes = {r.object: r.size for r in records if not r.stage.endswith(REFERENCES)}.values()
     assert sum(each["bytes"] for each in found["stages"].values()) == sum(sizes) > 0
     assert found["last"].startswith("20")
 
