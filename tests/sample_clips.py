@@ -63,7 +63,7 @@ def film(path: Path, *, frames: int, size: tuple[int, int], rate_hz: int, option
 def main(folder: Path) -> None:
     """Writes the three files."""
     plain = {"codec": {"threads": "1"}, "pixels": "yuv420p"}
-    film(folder / "clip.mp4", frames=38, size=(120, 160), rate_hz=44_100, options=plain, sound=True)
+    film(folder / "clip.mp4", frames=38, size=(192, 256), rate_hz=44_100, options=plain, sound=True)
     deep = {"codec": {"threads": "1"}, "pixels": "yuv420p10le"}
     film(folder / "deep.mkv", frames=12, size=(72, 96), rate_hz=0, options=deep, sound=False)
     soundfile.write(folder / "voice.flac", voice(22_050, 0.6)[:, 0], 22_050, subtype="PCM_16")

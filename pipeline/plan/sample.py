@@ -2,8 +2,9 @@
 
 It goes the way of every corpus: its sound and pictures are encoded files, decoded by the real decoders. It never
 changes, since what was computed of it is compared with what will be; `tests/sample_clips.py` wrote the media. Two
-utterances are cut from one clip of 1.5 s (H.264, AAC in stereo at 44.1 kHz), the second with a crop; the third has
-sound that libsndfile reads (FLAC at 22.05 kHz), and 10-bit pictures, which PyAV reads. The others have text alone.
+utterances are cut from one clip of 1.5 s (H.264 that decord serves, AAC in stereo at 44.1 kHz), the second with a
+crop; the third has sound that libsndfile reads (FLAC at 22.05 kHz), and 10-bit pictures, which PyAV reads. The others
+have text alone.
 """
 
 from __future__ import annotations

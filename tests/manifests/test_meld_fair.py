@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from pipeline.corpus.remarks import remarks
 
 from manifests._meld import FACES, FAIR_TABLES, TIMES
 from manifests.meld import NOT_REALIGNED
+from pipeline.corpus.published import remarks
 from pipeline.errors import InputError
 from pipeline.utterance import Audio, Utterance, Video
 from tests.manifests.meld_files import line, scan, write_clips, write_fair, write_tables

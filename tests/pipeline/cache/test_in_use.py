@@ -71,6 +71,11 @@ def test_a_live_pin_that_says_nothing_is_refused_and_not_overlooked(tmp_path, ho
         in_use.live(tmp_path)
 
 
+def used(opened):
+    """The stages of a session, and the families that their references are kept under."""
+    return {name for node, _ in opened.catalogue.wanted for name in (node.digest, node.family)}
+
+
 def test_an_extraction_pins_every_stage_it_uses_while_it_runs(small, monkeypatch):
     seen, drive = [], extraction.drive
 
@@ -81,13 +86,11 @@ def test_an_extraction_pins_every_stage_it_uses_while_it_runs(small, monkeypatch
     monkeypatch.setattr(extraction, "drive", watched)
     opened = small.session(modality="text")
     extraction.extract(opened)
-    assert seen == [{node.digest for node, _ in opened.catalogue.wanted}] and len(seen[0]) == 2
+    assert seen == [used(opened)] and len(seen[0]) == 4
 
 
 def test_views_are_built_under_a_pin(extracted):
     opened = extracted.session()
     cache = opened.home.cache
-    assert extraction.repaired(opened, lambda: in_use.live(cache)) == {
-        node.digest for node, _ in opened.catalogue.wanted
-    }
+    assert extraction.repaired(opened, lambda: in_use.live(cache)) == used(opened)
     assert in_use.live(cache) == set()

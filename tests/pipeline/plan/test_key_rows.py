@@ -67,9 +67,20 @@ def test_every_field_of_media_moves_its_digest_but_the_path(media):
 
 # --- readers ---------------------------------------------------------------------------------------------------
 
+ENCODING: tuple[Any, set[str]] = ("cp1252", {"text", "dialogue"})
 BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
-    "iemocap": {"audio": ("speaker", {"audio"}), "valid": ("session", set()), "video": ("both", {"video"})},
-    "demo": {"audio": ("speaker", {"audio"}), "valid": ("session", set()), "video": ("both", {"video"})},
+    "iemocap": {
+        "audio": ("speaker", {"audio"}),
+        "valid": ("session", set()),
+        "video": ("both", {"video"}),
+        "encoding": ENCODING,
+    },
+    "demo": {
+        "audio": ("speaker", {"audio"}),
+        "valid": ("session", set()),
+        "video": ("both", {"video"}),
+        "encoding": ENCODING,
+    },
     "meld": {
         "realign": ("none", {"audio", "video"}),
         "crop": ("none", {"video"}),
@@ -77,12 +88,13 @@ BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
         "max_duration_s": (0.01, {"audio", "video"}),
         "group": ("episode", set()),
     },
-    "mosei": {},
-    "mosi": {},
+    "mosei": {"encoding": ENCODING},
+    "mosi": {"encoding": ENCODING},
     "table": {
         "file": ("other.csv", {"text", "dialogue"}),
         "label": ("tone", set()),
         "classes": (("high", "low"), set()),
+        "encoding": ENCODING,
     },
 }
 """Another value of each option of a reader, and the raw input of the rows that it may change: keys see nothing else."""
@@ -113,12 +125,16 @@ def test_an_option_of_a_reader_changes_the_raw_input_it_is_known_to(name, option
 
 
 def _prepared(root: Path, name: str) -> None:
-    """What the other values of `BY_ROWS` find: a second test clip, another column of labels, another table."""
+    """What the other values of `BY_ROWS` find: a second test clip, another column of labels, another table, and
+    transcripts with a letter that is written otherwise in another encoding."""
+    for path in (*root.rglob("*.annotprocessed"), *root.rglob("*.txt")):
+        if "ranscript" in str(path.relative_to(root)):
+            path.write_text("\n".join(f"{line} é" for line in path.read_text().splitlines()), encoding="utf-8")
     if name == "meld":
         folder = root / "output_repeated_splits_test"
         (folder / "final_videos_testdia0_utt0.mp4").write_bytes(b"another")
     if name == "table":
         header, *lines = (root / "utterances.csv").read_text().splitlines()
-        text = "\n".join([f"{header},tone", *(f"{line},low" for line in lines)])
+        text = "\n".join([f"{header},tone", *(f"{line},low" for line in lines)]).replace("words", "words é")
         (root / "utterances.csv").write_text(text)
         (root / "other.csv").write_text(text.replace("words", "other words"))

@@ -127,7 +127,7 @@ def assert_sound(url: str, scratch: Path) -> None:
     """Every index of a remote is one of ours, and every object it names stands there with the bytes of its name."""
     remote = Remote(url, scratch)
     stages = remote.stages()
-    assert len(stages) == 4, "two stages, one of them with states, and the manifest"
+    assert len(stages) == 6, "two stages with a reference each, one of them with states, and the manifest"
     for stage in stages:
         for segment in remote.segments(stage):
             for record in remote.records(stage, segment.digest):

@@ -42,6 +42,7 @@ def test_gc_deletes_no_column_of_a_queued_fold_while_another_one_trains(small, m
 
     monkeypatch.setattr(train_models, "train_fold", train_while_gc_runs)
     [answer], _ = trained(session, ["hjcag"], 0, extract=False)
-    assert pinned == [{node.digest for node, _ in session.catalogue.wanted}] * 5 and deleted == []
+    used = {name for node, _ in session.catalogue.wanted for name in (node.digest, node.family)}
+    assert pinned == [used] * 5 and deleted == []
     assert len(answer["folds"]) == 5
     assert len(gc.delete(session.home, days=30).views) > 0, "without a pin gc deletes what is as old"
