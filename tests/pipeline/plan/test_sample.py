@@ -1,4 +1,4 @@
-"""The built-in sample goes through everything that decides values: both decoders of pictures and both readers of sound."""
+"""The built-in sample goes through what decides values: both decoders of pictures, both readers of sound."""
 
 from __future__ import annotations
 
