@@ -32,6 +32,7 @@ from pipeline.run.reference_job import open_session
 from pipeline.stage import Spec, Track
 from stages.audio_opensmile import AudioOpensmile
 from tests.small import Small
+from tests.talk import Talk
 from tests.teams import keys_of, options, other, pull, push  # noqa: F401 - a fixture among them
 
 LIBRARIES = ("soxr", "av", "opensmile", "librosa", "torch", "gensim")
@@ -113,6 +114,22 @@ def test_after_a_patch_release_of_a_library_nothing_is_missing(library, shared, 
     wanted = {node.name for node, _ in opened(other).catalogue.wanted if library in node.stage.libraries}
     assert wanted and runs == dict.fromkeys(wanted, 1)
     assert other.extract() == {} and runs.total() == len(wanted)
+
+
+def test_after_a_release_of_transformers_and_its_tokenizers_no_row_of_an_encoder_is_missing(
+    tmp_path, remote, install, runs
+):
+    team = Talk.write(tmp_path).small
+    team.extract()
+    push(team, remote)
+    away = Small(tmp_path / "away" / "corpus", tmp_path / "away" / "home", tmp_path / "away" / team.path.name)
+    away.path.parent.mkdir()
+    away.recipe = team.recipe
+    expected = keys_of(team, "")
+    install(transformers="99.0.1", tokenizers="99.1.0")
+    answer = pull(away, remote)
+    assert (answer["missing"], answer["libraries"]) == ({}, [])
+    assert keys_of(away, "") == expected and runs == {"text_roberta": 3}
 
 
 def test_all_of_them_at_once_are_compared_once_and_remembered(shared, other, remote, install, runs):  # noqa: F811
