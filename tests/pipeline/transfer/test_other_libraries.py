@@ -122,6 +122,7 @@ def test_after_a_release_of_transformers_and_its_tokenizers_no_row_of_an_encoder
     team = Talk.write(tmp_path).small
     team.extract()
     push(team, remote)
+    runs.clear()
     away = Small(tmp_path / "away" / "corpus", tmp_path / "away" / "home", tmp_path / "away" / team.path.name)
     away.path.parent.mkdir()
     away.recipe = team.recipe
