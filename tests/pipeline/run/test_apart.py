@@ -125,6 +125,7 @@ def test_workers_with_homes_of_their_own_exchange_shards_through_the_remote(tmp_
     assert json.loads(out)["jobs"] == 0, err
 
 
+@pytest.mark.slow
 def test_killing_one_worker_half_way_costs_what_it_had_in_flight_and_nothing_else(tmp_path, bucket, cluster):
     address, workers = cluster
     driver = extract(tmp_path / "driver", recipe_in(tmp_path), address, bucket)
@@ -142,6 +143,7 @@ def test_killing_one_worker_half_way_costs_what_it_had_in_flight_and_nothing_els
     assert repeated <= 2, "no more than the killed worker's own jobs ran twice"
 
 
+@pytest.mark.slow
 def test_what_the_driver_alone_has_is_offered_to_workers_that_need_it(tmp_path, bucket, cluster):
     address, _ = cluster
     recipe = recipe_in(tmp_path)
@@ -161,6 +163,7 @@ def test_without_a_remote_such_workers_are_refused(tmp_path, bucket, cluster):
     assert driver.returncode == 2 and "set AFFECTORY_REMOTE" in re.sub(r"\s+", " ", err)
 
 
+@pytest.mark.slow
 def test_a_worker_whose_copy_of_the_corpus_differs_puts_nothing_wrong_under_a_key(tmp_path, bucket, cluster):
     address, workers = cluster
     recipe = recipe_in(tmp_path)

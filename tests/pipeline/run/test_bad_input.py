@@ -52,7 +52,7 @@ def test_a_transient_reason_is_tried_again_and_good_rows_are_copied(small):
     assert again.computed["poisoned"] == 1 and again.copied["poisoned"] >= 15
 
 
-@pytest.mark.parametrize("how", ["segfault", "exit"])
+@pytest.mark.parametrize("how", ["segfault", pytest.param("exit", marks=pytest.mark.slow)])
 def test_an_utterance_that_kills_its_worker_costs_itself(small, how):
     victim = small.session().corpus.manifest.rows[7].id
     catalogue = planner_of(small, poison.node(victim, how))
