@@ -130,19 +130,16 @@ def test_a_moved_corpus_extracts_nothing_again(extracted, tmp_path):
 
 def test_an_object_with_flipped_bits_is_made_again(extracted):
     small = extracted
-    victim = max((small.home / "cache" / "objects").rglob("*.parquet"))
+    session = small.session()
+    store = session.catalogue.store
+    victim, bad, shard = max(
+        ((store.path(rows.record(shard)), rows, shard) for rows in session.catalogue for shard in rows.shards),
+        key=lambda found: found[0],
+    )
     victim.chmod(0o644)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
-    session = small.session()
-    store = session.catalogue.store
-    bad, shard = next(
-        (rows, shard)
-        for rows in session.catalogue
-        for shard in rows.shards
-        if rows.record(shard) and store.path(rows.record(shard)) == victim
-    )
     from pipeline.cache.store import CorruptError
 
     with pytest.raises(CorruptError):
