@@ -207,7 +207,7 @@ class StageRows:
     def _rows(self) -> Sequence[Utterance]:
         return self._catalogue.manifest.rows
 
-    @property
+    @cached_property
     def _inputs(self) -> Inputs:
         stages = {rows.node: rows for rows in self.upstream}
         return [
