@@ -99,7 +99,7 @@ class Builder:
         kind: type[Stage] | None = find_plugin(self.text, [*where, "stage"], "stages", name, Stage)
         if kind is None:
             return None
-        stage = build(self.text, where, kind, params, here=self.here)
+        stage = build(self.text, where, kind, params, here=self.here and not self._left_behind(table))
         inputs = self._inputs([*where, "input"], stage.reads if stage else kind.inputs, upstream)
         if stage is None or any(source is None for source in inputs):
             return None
@@ -108,6 +108,11 @@ class Builder:
         except ValueError as error:  # NaN and infinity have no key
             self.text.error(where, str(error))
             return None
+
+    def _left_behind(self, table: Mapping[str, Any]) -> bool:
+        """True if a stage names local weights of the team whose manifest was pulled, which are not here."""
+        names = [name for name in table.values() if isinstance(name, str) and name in self.elsewhere]
+        return any(not Path(os.path.expandvars(name)).expanduser().exists() for name in names)
 
     def _inputs(self, where: list[str], names: Sequence[str], value: Any) -> list[Node | str | None]:
         """The inputs of a stage: raw kinds by name, and stages with the parameters that the table gives them."""

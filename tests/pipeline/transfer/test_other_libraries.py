@@ -26,7 +26,7 @@ from pipeline.plan.session import Session
 from pipeline.reason import Reason
 from pipeline.report import status
 from pipeline.report.features_section import Extracted, library_versions
-from pipeline.run import reference_job
+from pipeline.run import reference_job, stage_calls
 from pipeline.run.extraction import extract as run_extraction
 from pipeline.run.reference_job import open_session
 from pipeline.stage import Spec, Track
@@ -131,6 +131,23 @@ def test_after_a_release_of_transformers_and_its_tokenizers_no_row_of_an_encoder
     answer = pull(away, remote)
     assert (answer["missing"], answer["libraries"]) == ({}, [])
     assert keys_of(away, "") == expected and runs == {"text_roberta": 3}
+
+
+def test_without_the_weights_what_is_there_is_taken_and_it_is_said(tmp_path, remote, install):
+    team = Talk.write(tmp_path).small
+    team.extract()
+    push(team, remote)
+    expected = keys_of(team, "")
+    away = Small(tmp_path / "away" / "corpus", tmp_path / "away" / "home", tmp_path / "away" / team.path.name)
+    away.path.parent.mkdir()
+    away.recipe = team.recipe
+    (tmp_path / "model").rename(tmp_path / "gone")
+    stage_calls._loaded.clear()  # as in another process
+    install(transformers="99.0.1")
+    answer = pull(away, remote)
+    assert answer["missing"] == {} and keys_of(away, "") == expected
+    assert [said["same"] for said in answer["libraries"]] == [None] * 3
+    assert "not compared, since" in answer["libraries"][0]["line"]
 
 
 def test_all_of_them_at_once_are_compared_once_and_remembered(shared, other, remote, install, runs):  # noqa: F811
