@@ -15,36 +15,19 @@ from numpy.typing import NDArray
 
 from pipeline.media import video_frames
 from pipeline.media.child import Child
-from pipeline.media.video import VideoStage, decode, prepare, shown_at, square
+from pipeline.media.video import decode, prepare, shown_at, square
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames
 from pipeline.utterance import Video
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
+from tests.every_frame import EveryFrame
 
 STEP = 8
 """Brightness between one frame and the next: more than coding loses."""
 
 
-class Every(VideoStage):
-    """All frames, as one pixel."""
-
-    version = 1
-
-    def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
-        return np.arange(len(time_s))
-
-    def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return image.mean((0, 1), keepdims=True).round().astype(np.uint8)
-
-    def spec(self, loaded: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
-
-    def transform(self, loaded: object, state: object, batch: object) -> list:  # type: ignore[type-arg]
-        raise NotImplementedError
-
-
-class Twice(Every):
+class Twice(EveryFrame):
     """The first frame, twice."""
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
@@ -73,7 +56,7 @@ def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path, **stretch: float) -> Frames:
-    return decode([Video(path=path.name, **stretch)], path.parent, [Every()])[0]  # type: ignore[arg-type]
+    return decode([Video(path=path.name, **stretch)], path.parent, [EveryFrame()])[0]  # type: ignore[arg-type]
 
 
 def numbers(frames: Frames) -> list[int]:
@@ -153,7 +136,7 @@ def test_frames_after_a_clock_that_starts_again_follow_those_before(tmp_path: Pa
 
 def test_several_stages_share_one_decoding(even: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.media.video.frames", counted := Counted())
-    first, second = decode([Video(path="")], even, [Every(), Twice()])
+    first, second = decode([Video(path="")], even, [EveryFrame(), Twice()])
     assert counted.calls == 1
     assert (numbers(first)[:2], numbers(second)) == ([0, 1], [0, 0])
 
@@ -178,7 +161,7 @@ def test_the_crop_is_a_part_of_the_picture(tmp_path: Path) -> None:
         container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     brightness = [
-        decode([Video(path="", crop=crop)], path, [Every()])[0].images.mean()
+        decode([Video(path="", crop=crop)], path, [EveryFrame()])[0].images.mean()
         for crop in [(0.0, 0.0, 0.4, 1.0), (0.6, 0.2, 0.4, 0.5), (1.0, 1.0, 0.0, 0.0)]
     ]
     assert brightness == pytest.approx([0, 200, 200], abs=4)

@@ -21,30 +21,21 @@ from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Waveform
 from pipeline.utterance import Audio, Stretch, Utterance, Video
 from stages.audio_mfcc import AudioMfcc
+from tests.every_frame import EveryFrame
 
 RATE = 16000
 LEVELS = (8, 48, 88, 128, 168, 208)
 """The brightness of a frame tells its number modulo six, whatever coding loses."""
 
 
-class Every(VideoStage):
-    """All frames, as the brightness of the whole; `asked` keeps what `pick` was told."""
+class Every(EveryFrame):
+    """All frames; `asked` keeps what `pick` was told."""
 
-    version = 1
     asked: list[tuple[list[float], float]] = []
 
     def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
         self.asked.append((time_s.tolist(), duration_s))
-        return np.arange(len(time_s))
-
-    def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return image.mean((0, 1), keepdims=True).round().astype(np.uint8)
-
-    def spec(self, loaded: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
-
-    def transform(self, loaded: object, state: object, batch: object) -> list:  # type: ignore[type-arg]
-        raise NotImplementedError
+        return super().pick(time_s, duration_s)
 
 
 class Last(Every):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pipeline.cache.home import Home
 from pipeline.media.decode import decoded
 from pipeline.media.doctor import doctor
-from pipeline.media.video import VideoStage
 from pipeline.report.failures import failures
 from stages.audio_mfcc import AudioMfcc
+from tests.every_frame import EveryFrame
 from tests.manifests.meld_files import line, write_fair, write_tables
 from tests.small import Small
 
@@ -48,22 +48,11 @@ align = { mode = "sample", length = 7 }
 """
 
 
-class Every(VideoStage):
+class Edges(EveryFrame):
     """All frames, as the brightness of their left and right edge."""
-
-    version = 1
-
-    def pick(self, time_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
-        return np.arange(len(time_s))
 
     def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return image[:, [2, -3]].mean(0, keepdims=True).round().astype(np.uint8)
-
-    def spec(self, loaded: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
-
-    def transform(self, loaded: object, state: object, batch: object) -> list:  # type: ignore[type-arg]
-        raise NotImplementedError
 
 
 def hz(clip: int, second: int) -> int:
@@ -126,7 +115,7 @@ def test_the_sound_of_an_utterance_is_that_of_its_three_stretches(meld: Small) -
 
 
 def test_its_pictures_are_those_of_its_stretches_cropped_where_a_face_was_found(meld: Small) -> None:
-    frames = joined(meld, "video", Every())
+    frames = joined(meld, "video", Edges())
     numbers = np.round(frames.images[:, 0, 1, 0] / STEP).astype(int).tolist()
     assert numbers == [*range(10, 15), *range(3, 8), *range(4)]
     assert frames.time_s == pytest.approx([*np.arange(5) / 10, *(0.55 + np.arange(5) / 10), *(1.0 + np.arange(4) / 10)])
