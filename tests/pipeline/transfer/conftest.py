@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.cache import keys
 from pipeline.cache.home import Home
+from pipeline.run import reference_job
 from tests.hub import Hub, serving
 from tests.small import Small
 from tests.teams import other, push  # noqa: F401 - a fixture among them
@@ -49,3 +52,32 @@ def hub(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
     return Place(tmp_path, Home())
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the sample ran, by stage."""
+    counts, real = Counter[str](), reference_job.sampled
+
+    def counted(node, states, store):
+        counts[node.name] += 1
+        return real(node, states, store)
+
+    monkeypatch.setattr(reference_job, "sampled", counted)
+    return counts
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch):
+    """Installs other versions of libraries, as it seems."""
+    real = keys.library_version
+
+    def install(**versions: str) -> None:
+        monkeypatch.setattr(keys, "library_version", lambda name: versions.get(name) or real(name))
+
+    return install
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> str:
+    return f"file://{tmp_path / 'remote'}"

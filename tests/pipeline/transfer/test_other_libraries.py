@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,41 +25,16 @@ from pipeline.plan.session import Session
 from pipeline.reason import Reason
 from pipeline.report import status
 from pipeline.report.features_section import Extracted, library_versions
-from pipeline.run import reference_job, stage_calls
+from pipeline.run import reference_job
 from pipeline.run.extraction import extract as run_extraction
 from pipeline.run.reference_job import open_session
 from pipeline.stage import Spec, Track
 from stages.audio_opensmile import AudioOpensmile
 from tests.small import Small
-from tests.talk import Talk
 from tests.teams import keys_of, options, other, pull, push  # noqa: F401 - a fixture among them
 
 LIBRARIES = ("soxr", "av", "opensmile", "librosa", "torch", "gensim")
 SOUNDS = "audio_mfcc", "audio_opensmile"
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often the sample ran, by stage."""
-    counts, real = Counter[str](), reference_job.sampled
-
-    def counted(node, states, store):
-        counts[node.name] += 1
-        return real(node, states, store)
-
-    monkeypatch.setattr(reference_job, "sampled", counted)
-    return counts
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch):
-    """Installs other versions of libraries, as it seems."""
-    real = keys.library_version
-
-    def install(**versions: str) -> None:
-        monkeypatch.setattr(keys, "library_version", lambda name: versions.get(name) or real(name))
-
-    return install
 
 
 @pytest.fixture
@@ -74,11 +48,6 @@ def moving(monkeypatch: pytest.MonkeyPatch) -> None:
         return [t if t.values is None else replace(t, values=t.values + np.float32(moved)) for t in tracks]
 
     monkeypatch.setattr(AudioOpensmile, "transform", transform)
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> str:
-    return f"file://{tmp_path / 'remote'}"
 
 
 @pytest.fixture
@@ -114,40 +83,6 @@ def test_after_a_patch_release_of_a_library_nothing_is_missing(library, shared, 
     wanted = {node.name for node, _ in opened(other).catalogue.wanted if library in node.stage.libraries}
     assert wanted and runs == dict.fromkeys(wanted, 1)
     assert other.extract() == {} and runs.total() == len(wanted)
-
-
-def test_after_a_release_of_transformers_and_its_tokenizers_no_row_of_an_encoder_is_missing(
-    tmp_path, remote, install, runs
-):
-    team = Talk.write(tmp_path).small
-    team.extract()
-    push(team, remote)
-    runs.clear()
-    away = Small(tmp_path / "away" / "corpus", tmp_path / "away" / "home", tmp_path / "away" / team.path.name)
-    away.path.parent.mkdir()
-    away.recipe = team.recipe
-    expected = keys_of(team, "")
-    install(transformers="99.0.1", tokenizers="99.1.0")
-    answer = pull(away, remote)
-    assert (answer["missing"], answer["libraries"]) == ({}, [])
-    assert keys_of(away, "") == expected and runs == {"text_roberta": 3}
-
-
-def test_without_the_weights_what_is_there_is_taken_and_it_is_said(tmp_path, remote, install):
-    team = Talk.write(tmp_path).small
-    team.extract()
-    push(team, remote)
-    expected = keys_of(team, "")
-    away = Small(tmp_path / "away" / "corpus", tmp_path / "away" / "home", tmp_path / "away" / team.path.name)
-    away.path.parent.mkdir()
-    away.recipe = team.recipe
-    (tmp_path / "model").rename(tmp_path / "gone")
-    stage_calls._loaded.clear()  # as in another process
-    install(transformers="99.0.1")
-    answer = pull(away, remote)
-    assert answer["missing"] == {} and keys_of(away, "") == expected
-    assert [said["same"] for said in answer["libraries"]] == [None] * 3
-    assert "not compared, since" in answer["libraries"][0]["line"]
 
 
 def test_all_of_them_at_once_are_compared_once_and_remembered(shared, other, remote, install, runs):  # noqa: F811
