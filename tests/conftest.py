@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cache.keys import file_digest
 from tests.s3 import S3Server, program, serving
 from tests.small import Small
 
@@ -29,13 +30,15 @@ def kit() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty utterances of the demo corpus, written once."""
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Sixty utterances of the demo corpus, written once: a test that changes them takes a copy."""
     from manifests.demo import Demo
 
     root = tmp_path_factory.mktemp("corpus") / "demo"
     Demo(per_cell=2).prepare(root)
-    return root
+    written = file_digest(root)
+    yield root
+    assert file_digest(root) == written, "a test changed the corpus that all tests share"
 
 
 @pytest.fixture(scope="session")

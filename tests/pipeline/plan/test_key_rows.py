@@ -6,6 +6,7 @@ A new field of a row, or a new option of a reader, has to be thought about: it i
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -113,7 +114,7 @@ def test_every_option_of_a_reader_is_known_to_act_through_the_rows(name):
 def test_an_option_of_a_reader_changes_the_raw_input_it_is_known_to(name, option, demo_root, tmp_path):
     given, write = READERS[name]
     kind = cast("type[Any]", plugins.find("manifests", name, Reader))  # type: ignore[type-abstract]
-    root = write(tmp_path / "corpus", demo_root)
+    root = write(tmp_path / "corpus", shutil.copytree(demo_root, tmp_path / "demo"))
     value, expected = BY_ROWS[name][option]
     _prepared(root, name)
     one, two = (
