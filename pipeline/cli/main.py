@@ -19,6 +19,7 @@ from pipeline.cache.home import Home
 from pipeline.cli import ask, extract, keep, prepare, share, train
 from pipeline.console import print_line
 from pipeline.errors import INTERRUPTED, AffectoryError, InputError, SpaceError
+from pipeline.run.library_folders import provide
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
@@ -55,6 +56,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     logging.raiseExceptions = False  # a full disk is reported once, not at every line of the log
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    provide(Home().root)
     try:
         app()
     except AffectoryError as error:

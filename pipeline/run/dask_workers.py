@@ -24,8 +24,10 @@ from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
 
 from pipeline import plugins
 from pipeline.cache import keys
+from pipeline.cache.home import Home
 from pipeline.console import print_line
 from pipeline.errors import InputError, RemoteError
+from pipeline.run.library_folders import provide
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
 
@@ -64,14 +66,15 @@ J = TypeVar("J", bound=Task)
 _SAVED = "What was computed is saved; call again to go on"
 
 
-class _LogsInfo(WorkerPlugin):  # type: ignore[misc] # Dask has no types
-    """Has a worker log the run's details, such as the name of a clip that failed; without it only warnings are logged
-    and forwarded."""
+class _Prepares(WorkerPlugin):  # type: ignore[misc] # Dask has no types
+    """Gives a worker's libraries the folders that they need, and has the worker log the run's details, such as the name
+    of a clip that failed; without it only warnings are logged and forwarded."""
 
-    name = "affectory-logs-info"
+    name = "affectory-prepares"
 
     def setup(self, worker: object) -> None:
         """Runs on every worker, also on those that join later."""
+        provide(Home().root)
         for package in PACKAGES:
             logging.getLogger(package).setLevel(logging.INFO)
 
@@ -99,7 +102,7 @@ class Workers:
                 self.client.wait_for_workers(1, timeout=START_S)
             except (OSError, TimeoutError) as error:
                 raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
-            self.client.register_plugin(_LogsInfo())
+            self.client.register_plugin(_Prepares())
             for name in PACKAGES:
                 self.client.forward_logging(name, level=logging.INFO)
             self.offered = self._resources()
