@@ -14,7 +14,7 @@ from pipeline.run import library_folders
 from tests.stranger import USER, Stranger, possible
 
 VARIABLES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-PROVIDES = "import pipeline.run.library_folders as folders, pipeline.cache.home as home; folders.provide(home.Home().root)"
+PROVIDES = "import pipeline.run.library_folders as it, pipeline.cache.home as at; it.provide(at.Home().root)"
 
 
 @pytest.fixture
