@@ -1,8 +1,8 @@
 """The machine between raw files and trained models. It knows no corpus, no feature and no model by name.
 
 The doorstep is what plug-ins import: `reader`, `stage` and `model` are the three contracts, `utterance` is the row that
-passes through everything, `dialogue` the turns before it, `reason` says why a row has no values; `objective`,
-`plugins`, `errors` and `console` help.
+passes through everything, `dialogue` the turns before it, `reason` says why a row has no values, `remark` what is
+doubtful about one that has; `objective`, `plugins`, `errors` and `console` help.
 
 Behind it are the rooms, in the order of the data's way. A room imports the rooms before it, never one after it.
 

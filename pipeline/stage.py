@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.dialogue import Context
 from pipeline.reader import Label, Task
 from pipeline.reason import Reason
+from pipeline.remark import Remark
 
 Modality = Literal["text", "audio", "visual"]
 RAW = {"text": "text", "dialogue": "text", "audio": "audio", "video": "visual"}
@@ -24,18 +25,26 @@ SOURCE: Mapping[str, bool] = {"source": True}
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Mono samples, float32 [N], at the file's own rate. Sample 0 is the start of the utterance's stretches, joined."""
+    """Mono samples, float32 [N], at the file's own rate. Sample 0 is the start of the utterance's stretches, joined.
+
+    remarks: what reading them left in doubt. They come to the row of every stage that reads the samples.
+    """
 
     samples: NDArray[np.float32]
     rate_hz: int
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """RGB images, uint8 [T, h, w, 3], and their times [T] in seconds from the start of the stretches, joined."""
+    """RGB images, uint8 [T, h, w, 3], and their times [T] in seconds from the start of the stretches, joined.
+
+    remarks: as those of a `Waveform`.
+    """
 
     images: NDArray[np.uint8]
     time_s: NDArray[np.float64]
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Track:
 
     values: [T, D]. time_s: [T], the centre of each step in seconds, None for text. valid: [T], False for a step without
     information (no face, no voice), whose values are to be ignored. message: more about the reason, in one line; it is
-    kept in the record of a shard and never in the shard.
+    kept in the record of a shard and never in the shard. remarks: doubts that do not take the values, kept likewise.
     """
 
     values: NDArray[np.float32] | None = None
@@ -52,13 +61,20 @@ class Track:
     valid: NDArray[np.bool_] | None = None
     reason: Reason | None = None
     message: str = ""
+    remarks: tuple[Remark, ...] = ()
 
     @classmethod
-    def of(cls, values: NDArray[Any], time_s: NDArray[Any] | None = None, valid: NDArray[Any] | None = None) -> Track:
+    def of(
+        cls,
+        values: NDArray[Any],
+        time_s: NDArray[Any] | None = None,
+        valid: NDArray[Any] | None = None,
+        remarks: tuple[Remark, ...] = (),
+    ) -> Track:
         """A track of [T, D] values; all steps are valid if `valid` is None."""
         mask = np.ones(len(values), bool) if valid is None else np.asarray(valid, bool)
         times = None if time_s is None else np.asarray(time_s, np.float32)
-        return cls(np.ascontiguousarray(values), times, mask)
+        return cls(np.ascontiguousarray(values), times, mask, remarks=remarks)
 
     @classmethod
     def failed(cls, reason: Reason, message: str = "") -> Track:

@@ -74,6 +74,11 @@ def own(encoding: Encoding, passage: Passage) -> NDArray[np.bool_]:
     return tokens
 
 
+def lost(encoding: Encoding) -> int:
+    """How many tokens of the utterance itself were cut off at its end; turns that were left out are not counted."""
+    return sum(over.special_tokens_mask.count(0) for over in encoding.overflowing)
+
+
 def _name(turn: Turn) -> str:
     speaker = normalise(turn.speaker or "", tags="keep")
     return f"{speaker.upper()}: " if speaker else ""

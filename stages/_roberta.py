@@ -29,7 +29,7 @@ from transformers import (
 from pipeline.cache.keys import digest
 from pipeline.errors import InputError, closest
 from pipeline.stage import State
-from stages._context import Passage, encode, own
+from stages._context import Passage, encode, lost, own
 from stages._hub import Precision, Source
 
 TOKENS = {"cpu": 256, "cuda": 16_384}
@@ -52,8 +52,9 @@ class Encoder:
     model: PreTrainedModel
 
     @torch.inference_mode()
-    def states(self, passages: Sequence[Passage]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yields the index of each passage and last hidden states [T, H]: of the first token and of the text's own.
+    def states(self, passages: Sequence[Passage]) -> Iterator[tuple[int, NDArray[np.float32], int]]:
+        """Yields the index of each passage, last hidden states [T, H] of the first token and of the text's own, and the
+        number of its tokens that were cut off.
 
         Passages of similar length share a batch. Padding is masked, so states do not depend on the batch.
         """
@@ -63,7 +64,7 @@ class Encoder:
             ids, mask = padded([encoded[row].ids for row in rows], self.pad)
             hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
             for row, states in zip(rows, hidden.float().cpu().numpy(), strict=True):  # [B, T, H]
-                yield row, states[: len(encoded[row])][own(encoded[row], passages[row])]
+                yield row, states[: len(encoded[row])][own(encoded[row], passages[row])], lost(encoded[row])
 
     @property
     def pad(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pipeline.cache.weights import check_revision, hub_source
 from pipeline.dialogue import Context
 from pipeline.reason import Reason
+from pipeline.remark import Kind, Remark
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
 from stages._context import Passage
 from stages._text import Case, Tags, normalise
@@ -176,12 +177,14 @@ class TextRoberta(Stage):
         return Spec(dim=loaded.dim, tolerance=1e-4 if self.precision == "float32" else 0.1)
 
     def transform(self, loaded: Worker, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """Returns the states of each text; a text that is empty after normalisation has the reason `no_text`."""
+        """Returns the states of each text; a text that is empty after normalisation has the reason `no_text`, and one
+        that was truncated the remark `text_cut`."""
         passages = [self._passage(item) for item in batch]
         tracks = [Track.failed(Reason.NO_TEXT)] * len(passages)
         kept = [row for row, passage in enumerate(passages) if passage.text]
-        for row, states in loaded.encoder(state).states([passages[row] for row in kept]):
-            tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states)
+        for row, states, lost in loaded.encoder(state).states([passages[row] for row in kept]):
+            cut = (Remark(Kind.TEXT_CUT, lost, len(states) - 1 + lost),) if lost else ()
+            tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states, remarks=cut)
         return tracks
 
     @property

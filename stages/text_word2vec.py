@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.cache.weights import local
 from pipeline.errors import InputError
 from pipeline.reason import Reason
+from pipeline.remark import Kind, Remark
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
 from stages._text import Case, Tags, normalise, tokens
 
@@ -109,7 +110,8 @@ class TextWord2vec(Stage):
         return Spec(dim=self.size if loaded is None else loaded.values.shape[1])
 
     def transform(self, loaded: _Vectors | None, state: State | None, batch: Sequence[Item]) -> list[Track]:
-        """Returns the vectors of each text's tokens; a text without a token has the reason `no_text`."""
+        """Returns the vectors of each text's tokens; a text without a token has the reason `no_text`, and one with
+        words that have no vector the remark `unknown_words`."""
         vectors = loaded if state is None else _of(state)
         if vectors is None:
             raise ValueError("text_word2vec without `vectors` needs the state of its fit")
@@ -135,7 +137,9 @@ def _look_up(vectors: _Vectors, words: list[str]) -> Track:
     rows = [vectors.rows.get(word, -1) for word in words]
     known = np.array(rows) >= 0
     values = np.where(known[:, None], vectors.values[rows], np.float32(0))  # [T, D]; row -1 is masked
-    return Track.of(values, valid=known)
+    unknown = rows.count(-1)
+    remarks = (Remark(Kind.UNKNOWN_WORDS, unknown, len(words)),) if unknown else ()
+    return Track.of(values, valid=known, remarks=remarks)
 
 
 def _read(name: str, limit: int | None) -> _Vectors:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from pipeline.errors import AffectoryError, RemoteError
+from pipeline.remark import WRITTEN, Remark
 
 Suffix = Literal[".parquet", ".safetensors"]
 
@@ -66,20 +67,24 @@ class Ref:
     size: int
 
 
+_Written = Annotated[str, Field(pattern=WRITTEN)]
+
+
 @checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Record(Ref):
     """An object and how it was made.
 
     rows: the keys of the rows that other shards may copy, those with a transient reason left out. seconds: spent on it.
-    reasons: by utterance, of rows without values. messages: by utterance, more about the reason, in one line. about:
-    stage, host, backend, counts. signature: always empty; it stays because the digests of all actions and indexes
-    written so far include it.
+    reasons: by utterance, of rows without values. messages: by utterance, more about the reason, in one line. remarks:
+    by kind and utterance, in their written form. about: stage, host, backend, counts. signature: always empty; it stays
+    because the digests of all actions and indexes written so far include it.
     """
 
     rows: tuple[str, ...] = ()
     seconds: float = 0.0
     reasons: Mapping[str, str] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)
+    remarks: Mapping[str, Mapping[str, _Written]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     signature: str = ""
 
@@ -87,6 +92,11 @@ class Record(Ref):
     def ref(self) -> Ref:
         """The part that finds the object, small enough to send with every job."""
         return Ref(**{f.name: getattr(self, f.name) for f in fields(Ref)})
+
+    def remarks_on(self, utterance: str) -> tuple[Remark, ...]:
+        """The remarks on the row of an utterance."""
+        of_row = ((kind, written.get(utterance)) for kind, written in self.remarks.items())
+        return tuple(Remark.parse(kind, text) for kind, text in of_row if text is not None)
 
 
 @dataclass(frozen=True, order=True)
@@ -213,12 +223,10 @@ def _check_about(record: Record) -> None:
 
 
 def _entries(record: Record) -> dict[str, Any]:
-    """The record's JSON. Empty messages are left out: so records that were written before there were messages keep
-    their bytes, and an index of them keeps the digest that a lock names."""
+    """The record's JSON. Empty messages and remarks are left out: so records that were written before there were any
+    keep their bytes, and an index of them keeps the digest that a lock names."""
     entries = asdict(record)
-    if not record.messages:
-        del entries["messages"]
-    return entries
+    return {name: value for name, value in entries.items() if value or name not in ("messages", "remarks")}
 
 
 def _parsed(adapter: TypeAdapter[Any], raw: bytes) -> Any:

@@ -132,16 +132,13 @@ class Store:
         write: Callable[[Path], None],
         *,
         suffix: Suffix,
-        rows: tuple[str, ...] = (),
         provisional: bool = False,
-        seconds: float = 0.0,
-        reasons: Mapping[str, str] | None = None,
-        messages: Mapping[str, str] | None = None,
-        about: Mapping[str, Any] | None = None,
+        **entries: Any,
     ) -> Record:
         """Stores the file that `write` writes. Returns its record, or that of the writer who was first.
 
-        Raises SpaceError on a full disk, and leaves no part of the file.
+        entries: what else the record holds (`rows`, `seconds`, `reasons`, `messages`, `remarks`, `about`). Raises
+        SpaceError on a full disk, and leaves no part of the file.
         """
         with atomic.beside(self.root) as temporary:
             write(temporary)
@@ -151,11 +148,7 @@ class Store:
                 object=keys.file_digest(temporary),
                 suffix=suffix,
                 size=temporary.stat().st_size,
-                rows=rows,
-                seconds=seconds,
-                reasons=dict(reasons or {}),
-                messages=dict(messages or {}),
-                about=dict(about or {}),
+                **entries,
             )
             self._link(temporary, record)
         return self.adopt(record, provisional)

@@ -6,7 +6,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import numpy as np
 
 from pipeline.cache import keys, shards
 from pipeline.cache.home import MEMORY
+from pipeline.cache.record import Record
 from pipeline.cache.store import Store
 from pipeline.corpus.recipe import Node
 from pipeline.errors import InputError
@@ -24,9 +26,10 @@ from pipeline.media.child import Child
 from pipeline.media.decode import Decoded, decoded
 from pipeline.plan.jobs import ExtractJob, Run, Stored
 from pipeline.reason import Reason, Unreadable, one_line
+from pipeline.remark import Remark, joined
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Call, Knobs, by_halves, here, in_child
-from pipeline.stage import RAW, Item, Spec, Track
+from pipeline.stage import RAW, Frames, Item, Spec, Track, Waveform
 from pipeline.utterance import Utterance
 
 log = logging.getLogger(__name__)
@@ -88,17 +91,23 @@ def _copied(run: Run, job: ExtractJob, store: Store) -> Iterator[tuple[str, Trac
     by_key: dict[str, tuple[Track, Mapping[str, str]]] = {}
     for shard in sorted(set(run.copies.values()), key=lambda ref: ref.object):
         table, record = shards.open_table(store.open(shard)), store.find(shard.stage, shard.key)
-        messages = record.messages if record else {}
         shards.check(table, shard.stage)
         about = record.about if record else {}
         otherwise = about.get("otherwise", {})
         for name, key, track in shards.read(table):
             if key in run.copies:
                 versions = otherwise.get(name, about.get("libraries", {}))
-                by_key[key] = (replace(track, message=messages.get(name, "")), versions)
+                by_key[key] = (_annotated(track, record, name), versions)
     for row, key in zip(job.rows, run.keys, strict=True):
         if key in by_key:
             yield row.id, *by_key[key]
+
+
+def _annotated(track: Track, record: Record | None, name: str) -> Track:
+    """The track of a row with what its record says of it."""
+    if record is None:
+        return track
+    return replace(track, message=record.messages.get(name, ""), remarks=record.remarks_on(name))
 
 
 def _stored_spec(run: Run, store: Store) -> Spec:
@@ -140,7 +149,7 @@ def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store
     here = {other.run.node.name: other.tracks for other in works if other.run.node in work.run.node.upstream}
     sources = {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items() if name not in here} | here
     for name in todo:
-        tracks = {source: found[name] for source, found in sources.items()}
+        tracks = {source: replace(found[name], remarks=()) for source, found in sources.items()}
         failed = [(source, track) for source, track in tracks.items() if track.reason is not None]
         if failed:
             source, track = failed[0]
@@ -177,8 +186,16 @@ def _flush(work: _Work) -> None:
     tracks, calls = by_halves(work.call.transform, items, work.run.node.name)
     work.calls += calls
     for item, track in zip(items, tracks, strict=True):
-        work.tracks[item.id] = _checked(work, item, track)
+        remarks = joined((*_read_with(item), *track.remarks))
+        work.tracks[item.id] = replace(_checked(work, item, track), remarks=remarks)
     work.seconds += time.perf_counter() - began
+
+
+def _read_with(item: Item) -> Iterator[Remark]:
+    """The remarks on the sound and the pictures of an item."""
+    for value in item.inputs.values():
+        if isinstance(value, Waveform | Frames):
+            yield from value.remarks
 
 
 def _checked(work: _Work, item: Item, track: Track) -> Track:
@@ -224,6 +241,7 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
         seconds=work.seconds,
         reasons=reasons,
         messages=messages,
+        remarks=_by_kind(zip(ids, tracks, strict=True)),
         about=about | {"stage": run.node.name},
     )
     outcome.saved.append(record)
@@ -232,6 +250,15 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     outcome.calls[stage] += work.calls
     outcome.seconds[stage] = work.seconds
     outcome.reasons[stage] = reasons
+
+
+def _by_kind(rows: Iterable[tuple[str, Track]]) -> dict[str, dict[str, str]]:
+    """The remarks on rows by kind and utterance, as a record keeps them."""
+    by_kind: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, track in rows:
+        for remark in track.remarks:
+            by_kind[remark.kind.value][name] = remark.written
+    return dict(by_kind)
 
 
 def made_by(device: str, node: Node) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from pipeline.reason import Reason
+from pipeline.remark import Kind, Remark
 from pipeline.stage import State, Track
 from stages._roberta import batches, learn_tokenizer
 from stages.text_roberta import TextRoberta
@@ -84,6 +85,16 @@ def test_batches_are_sorted_by_length_and_hold_no_more_tokens_than_the_budget() 
 
 def test_a_long_text_is_cut_at_max_tokens_the_closing_one_counted(state: State) -> None:
     assert [len(values) for values in states(made(), state, "happy " * 100)] == [15]
+
+
+@pytest.mark.parametrize("output", ["tokens", "cls"])
+def test_a_text_that_is_cut_has_a_remark_with_the_tokens_that_it_lost_and_had(published: Path, output: str) -> None:
+    long, short = "no, this is sad, so sad and gloomy!", "sad"
+    all_of_it = len(states(TextRoberta(model=str(published), max_tokens=38), None, long)[0]) - 1  # without the first
+    stage = TextRoberta(model=str(published), max_tokens=12, output=output)
+    cut, whole = stage.transform(stage.load("cpu"), None, items(long, short))
+    assert 10 < all_of_it < 36
+    assert (cut.remarks, whole.remarks) == ((Remark(Kind.TEXT_CUT, all_of_it - 10, all_of_it),), ())
 
 
 def test_special_tokens_written_in_a_text_are_words(state: State) -> None:

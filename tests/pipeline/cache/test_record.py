@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cache import shards
-from pipeline.cache.record import Record, decode, decode_index, encode, encode_index
+from pipeline.cache.record import DamagedError, Record, decode, decode_index, encode, encode_index
 from pipeline.cache.store import Store
 from pipeline.reason import Reason
+from pipeline.remark import Kind, Remark
 from pipeline.run.exchange import adopt
 from tests.pipeline.cache.test_verify import KEY, STAGE
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
@@ -57,6 +58,36 @@ def test_an_index_is_these_bytes_for_ever_since_locks_hold_its_digest():
     line = json.dumps(json.loads(b"{" + ACTION[ACTION.index(b",") + 1 :]), sort_keys=True)
     assert encode_index([RECORD]) == f"[\n{line}\n]\n".encode()
     assert decode_index(encode_index([RECORD]), STAGE) == [RECORD]
+
+
+# --- remarks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_record_keeps_remarks_as_they_were_written_and_gives_those_of_a_row():
+    remarks = {"text_cut": {"u1": "12/140", "u2": "1/129"}, "eaten_by_the_dog": {"u1": "1/2 all of it"}}
+    kept = decode(encode(replace(RECORD, remarks=remarks)))
+    assert kept.remarks == remarks and decode_index(encode_index([kept]), STAGE) == [kept]
+    assert {*kept.remarks_on("u1")} == {Remark(Kind.TEXT_CUT, 12, 140), Remark(Kind.UNKNOWN, 1, 2, "all of it")}
+    assert kept.remarks_on("u3") == ()
+
+
+@pytest.mark.parametrize(
+    "remarks",
+    [
+        ["text_cut"],
+        {"text_cut": "u1"},
+        {"text_cut": {"u1": 12}},
+        {"text_cut": {"u1": ["12/140"]}},
+        {"text_cut": {"u1": "12"}},
+        {"text_cut": {"u1": "nan/140"}},
+        {"text_cut": {"u1": "12/140 " + "x" * 1000}},
+        {"text_cut": {"u1": "12/140 two\nlines"}},
+    ],
+)
+def test_an_index_whose_remarks_have_another_form_is_refused(remarks):
+    entry = json.loads(encode_index([RECORD]))[0] | {"remarks": remarks}
+    with pytest.raises(DamagedError):
+        decode_index(json.dumps([entry]).encode(), STAGE)
 
 
 # --- reasons of another version --------------------------------------------------------------------------------
