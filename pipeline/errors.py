@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -40,6 +41,28 @@ class MachineError(AffectoryError):
     """The machine lacks something that Affectory needs, such as a library. No clip is at fault."""
 
     exit_code = 6
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BARRED = (errno.EACCES, errno.EPERM)
+_LACKING = (errno.EROFS, errno.EMFILE, errno.ENFILE)
+
+
+def of_machine(error: BaseException, reads_files: bool = False) -> AffectoryError | None:
+    """The error to raise in place of one for which no clip is to blame; None if a clip may be to blame.
+
+    A missing library, a full disk, a folder that may not be written. reads_files: whether the code that failed reads
+    files of the corpus, so that a file that may not be read is the clip's own defect.
+    """
+    described = f"{type(error).__name__}: {error}"
+    if isinstance(error, ImportError):
+        return MachineError(f"a library is missing or broken ({described}): install Affectory again")
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL:
+        return SpaceError(f"a disk is full ({described}): free some space, and call again")
+    if number in _LACKING or (number in _BARRED and not reads_files):
+        return MachineError(f"this machine does not let a stage or a decoder work ({described})")
+    return None
 
 
 TOO_MANY_FAILED = 3

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     NO_VIDEO_STREAM = "no_video_stream"
     NO_TEXT = "no_text"
     TOO_SHORT = "too_short"
+    TOO_LARGE = "too_large"
     NON_FINITE = "non_finite"
     NOTHING_VALID = "nothing_valid"
     MISSING_FILE = "missing_file"

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import container as containers
+from pipeline.media.bounds import check_row
 from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, riff_size
 from pipeline.media.stretches import naming
 from pipeline.reason import Reason, Unreadable
@@ -42,10 +43,8 @@ _OGG = b"OggS"  # orders its channels in its own way, which FFmpeg knows
 _MATROSKA = b"\x1aE\xdf\xa3"
 _SIDE, _SURROUND = 0.5**0.5, 0.5
 _WEIGHTS = {"FC": 1.0, "FL": _SIDE, "FR": _SIDE, "LFE": 0.0} | dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), _SURROUND)
-_INDEXED = ("mov", "matroska")
-_EXACT_DURATION = ("mov", "flac")
-_SEEK_FROM_S = 10.0
-_PREROLL_S = 2.0
+_INDEXED, _EXACT_DURATION = ("mov", "matroska"), ("mov", "flac")
+_SEEK_FROM_S, _PREROLL_S = 10.0, 2.0
 _CUT_S = 0.5  # a stream that ends so much earlier than its file states was cut
 _JITTER_S = 0.010  # containers round times to a millisecond; the shortest packet of a common codec lasts 20
 
@@ -56,7 +55,7 @@ def decode(stretches: Sequence[Audio], root: Path, stages: Sequence[Stage]) -> l
     A stretch gives its times in seconds and the channel; without a channel, all are mixed to mono (see `mono`). Where
     rates differ, the highest is taken. Raises Unreadable, which names the stretch if there are several: missing_file;
     io_error; not_media; no_audio_stream, also if there is no such channel; decode_error, also if the file was cut
-    before the end of the stretch; too_short for a stretch without samples; non_finite.
+    before the end of the stretch; too_large, see `check_row`; too_short for a stretch without samples; non_finite.
     """
     waves = []
     for index, stretch in enumerate(stretches):
@@ -148,6 +147,7 @@ def _with_libsndfile(source: Audio, file: FileIO, head: bytes) -> Waveform | Non
             first, last = (min(sample, sound.frames) for sample in _stretch(source, sound.samplerate))
             if last == sound.frames:
                 _check_riff_size(head, file, sound.frames / sound.samplerate)
+            check_row((last - first) * np.dtype(np.float32).itemsize)
             sound.seek(first)
             samples = sound.read(last - first, dtype="float32", always_2d=True).T
             whole = samples.shape[1] == last - first
@@ -270,11 +270,11 @@ class _Timeline:
             position = self.next
         self.next = position + len(samples)
         begin, end = (min(max(sample, self._cursor), self.last) for sample in (position, self.next))
+        check_row((end - self.first) * samples.itemsize)
         self._chunks += [np.zeros(begin - self._cursor, np.float32), samples[begin - position : end - position]]
         self._cursor = end
 
     def waveform(self) -> Waveform:
-        """All samples so far."""
         return Waveform(np.concatenate(self._chunks), self.rate_hz)
 
 

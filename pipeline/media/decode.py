@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.dialogue import Context, Turn
 from pipeline.media import audio, video
+from pipeline.media.bounds import bound_this_process, decoder_bound
 from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.files import remembered, stamp
 from pipeline.media.stretches import name
@@ -40,10 +41,11 @@ def decoded(
     """Yields each row with the input of its stages. `kind` is "text", "dialogue", "audio" or "video".
 
     `wanted` holds, for each row, the names and the stages that read it; `before`, for "dialogue" alone, the turns
-    before each row, at least as many as its stages read. Audio and video are decoded in a child process
-    while the caller works on the rows before. Each clip has a deadline, and a decoder that crashes or hangs costs only
-    that clip. A file that differs from what the manifest says gives IO_ERROR, because its values would be cached under
-    the key of other bytes. `memory` is the memo of digests, see `pipeline.media.files.remembered`.
+    before each row, at least as many as its stages read. Audio and video are decoded in a child process while the
+    caller works on the rows before. Each clip has a deadline and a bound of memory, and a decoder that crashes, hangs
+    or needs more costs only that clip. A file that differs from what the manifest says gives IO_ERROR, because its
+    values would be cached under the key of other bytes. `memory` is the memo of digests, see
+    `pipeline.media.files.remembered`.
     """
     if kind in ("text", "dialogue"):
         for row, stages in zip(rows, wanted, strict=True):
@@ -123,7 +125,12 @@ def _size(value: Waveform | Frames) -> int:
 @cache
 def _child() -> Child:
     """The decoding child of this process, which is kept from job to job and ends with this process."""
-    return Child(prepare=video.prepare)
+    return Child(prepare=_prepare, bound=decoder_bound())
+
+
+def _prepare() -> None:
+    video.prepare()
+    bound_this_process()
 
 
 class ScannedFiles:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import audio, video
+from pipeline.media.bounds import bound_this_process
 from pipeline.media.container import (
     HEAD_BYTES,
     MICROSECONDS,
@@ -59,6 +60,8 @@ def prepare() -> None:
     """Imports what an examination needs, in the process that decodes."""
     import av  # noqa: F401
     import soundfile  # noqa: F401
+
+    bound_this_process()
 
 
 def examine(kind: Kind, path: Path) -> AudioFacts | VideoFacts:

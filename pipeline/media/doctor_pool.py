@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from pipeline.console import bar
+from pipeline.media.bounds import decoder_bound
 from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.doctor_file import examine, prepare
 from pipeline.media.doctor_memory import Content
@@ -23,7 +24,7 @@ def examined(paths: Mapping[Content, Path], workers: int) -> Generator[tuple[Con
 
     If the caller stops early, no other file is begun, and the children that are at work are ended.
     """
-    children = [Child(prepare=prepare) for _ in range(min(workers, len(paths)))]
+    children = [Child(prepare=prepare, bound=decoder_bound()) for _ in range(min(workers, len(paths)))]
     idle: SimpleQueue[Child] = SimpleQueue()
     for child in children:
         idle.put(child)

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.bounds import check_row
 from pipeline.media.stretches import naming
 from pipeline.media.video_frames import Image, frames
 from pipeline.media.video_timeline import Timeline, read_timeline
@@ -69,7 +70,8 @@ def decode(stretches: Sequence[Video], root: Path, stages: Sequence[VideoStage])
     centre, with a time inside the stretch. The times of a stretch's frames are shifted by the lengths of those before
     it. The crop is in fractions of the image as it is shown, after rotation. Raises Unreadable, which names the stretch
     if there are several: missing_file; io_error; not_media; no_video_stream; too_short for a stretch that is empty or
-    outside the video; decode_error if no frame of a stretch decodes from which frames were picked.
+    outside the video; too_large for pictures or a row beyond `pipeline.media.bounds`; decode_error if no frame of a
+    stretch decodes from which frames were picked.
     """
     films = []
     for index, stretch in enumerate(stretches):
@@ -126,6 +128,7 @@ class _Album:
             return
         shrunk = self._stage.shrink(image)
         if self._images is None:
+            check_row(len(self.picked) * shrunk.nbytes)
             self._images = np.empty((len(self.picked), *shrunk.shape), np.uint8)
         self._images[places] = shrunk
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.media.bounds import MOST_PIXELS
 from pipeline.media.container import packets
 from pipeline.media.video_decoder import decord_reader
 from pipeline.media.video_timeline import Timeline, opened_video, packet_ticks
@@ -71,11 +72,13 @@ def by_pyav(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int
 def decoded(path: Path, timeline: Timeline, stretch: range) -> Iterator[tuple[int, VideoFrame | None]]:
     """Yields the frames of the stretch with their indices, and None for a frame whose packet does not decode.
 
-    A frame that repeats the one before it, as MPEG-4's packets without an image do, is not yielded.
+    A picture that is too large although the headers state a smaller one does not decode. A frame that repeats the one
+    before it, as MPEG-4's packets without an image do, is not yielded.
     """
     key = timeline.key_before(stretch.start)
     with opened_video(path) as (container, stream):
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         if key:
             container.seek(timeline.seek_ticks(key), stream=stream)
         count = itertools.count(key)
@@ -94,6 +97,8 @@ def _decode(packet: Packet) -> list[tuple[int, VideoFrame | None]]:
 
     try:
         return [(frame.pts, frame) for frame in packet.decode() if frame.pts is not None]
+    except av.error.MemoryError:  # it is no damage
+        raise
     except av.error.FFmpegError:
         ticks = packet_ticks(packet)
         return [] if ticks is None else [(ticks, None)]
@@ -108,6 +113,8 @@ def rgb(frame: VideoFrame) -> Image:
 
     try:
         image: Image = frame.to_ndarray(format="rgb24")
+    except av.error.MemoryError:
+        raise
     except (av.error.FFmpegError, ValueError) as error:
         raise Unreadable(Reason.DECODE_ERROR, f"its colours cannot be converted: {error}") from error
     return np.rot90(image, round(frame.rotation / 90))

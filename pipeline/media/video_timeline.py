@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import h264
+from pipeline.media.bounds import check_pixels
 from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, packets, video_stream
 from pipeline.reason import Reason, Unreadable
 
@@ -83,7 +84,7 @@ def read_timeline(path: Path) -> Timeline:
     """Reads the packets without decoding them. The timelines of the last files are kept for their next utterances.
 
     Raises Unreadable: missing_file; io_error; not_media; no_video_stream, also if there is only an attached picture;
-    decode_error.
+    too_large; decode_error.
     """
     try:
         status = path.stat()
@@ -102,7 +103,7 @@ def packet_ticks(packet: Packet) -> int | None:
 def opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container in a file, and the stream that a player would show.
 
-    Raises Unreadable, also for the errors of code that reads the container.
+    Raises Unreadable, also for pictures that are too large, and for the errors of code that reads the container.
     """
     import av
 
@@ -129,6 +130,7 @@ def _stream(container: InputContainer) -> VideoStream:
         raise Unreadable(reason, f"{container.format.name} with {len(container.streams)} other streams")
     if stream.codec_context is None:
         raise Unreadable(Reason.DECODE_ERROR, "no decoder knows the codec of the video stream")
+    check_pixels(stream.codec_context.width, stream.codec_context.height)
     return stream
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.media.child import Child
+from pipeline.errors import AffectoryError, MachineError, SpaceError
+from pipeline.media.child import Bound, Child
 from pipeline.reason import Reason, Unreadable
 
 REPOSITORY = Path(__file__).parents[3]
@@ -149,22 +152,23 @@ def test_starting_is_not_charged_to_the_call() -> None:
         assert child.call(number, deadline_s=0.9)
 
 
-def test_a_child_that_does_not_start_in_time_is_a_transient_reason() -> None:
-    with Child(start_deadline_s=0.01) as child:
-        assert reason_of(child, number) is Reason.WORKER_DIED
+def test_a_child_that_does_not_start_in_time_is_the_machines_fault_and_no_clips() -> None:
+    with Child(start_deadline_s=0.01) as child, pytest.raises(MachineError, match="no clip is at fault"):
+        child.call(number, deadline_s=30)
 
 
 def test_arguments_of_any_size_do_not_wait_for_a_child_that_never_starts() -> None:
-    reasons: list[Reason] = []
+    errors: list[MachineError] = []
 
     def call() -> None:
-        with Child(start_deadline_s=0.5, prepare=never_ready) as child:
-            reasons.append(reason_of(child, len, bytes(10_000_000)))
+        with Child(start_deadline_s=0.5, prepare=never_ready) as child, pytest.raises(MachineError) as caught:
+            child.call(len, bytes(10_000_000), deadline_s=30)
+        errors.append(caught.value)
 
     calling = threading.Thread(target=call, daemon=True)
     calling.start()
     calling.join(60)
-    assert reasons == [Reason.WORKER_DIED]
+    assert len(errors) == 1
 
 
 def test_arguments_of_any_size_arrive(child: Child) -> None:
@@ -184,9 +188,83 @@ def test_closing_ends_a_call_that_another_thread_has_begun() -> None:
     assert reasons == [Reason.OUT_OF_MEMORY], "the call went on to its deadline"
 
 
-def test_a_preparation_that_fails_is_a_bug_and_not_a_bad_clip() -> None:
-    with Child(prepare=broken_import) as child, pytest.raises(RuntimeError, match="no cv2"):
+@pytest.mark.parametrize("prepare", [broken_import, segfault])
+def test_a_preparation_that_fails_is_the_machines_fault_and_no_clips(prepare: Callable[[], object]) -> None:
+    with Child(prepare=prepare) as child, pytest.raises(MachineError, match="no clip is at fault"):
         child.call(number, deadline_s=30)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ImportError("libsoxr.so.0: cannot open shared object file"), MachineError),
+        (OSError(errno.ENOSPC, "No space left on device"), SpaceError),
+        (OSError(errno.EROFS, "Read-only file system"), MachineError),
+        (OSError(errno.EMFILE, "Too many open files"), MachineError),
+    ],
+)
+def test_an_error_of_the_machine_is_no_reason_of_a_clip(
+    child: Child, error: Exception, kind: type[AffectoryError]
+) -> None:
+    before = child.call(number, deadline_s=30)
+    with pytest.raises(kind, match=re.escape(str(error))):
+        child.call(fail, error, deadline_s=30)
+    assert child.call(number, deadline_s=30) == before
+
+
+# --- memory ----------------------------------------------------------------------------------------------------
+
+MIB = 2**20
+BOUND = Bound(300 * MIB, Reason.TOO_LARGE, "ask for less")
+
+
+def hold(size: int) -> int:
+    """Holds so many bytes for a while."""
+    held = np.ones(size, np.uint8)
+    time.sleep(0.3)
+    return len(held)
+
+
+def keep(size: int) -> int:
+    """Holds so many bytes for ever."""
+    _kept.append(np.ones(size, np.uint8))
+    time.sleep(0.3)
+    return os.getpid()
+
+
+_kept: list[NDArray[np.uint8]] = []
+
+
+def grow_without_end(for_ever: bool) -> None:
+    while for_ever:
+        _kept.append(np.ones(MIB, np.uint8))
+        time.sleep(0.001)
+
+
+def test_a_call_that_outgrows_the_bound_costs_itself_and_is_told_what_to_do() -> None:
+    with Child(bound=BOUND) as child:
+        before = child.call(number, deadline_s=30)
+        with pytest.raises(Unreadable, match=r"needs more than 0\.29 GiB of memory: ask for less") as caught:
+            child.call(grow_without_end, True, deadline_s=60)
+        assert caught.value.reason is Reason.TOO_LARGE
+        assert child.call(number, deadline_s=30) != before
+
+
+def test_a_call_within_the_bound_is_left_alone() -> None:
+    with Child(bound=BOUND) as child:
+        assert child.call(hold, 100 * MIB, deadline_s=30) == 100 * MIB
+
+
+def test_what_a_call_leaves_behind_is_not_charged_to_the_next_one() -> None:
+    with Child(bound=BOUND) as child:
+        before = child.call(keep, 180 * MIB, deadline_s=30)
+        assert child.call(hold, 180 * MIB, deadline_s=30) == 180 * MIB
+        assert child.call(number, deadline_s=30) != before
+
+
+def test_a_hang_within_the_bound_ends_with_the_deadline() -> None:
+    with Child(bound=BOUND) as child:
+        assert reason_of(child, time.sleep, 60, deadline_s=0.3) is Reason.DECODER_HUNG
 
 
 def test_two_children_are_independent(child: Child) -> None:
