@@ -10,7 +10,8 @@ import pyarrow as pa
 
 Value = str | float | int | None
 
-MISSING = "missing"
+MISSING, UNREADABLE = "missing", "unreadable"
+"""What stands in place of a file's digest if there is no such file, or if it cannot be read here and now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

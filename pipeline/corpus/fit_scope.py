@@ -13,7 +13,7 @@ from pipeline.cache.keys import digest
 from pipeline.corpus import fold_list
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Group, Label, Labels, Reader, hold_out
-from pipeline.utterance import MISSING, Stretch, Utterance
+from pipeline.utterance import MISSING, UNREADABLE, Stretch, Utterance
 
 HOLDOUT = "holdout"
 """The protocol that works on every corpus: see `pipeline.reader.hold_out`."""
@@ -175,7 +175,7 @@ def _media(row: Utterance) -> Iterator[tuple[Stretch, ...]]:
     """The sound and the pictures of a row by the digests of their files, whatever the paths; none if a file is not
     here."""
     for stretches in (row.audio, row.video):
-        if stretches and all(stretch.digest not in (None, MISSING) for stretch in stretches):
+        if stretches and all(stretch.digest not in (None, MISSING, UNREADABLE) for stretch in stretches):
             yield tuple(replace(stretch, path="") for stretch in stretches)
 
 

@@ -24,7 +24,7 @@ from pipeline.corpus import manifest
 from pipeline.corpus.lock_file import DIGEST, Lock
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import InputError
-from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
+from pipeline.utterance import MISSING, SCHEMA, UNREADABLE, Utterance, from_table, to_table
 
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
@@ -140,7 +140,8 @@ def _table(path: Path) -> pa.Table:
 def _check(rows: Sequence[Utterance]) -> None:
     """Raises InputError for a row that lacks what every scan gives, or whose digests are none."""
     for number, row in enumerate(rows):
-        digests = [row.text_digest, *(stretch.digest for stretch in row.stretches)]
+        known = (stretch.digest for stretch in row.stretches if stretch.digest not in (MISSING, UNREADABLE))
+        digests = [row.text_digest, *known]
         absent = [row.id, row.dialogue, row.turn, *(stretch.path for stretch in row.stretches)].count(None)
         if absent:
             raise InputError(f"row {number} of the pulled manifest lacks its id, dialogue, turn or path")

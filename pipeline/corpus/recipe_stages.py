@@ -17,6 +17,7 @@ from pipeline.corpus.recipe import Alignment, Node, Selection
 from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
 from pipeline.stage import RAW, Modality, Stage
+from pipeline.utterance import UNREADABLE
 
 
 @dataclass
@@ -143,7 +144,10 @@ class Builder:
         path = Path(name).expanduser()
         if not name or not self.here or not path.exists():
             return self.elsewhere.get(written, name)
-        return keys.file_digest(path) if path.is_dir() else media_digests([path], self.memory)[path]
+        digest = keys.file_digest(path) if path.is_dir() else media_digests([path], self.memory)[path]
+        if digest == UNREADABLE:
+            raise InputError(f"the weights {name} cannot be read: look at their permissions")
+        return digest
 
 
 def find_plugin(text: RecipeText, where: list[str], package: str, name: str, kind: type[Any]) -> Any:

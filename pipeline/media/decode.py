@@ -15,11 +15,11 @@ from pipeline.dialogue import Context, Turn
 from pipeline.media import audio, video
 from pipeline.media.bounds import bound_this_process, decoder_bound
 from pipeline.media.child import DEADLINE_S, Child
-from pipeline.media.files import remembered, stamp
+from pipeline.media.files import WITHOUT_BYTES, remembered, stamp
 from pipeline.media.stretches import name
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Frames, Stage, Waveform
-from pipeline.utterance import MISSING, Stretch, Utterance
+from pipeline.utterance import Stretch, Utterance
 
 AHEAD_BYTES = 256 * 2**20
 """How many bytes may be decoded before the stages have read them."""
@@ -179,8 +179,8 @@ def _decode(
     if not stretches:
         return Unreadable(Reason.ABSENT)
     for index, stretch in enumerate(stretches):
-        if stretch.digest == MISSING:
-            return Unreadable(Reason.MISSING_FILE, f"{name(stretches, index)}no such file")
+        if why := WITHOUT_BYTES.get(str(stretch.digest)):
+            return Unreadable(why.reason, f"{name(stretches, index)}{why.detail}")
     changed = [stretch.path for stretch in stretches if not files.as_scanned(stretch)]
     inputs = {} if changed else _read(child, kind, stretches, files.root, stages)
     changed += [stretch.path for stretch in stretches if not files.unchanged(stretch)]

@@ -35,8 +35,9 @@ from pipeline.media.doctor_rules import (
     fails,
     problems,
 )
-from pipeline.reason import Reason, Unreadable
-from pipeline.utterance import MISSING, Stretch, Utterance
+from pipeline.media.files import WITHOUT_BYTES
+from pipeline.reason import Unreadable
+from pipeline.utterance import Stretch, Utterance
 
 WORST = 10
 """How many files are shown to a person."""
@@ -126,7 +127,7 @@ def _contents(rows: Sequence[Utterance], root: Path, modalities: Iterable[str]) 
     paths: dict[Content, Path] = {}
     for modality in modalities:
         for stretch in (stretch for row in rows for stretch in _stretches(row, modality)):
-            if stretch.digest is not None and stretch.digest != MISSING:
+            if stretch.digest is not None and stretch.digest not in WITHOUT_BYTES:
                 paths.setdefault(Content(_KINDS[modality], stretch.digest), root / stretch.path)
     return paths
 
@@ -159,10 +160,10 @@ def _findings(
     """One finding for each utterance that has the modality, in the order of the manifest."""
     kind = _KINDS[modality]
     users = Counter(path for row in rows for path in row.files(kind))
-    missing = Unreadable(Reason.MISSING_FILE, "no such file")
+    known = {**examinations, **{Content(kind, none): why for none, why in WITHOUT_BYTES.items()}}
     for row in rows:
         if stretches := _stretches(row, modality):
-            own = tuple(examinations.get(Content(kind, str(stretch.digest)), missing) for stretch in stretches)
+            own = tuple(known[Content(kind, str(stretch.digest))] for stretch in stretches)
             judged = problems(row, stretches, own, alone=all(users[path] == 1 for path in row.files(kind)))
             yield Finding(row, modality, stretches, own, tuple(judged))
 

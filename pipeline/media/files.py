@@ -6,6 +6,7 @@ device and inode. A file whose stamp is remembered is not hashed again.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -17,16 +18,25 @@ from typing import NamedTuple
 from pipeline.cache import keys
 from pipeline.cache.memo import Memo
 from pipeline.console import BYTES, bar
-from pipeline.utterance import MISSING
+from pipeline.reason import Reason, Unreadable
+from pipeline.utterance import MISSING, UNREADABLE
 
 log = logging.getLogger(__name__)
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+WITHOUT_BYTES = {
+    MISSING: Unreadable(Reason.MISSING_FILE, "no such file"),
+    UNREADABLE: Unreadable(Reason.IO_ERROR, "it could not be read at the scan: look at its permissions"),
+}
+"""Why a row has no values whose file has one of these in place of a digest."""
 
 SAVE_EVERY = 100
 """How many digests a killed run may lose."""
 
 
 class Look(NamedTuple):
-    """Whether a path stays below the root, and the stamp of its file; None if there is no such file."""
+    """Whether a path stays below the root, and the stamp of its file, as of `stamp`."""
 
     inside: bool
     stamp: str | None
@@ -40,7 +50,7 @@ class CorpusRoot:
         self._folders: dict[str, bool] = {}
 
     def look(self, path: str) -> Look:
-        """Looks at a path relative to the root. A name that no file can have, or a ring of links, is outside."""
+        """Looks at a path relative to the root. A name with a NUL, or a ring of links, is outside."""
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             self._folders[folder] = stays(folder) and self._leads_inside(f"{self._root}/{folder}")
@@ -54,10 +64,8 @@ class CorpusRoot:
             if stat.S_ISLNK(status.st_mode):
                 inside = self._leads_inside(path)
                 return Look(inside, stamp(path) if inside else None)
-        except (FileNotFoundError, NotADirectoryError):
-            return Look(True, None)
-        except (OSError, ValueError):
-            return Look(False, None)
+        except OSError as error:
+            return Look(error.errno != errno.ELOOP, _without(error))
         return Look(True, _stamp(status))
 
     def _leads_inside(self, path: str) -> bool:
@@ -76,15 +84,25 @@ def stays(path: str) -> bool:
 
 
 def stamp(path: str | Path) -> str | None:
-    """The stamp of a file, links followed; None if there is no such file."""
+    """The stamp of a file, links followed; None if there is no such file, `UNREADABLE` for a file that is out of reach.
+
+    A pipe, a socket and a device are out of reach too: who reads one may wait for ever.
+    """
     try:
         return _stamp(os.stat(path))  # noqa: PTH116 - of many thousand files
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        return _without(error)
+
+
+def _without(error: OSError) -> str | None:
+    """The stamp of a path whose file cannot be looked at."""
+    return None if error.errno in _ABSENT else UNREADABLE
 
 
 def _stamp(status: os.stat_result) -> str:
     """The time of change can't be set, so an edit shows even if it keeps the size and resets the time of writing."""
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        return UNREADABLE
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_dev}:{status.st_ino}"
 
 
@@ -93,7 +111,7 @@ def _size(stamp: str) -> int:
 
 
 def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
-    """The digest of each file; `missing` if it can't be read, so that its arrival changes the key.
+    """The digest of each file; `MISSING` or `UNREADABLE` if there is none, so that its arrival changes the key.
 
     `memory` is the memo of digests; see `remembered`.
     """
@@ -102,13 +120,14 @@ def media_digests(paths: Sequence[Path], memory: Path) -> dict[Path, str]:
 
 
 def remembered(stamps: Mapping[str, str | None], memory: Path, *, shown: bool = False) -> dict[str, str]:
-    """The digest of each file by its path; `missing` if its stamp is None or it can't be read.
+    """The digest of each file by its path; `MISSING` or `UNREADABLE` if its stamp says so or hashing it does.
 
     `memory` is the memo of digests: a file is hashed only if the memo has none for its stamp. New digests are saved as
     they come. shown: shows a bar while files are hashed.
     """
     memo = Memo(memory)
     known = dict(_known(memo.get(stamps.keys()), stamps))
+    known |= dict.fromkeys((path for path, now in stamps.items() if now == UNREADABLE), UNREADABLE)
     stale = {path: now for path, now in stamps.items() if now and path not in known}
     with bar("hashing", BYTES, sum(map(_size, stale.values())) if shown else 0) as advance:
         known |= _hashed(stale, memo, advance)
@@ -145,8 +164,9 @@ def _hashed_batch(stamps: Mapping[str, str], memo: Memo, advance: Callable[[int]
             advance(_size(stamps[path]))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        sure = {path: digest for path, digest in digests.items() if digest != MISSING and stamp(path) == stamps[path]}
-        memo.put({path: f"{stamps[path]} {digest}" for path, digest in sure.items()})
+        unchanged = {path: digest for path, digest in digests.items() if stamp(path) == stamps[path]}
+        read = {path: digest for path, digest in unchanged.items() if digest not in WITHOUT_BYTES}
+        memo.put({path: f"{stamps[path]} {digest}" for path, digest in read.items()})
     return digests
 
 
@@ -154,5 +174,5 @@ def _digest(path: str) -> str:
     try:
         return keys.file_digest(Path(path))
     except OSError as error:
-        log.warning("%s counts as missing, it cannot be read: %s", path, error)
-        return MISSING
+        log.warning("%s cannot be read: %s", path, error)
+        return MISSING if error.errno in _ABSENT else UNREADABLE

@@ -14,7 +14,7 @@ from pipeline.cache import keys
 from pipeline.corpus import manifest
 from pipeline.errors import InputError
 from pipeline.reader import Reader
-from pipeline.utterance import MISSING, Audio, Utterance, Video, from_table, to_table
+from pipeline.utterance import MISSING, UNREADABLE, Audio, Utterance, Video, from_table, to_table
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_read_costs_its_rows_and_not_the_run(build, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(keys, "file_digest", refused)
         one, two = build(row("1", "a.wav"), row("2", "b.wav")).rows
-    assert one.audio[0].digest == MISSING and two.audio[0].digest != MISSING
+    assert one.audio[0].digest == UNREADABLE and two.audio[0].digest == real(tmp_path / "corpus" / "b.wav")
     assert build(row("1", "a.wav")).rows[0].audio[0].digest == real(tmp_path / "corpus" / "a.wav")
 
 
