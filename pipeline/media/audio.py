@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.media import container as containers
 from pipeline.media.bounds import check_row
-from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, riff_size
+from pipeline.media.container import MICROSECONDS, MediaFile, media_file, riff_size
 from pipeline.media.stretches import naming
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Stage, Waveform
@@ -40,7 +40,6 @@ VERSION: int = 2
 
 _AUDIO_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"NIST")
 _OGG = b"OggS"  # orders its channels in its own way, which FFmpeg knows
-_MATROSKA = b"\x1aE\xdf\xa3"
 _SIDE, _SURROUND = 0.5**0.5, 0.5
 _WEIGHTS = {"FC": 1.0, "FL": _SIDE, "FR": _SIDE, "LFE": 0.0} | dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), _SURROUND)
 _INDEXED, _EXACT_DURATION = ("mov", "matroska"), ("mov", "flac")
@@ -97,17 +96,9 @@ def resample(wave: Waveform, rate_hz: int) -> NDArray[np.float32]:
 
 
 def _read(source: Audio, path: Path) -> Waveform:
-    try:
-        with path.open("rb", buffering=0) as file:  # libsndfile moves the descriptor itself
-            head = file.read(HEAD_BYTES)
-            wave = _with_libsndfile(source, file, head) if head.startswith(_AUDIO_FILES) else None
-            return wave or _with_ffmpeg(source, file, head)
-    except (FileNotFoundError, NotADirectoryError):
-        raise Unreadable(Reason.MISSING_FILE, path.name) from None
-    except IsADirectoryError:
-        raise Unreadable(Reason.NOT_MEDIA, "a directory") from None
-    except OSError as error:
-        raise Unreadable(Reason.IO_ERROR, str(error)) from error
+    with media_file(path) as media:
+        wave = _with_libsndfile(source, media.file, media.head) if media.head.startswith(_AUDIO_FILES) else None
+        return wave or _with_ffmpeg(source, media)
 
 
 def _stretch(source: Audio, rate_hz: int) -> tuple[int, int]:
@@ -164,21 +155,9 @@ def _check_riff_size(head: bytes, file: FileIO, duration_s: float) -> None:
         raise Unreadable(Reason.DECODE_ERROR, f"ends at byte {size} of {stated}")
 
 
-def _with_ffmpeg(source: Audio, file: FileIO, head: bytes) -> Waveform:
-    import av
-
-    if not head:
-        raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
-    try:
-        with opened(file) as container:
-            stream = containers.audio_stream(container)
-            if stream is None:
-                reason = Reason.NO_AUDIO_STREAM if len(container.streams) else Reason.NOT_MEDIA
-                raise Unreadable(reason, f"{container.format.name} with {len(container.streams)} other streams")
-            return _Stream(container, stream).read(source)
-    except av.error.FFmpegError as error:
-        media = claims_to_be_media(head, (*_AUDIO_FILES, _MATROSKA))
-        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
+def _with_ffmpeg(source: Audio, media: MediaFile) -> Waveform:
+    with media.container() as container:
+        return _Stream(container, containers.audio_stream(container)).read(source)
 
 
 class _Stream:

@@ -1,49 +1,116 @@
-"""Opens a media file through FFmpeg by its content alone, picks its streams, and reads their packets."""
+"""Opens a media file by its content alone, picks its streams, reads their packets, and says why one can't be read.
+
+Sound, pictures and the doctor all open files here. A file is what its bytes say, and is read as one of `FORMATS`, none
+of which names other files: no playlist, list of files or description of a session is followed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import FileIO
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
     from av import Packet
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.error import FFmpegError
     from av.video.stream import VideoStream
+
+S = TypeVar("S", "AudioStream", "VideoStream")
 
 HEAD_BYTES = 12
 """How many bytes of a file tell its format."""
 MICROSECONDS = 1_000_000
 """A container counts its start and its duration in these."""
-
 RESTART_S = 0.1
 """A clock that goes back by more has started again. The decoding times of a stream only grow."""
 
-_JOINABLE = ("mpegts", "mpeg")  # files of these are joined by appending their bytes
+_FILMS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,rm,dv,mxf,nut,wtv,ivf,gif,yuv4mpegpipe"
+_SOUNDS = "wav,w64,aiff,au,caf,flac,mp3,aac,loas,ac3,eac3,dts,amr,voc,nistsphere,wv,ape,tta,tak,mpc,mpc8,dsf,shn,oma,dss,ircam,sox"
+_BARE_PICTURES = "h264,hevc,av1,obu,m4v,mpegvideo,h263,mjpeg"
+_IMAGES = "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+FORMATS = ",".join((_FILMS, _SOUNDS, _BARE_PICTURES, _IMAGES))
+"""FFmpeg's names of the formats that are read."""
+_WITHIN_ONE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # no protocol has this name
+
+_HEADS = (
+    *(b"RIFF", b"RF64", b"riff", b"OggS", b"fLaC", b"FORM", b"NIST", b".snd", b"caff", b"#!AMR", b"ID3"),
+    *(b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba", b"0&\xb2u\x8ef\xcf\x11", b".RMF"),
+)
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
+_JOINABLE = ("mpegts", "mpeg")  # files of these are joined by appending their bytes
 _UNKNOWN_SIZE = 0x7FFF0000  # programs that write to a pipe state 2 or 4 GiB, or a little less
 
 
-@contextmanager
-def opened(file: FileIO) -> Iterator[InputContainer]:
-    """The container in an open file. Raises FFmpegError.
+@dataclass(frozen=True)
+class MediaFile:
+    """A file that is open. head: its first bytes. size: how many it has."""
 
-    FFmpeg does not see the file's name: from its extension it would guess a format if the content tells none.
+    file: FileIO
+    head: bytes
+    size: int
+
+    @property
+    def is_mp4(self) -> bool:
+        """True if the file begins with a box of MP4 or QuickTime that is shorter than 16 MiB."""
+        return self.head[:1] == b"\0" and self.head[4:8] in _BOXES
+
+    @contextmanager
+    def container(self) -> Iterator[InputContainer]:
+        """What FFmpeg finds in the file. It does not see the name, from whose extension it would guess a format."""
+        import av
+
+        self.file.seek(0)
+        nameless = SimpleNamespace(read=self.file.read, seek=self.file.seek, tell=self.file.tell)
+        with av.open(nameless, metadata_errors="ignore", container_options=_WITHIN_ONE_FILE) as container:
+            yield container
+
+
+@contextmanager
+def media_file(path: Path) -> Iterator[MediaFile]:
+    """Opens a file. Raises Unreadable: missing_file; io_error; not_media; decode_error.
+
+    The errors of the code that reads the file, FFmpeg's and the machine's, become Unreadable too.
     """
     import av
 
-    file.seek(0)
-    nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-    with av.open(nameless, metadata_errors="ignore") as container:
-        yield container
+    head = b""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable(Reason.NOT_MEDIA, "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file")
+        with path.open("rb", buffering=0) as file:  # libsndfile moves the descriptor itself
+            head = file.read(HEAD_BYTES)
+            if not head:
+                raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
+            yield MediaFile(file, head, status.st_size)
+    except MemoryError:  # FFmpeg has its own
+        raise
+    except av.error.FFmpegError as error:
+        raise _not_read(error, head) from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unreadable(Reason.MISSING_FILE, path.name) from None
+    except OSError as error:
+        raise Unreadable(Reason.IO_ERROR, str(error)) from error
 
 
-def claims_to_be_media(head: bytes, magic: Sequence[bytes]) -> bool:
-    """True if the first bytes of a file are those of an MP4 or QuickTime file, or one of `magic`."""
-    return head.startswith(tuple(magic)) or head[4:8] in _BOXES
+def _not_read(error: FFmpegError, head: bytes) -> Unreadable:
+    """What an error of FFmpeg says of a file that begins with `head`."""
+    import av
+
+    if head.startswith(_HEADS) or head[4:8] in _BOXES:
+        return Unreadable(Reason.DECODE_ERROR, error.strerror or str(error))
+    if isinstance(error, av.error.ArgumentError):
+        return Unreadable(Reason.NOT_MEDIA, "a list of files, a text or another format that is not read")
+    return Unreadable(Reason.NOT_MEDIA, error.strerror or str(error))
 
 
 def riff_size(head: bytes) -> int | None:
@@ -52,21 +119,38 @@ def riff_size(head: bytes) -> int | None:
     return size if head.startswith(b"RIFF") and size < _UNKNOWN_SIZE else None
 
 
-def video_stream(container: InputContainer) -> VideoStream | None:
-    """The video stream that a player would show; None if there is none. An attached picture is not a video stream."""
+def video_stream(container: InputContainer) -> VideoStream:
+    """The video stream that a player would show. An attached picture is not a video stream.
+
+    Raises Unreadable: no_video_stream, not_media if there is no stream at all, decode_error for an unknown codec.
+    """
     from av.stream import Disposition
 
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
-    return best if best in streams else next(iter(streams), None)
+    stream = best if best in streams else next(iter(streams), None)
+    return _with_decoder(stream, container, Reason.NO_VIDEO_STREAM)
 
 
-def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The audio stream that a player would play: the first that is marked as the default, else the first."""
+def audio_stream(container: InputContainer) -> AudioStream:
+    """The audio stream that a player would play: the first that is marked as the default, else the first.
+
+    Raises Unreadable: no_audio_stream, not_media if there is no stream at all, decode_error for an unknown codec.
+    """
     from av.stream import Disposition
 
     streams = container.streams.audio
-    return next((s for s in streams if s.disposition & Disposition.default), next(iter(streams), None))
+    stream = next((s for s in streams if s.disposition & Disposition.default), next(iter(streams), None))
+    return _with_decoder(stream, container, Reason.NO_AUDIO_STREAM)
+
+
+def _with_decoder(stream: S | None, container: InputContainer, none: Reason) -> S:
+    if stream is None:
+        others = len(container.streams)
+        raise Unreadable(none if others else Reason.NOT_MEDIA, f"{container.format.name} with {others} other streams")
+    if stream.codec_context is None:
+        raise Unreadable(Reason.DECODE_ERROR, f"no decoder knows the codec of the {stream.type} stream")
+    return stream
 
 
 def counts_from_zero(container: InputContainer) -> bool:

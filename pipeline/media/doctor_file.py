@@ -8,7 +8,7 @@ process (`pipeline.media.child`), which calls `prepare` first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pipeline.media import audio, video
 from pipeline.media.bounds import bound_this_process
 from pipeline.media.container import (
-    HEAD_BYTES,
     MICROSECONDS,
+    MediaFile,
     audio_stream,
     counts_from_zero,
-    opened,
+    media_file,
     packets,
     riff_size,
     video_stream,
@@ -37,10 +37,9 @@ from pipeline.utterance import Audio
 
 if TYPE_CHECKING:
     import av
-    from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-VERSION: int = 5
+VERSION: int = 6
 """Bumped by hand when an examination may give another result; what is remembered of older versions is then not used."""
 DECODERS = (audio.VERSION, video.VERSION)
 """The versions of extraction's decoders, which an examination may ask for their reasons."""
@@ -73,13 +72,7 @@ def examine(kind: Kind, path: Path) -> AudioFacts | VideoFacts:
     return _examine_audio(path) if kind == "audio" else _examine_video(path)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    with path.open("rb", buffering=0) as file, opened(file) as container:
-        yield container
-
-
-def _declared_s(path: Path, container: InputContainer) -> float | None:
+def _declared_s(media: MediaFile, container: InputContainer) -> float | None:
     """The length of the file as it states it; None if FFmpeg guesses it from the bit rate.
 
     Of a RIFF file that was cut, FFmpeg gives the length of what is left, which is scaled to the size the file states.
@@ -88,14 +81,9 @@ def _declared_s(path: Path, container: InputContainer) -> float | None:
     if not states or not container.duration:
         return None
     before = (container.start_time or 0) if counts_from_zero(container) else 0
-    return (container.duration - before) / MICROSECONDS * _stated_growth(path)
-
-
-def _stated_growth(path: Path) -> float:
-    """How many times as large as it is a file states to be, at least 1."""
-    with path.open("rb") as file:
-        stated = riff_size(file.read(HEAD_BYTES))
-    return 1.0 if stated is None else max(1.0, stated / path.stat().st_size)
+    stated = riff_size(media.head)
+    growth = 1.0 if stated is None else max(1.0, stated / media.size)
+    return (container.duration - before) / MICROSECONDS * growth
 
 
 # --- audio -----------------------------------------------------------------------------------------------------
@@ -103,18 +91,16 @@ def _stated_growth(path: Path) -> float:
 
 def _examine_audio(path: Path) -> AudioFacts:
     """Decodes the audio stream that extraction reads to its end, and keeps none of it."""
-    import av
-
-    with suppress(av.error.FFmpegError, OSError), _opened(path) as container:
-        stream = audio_stream(container)
-        if stream is not None and (facts := _with_ffmpeg(path, container, stream)):
+    with suppress(Unreadable), media_file(path) as media, media.container() as container:
+        if facts := _with_ffmpeg(path, media, container):
             return facts
     audio.decode([Audio(path=path.name)], path.parent, ())
     return _with_libsndfile(path)
 
 
-def _with_ffmpeg(path: Path, container: InputContainer, stream: AudioStream) -> AudioFacts | None:
+def _with_ffmpeg(path: Path, media: MediaFile, container: InputContainer) -> AudioFacts | None:
     """None if no packet gives a sample."""
+    stream = audio_stream(container)
     meter = _Meter((container.start_time or 0) / MICROSECONDS, container.duration)
     count = damaged = 0
     for packet in packets(container, stream):
@@ -122,7 +108,7 @@ def _with_ffmpeg(path: Path, container: InputContainer, stream: AudioStream) -> 
         damaged += not _taken(packet, meter)
     if not meter.samples:
         return None
-    declared_s = _declared_s(path, container)
+    declared_s = _declared_s(media, container)
     suspect = container.format.name in _AUDIO_FORMATS or (declared_s is not None and declared_s > meter.end_s + CUT_S)
     refusal = _refusal(path, meter.end_s) if suspect else ""
     return meter.facts(stream.codec_context.name, declared_s, damaged / count, refusal)
@@ -249,15 +235,14 @@ def _examine_video(path: Path) -> VideoFacts:
 
 
 def _video_facts(path: Path, timeline: Timeline, damaged: float, shown: list[Levels]) -> VideoFacts:
-    with _opened(path) as container:
+    with media_file(path) as media, media.container() as container:
         stream = video_stream(container)
-        assert stream is not None, "its timeline was read"
         rate = stream.average_rate
         return VideoFacts(
             codec=stream.codec_context.name,
             start_s=float(timeline.time_s[0]),
             end_s=timeline.end_s,
-            declared_s=_declared_s(path, container),
+            declared_s=_declared_s(media, container),
             damaged=damaged,
             width=stream.codec_context.width,
             height=stream.codec_context.height,

@@ -12,7 +12,6 @@ H.264 alone, so decord serves no other codec.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.errors import MachineError
+from pipeline.media.container import media_file
 from pipeline.media.video_timeline import Timeline
 
 Decoder = Literal["decord", "PyAV"]
@@ -33,7 +33,7 @@ _SAME_TIME_S = 2e-3
 def decoder(path: Path, timeline: Timeline) -> Decoder:
     """Which decoder serves a file. decord does if all of this holds:
 
-    - The container is MP4 or QuickTime, has an index to seek by, and hides no frame (edit lists do).
+    - The container is MP4 or QuickTime, for decord too, has an index to seek by, and hides no frame (edit lists do).
     - The codec is H.264 with 8 bits in 4:2:0, 4:2:2 or 4:4:4, of an even width and height of at least 192, in a common
       colour matrix.
     - All parameter sets, in the container and in the stream, are one that admits whole frames alone: no field coding.
@@ -50,8 +50,11 @@ def decord_reader(path: Path, timeline: Timeline) -> Any:
     if not _alike(timeline):
         return None
     decord = _decord()
-    with suppress(decord.DECORDError, RuntimeError, AssertionError, UnicodeError):
-        reader = decord.VideoReader(os.fspath(path), num_threads=1, fault_tol=1e-9)
+    with suppress(decord.DECORDError, RuntimeError, AssertionError), media_file(path) as media:
+        if not media.is_mp4:
+            return None
+        # By its number and not by its name, from which decord would guess a format, or a list of images.
+        reader = decord.VideoReader(f"/dev/fd/{media.file.fileno()}", num_threads=1, fault_tol=1e-9)
         times = reader.get_frame_timestamp(range(len(reader)))[:, 0]
         expected = timeline.ticks * timeline.unit_s
         if times.shape == expected.shape and np.allclose(times, expected, rtol=0, atol=_SAME_TIME_S):

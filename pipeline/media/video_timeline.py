@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from pipeline.media import h264
 from pipeline.media.bounds import check_pixels
-from pipeline.media.container import HEAD_BYTES, MICROSECONDS, claims_to_be_media, opened, packets, video_stream
+from pipeline.media.container import MICROSECONDS, media_file, packets, video_stream
 from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
     from av import Packet
     from av.container import InputContainer
     from av.video.stream import VideoStream
-
-_VIDEO_FILES = (b"RIFF", b"RF64", b"OggS", b"FLV\x01", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
-
 
 _INDEXED = ("mov", "matroska", "avi")
 """Containers that list their key frames. Of others FFmpeg knows those that it happened to read."""
@@ -103,35 +100,12 @@ def packet_ticks(packet: Packet) -> int | None:
 def opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container in a file, and the stream that a player would show.
 
-    Raises Unreadable, also for pictures that are too large, and for the errors of code that reads the container.
+    Raises Unreadable, also for pictures that are too large.
     """
-    import av
-
-    try:
-        with path.open("rb", buffering=0) as file:
-            head = file.read(HEAD_BYTES)
-            if not head:
-                raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
-            with opened(file) as container:
-                yield container, _stream(container)
-    except IsADirectoryError:
-        raise Unreadable(Reason.NOT_MEDIA, "a directory") from None
-    except av.error.FFmpegError as error:
-        media = claims_to_be_media(head, _VIDEO_FILES)
-        raise Unreadable(Reason.DECODE_ERROR if media else Reason.NOT_MEDIA, error.strerror or str(error)) from error
-    except OSError as error:
-        raise Unreadable(Reason.IO_ERROR, str(error)) from error
-
-
-def _stream(container: InputContainer) -> VideoStream:
-    stream = video_stream(container)
-    if stream is None:
-        reason = Reason.NO_VIDEO_STREAM if len(container.streams) else Reason.NOT_MEDIA
-        raise Unreadable(reason, f"{container.format.name} with {len(container.streams)} other streams")
-    if stream.codec_context is None:
-        raise Unreadable(Reason.DECODE_ERROR, "no decoder knows the codec of the video stream")
-    check_pixels(stream.codec_context.width, stream.codec_context.height)
-    return stream
+    with media_file(path) as media, media.container() as container:
+        stream = video_stream(container)
+        check_pixels(stream.codec_context.width, stream.codec_context.height)
+        yield container, stream
 
 
 @lru_cache(maxsize=4)
