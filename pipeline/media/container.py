@@ -34,10 +34,11 @@ RESTART_S = 0.1
 """A clock that goes back by more has started again. The decoding times of a stream only grow."""
 
 _FILMS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,rm,dv,mxf,nut,wtv,ivf,gif,yuv4mpegpipe"
-_SOUNDS = "wav,w64,aiff,au,caf,flac,mp3,aac,loas,ac3,eac3,dts,amr,voc,nistsphere,wv,ape,tta,tak,mpc,mpc8,dsf,shn,oma,dss,ircam,sox"
+_SPEECH = "wav,w64,aiff,au,caf,flac,mp3,aac,loas,ac3,eac3,dts,amr,voc,nistsphere,ircam,sox,shn,dss,oma"
+_MUSIC = "wv,ape,tta,tak,mpc,mpc8,dsf"
 _BARE_PICTURES = "h264,hevc,av1,obu,m4v,mpegvideo,h263,mjpeg"
 _IMAGES = "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
-FORMATS = ",".join((_FILMS, _SOUNDS, _BARE_PICTURES, _IMAGES))
+FORMATS = ",".join((_FILMS, _SPEECH, _MUSIC, _BARE_PICTURES, _IMAGES))
 """FFmpeg's names of the formats that are read."""
 _WITHIN_ONE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # no protocol has this name
 
