@@ -39,7 +39,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED \
-         RELEASE NAME VERSION UTTERANCE STAGE REASON FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
+         RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 unknown := $(filter-out $(KNOWN),$(given))
@@ -123,8 +123,8 @@ explain: $(READY) ## what a shard holds, and how and where it was made: SHARD=<f
 	$(AFFECTORY) explain $(call quote,$(SHARD))
 
 .PHONY: errors
-errors: $(READY) ## the utterances without features, with reason, message and file: [DATASET=] [MODALITY=] [STAGE=] [REASON=]
-	$(AFFECTORY) errors$(CORPUS)$(MODALITIES)$(FAILED)
+errors: $(READY) ## the utterances without features, with reason, message and file: [DATASET=] [MODALITY=] [STAGE=] [REASON=] [REMARKS=1: remarks on rows instead]
+	$(AFFECTORY) errors$(CORPUS)$(MODALITIES)$(FAILED)$(call flag,REMARKS,remarks)
 
 .PHONY: verify
 verify: $(READY) ## read the whole cache and set aside what is damaged: [REMOTE=s3://team/affectory]

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     @property
     def said(self) -> str:
         """What is true of the `part` of a row, in words."""
-        return _SAID.get(self, "of an unknown kind")
+        return _SAID.get(self, "in doubt")
 
     @classmethod
     def _missing_(cls, value: object) -> Kind | None:
@@ -82,8 +82,8 @@ class Remark:
         return cls(Kind(kind), float(found[1]), float(found[2]), found[3] or "")
 
     def __str__(self) -> str:
-        whole = f"{_number(self.whole)} {self.kind.unit}".rstrip()
-        text = f"{_number(self.part)} of {whole} {self.kind.said}"
+        whole = f"{amount(self.whole)} {self.kind.unit}".rstrip()
+        text = f"{amount(self.part)} of {whole} {self.kind.said}"
         return f"{text}: {self.message}" if self.message else text
 
 
@@ -102,5 +102,10 @@ def _added(one: Remark, other: Remark) -> Remark:
     return replace(one, part=one.part + other.part, whole=one.whole + other.whole, message=message)
 
 
-def _number(amount: float) -> str:
-    return f"{amount:.3f}".rstrip("0").rstrip(".")
+def amount(value: float) -> str:
+    """An amount for a person: whole if it is a count, else with one decimal."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -85,26 +85,30 @@ def errors(
     protocol: Protocol = "",
     stage: Stage = "",
     reason: FailedFor = "",
+    remarks: Annotated[
+        bool, typer.Option("--remarks", help="List remarks on rows instead; --reason then names one, such as text_cut.")
+    ] = False,
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the utterances without features: the stage, the reason, a message, and the file.
+    """Lists the utterances without features: the stage, the reason, a message, and the file. Or lists remarks on rows.
 
     Example: `affectory errors --dataset meld --stage visual_resnet50 --reason decode_error`
     """
-    from pipeline.report.failures import failure_table, failures
+    from pipeline.report import failures
     from pipeline.run.reference_job import open_session
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
     session = open_session(home, given)
-    failed = failures(session, stage, reason)
-    if not as_json and failed:
-        console.print(failure_table(failed))
-    answer = {"dataset": session.corpus.recipe.name, "errors": failed}
-    utterances = len({entry["utterance"] for entry in failed})
-    show_answer(answer, as_json, f"{utterances:,} utterances without features." if failed else "No utterance failed.")
+    listed = (failures.remarks if remarks else failures.failures)(session, stage, reason)
+    if not as_json and listed:
+        console.print(failures.failure_table(listed, "remark" if remarks else "reason"))
+    answer = {"dataset": session.corpus.recipe.name, "remarks" if remarks else "errors": listed}
+    utterances = len({entry["utterance"] for entry in listed})
+    some, none = ("with remarks", "No row has a remark.") if remarks else ("without features", "No utterance failed.")
+    show_answer(answer, as_json, f"{utterances:,} utterances {some}." if listed else none)
 
 
 @commands.command()

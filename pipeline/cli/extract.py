@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
-from pipeline.plan import estimate, shortfall
+from pipeline.plan import estimate, remarked, shortfall
 from pipeline.plan.jobs import FitJob, Plan
 from pipeline.plan.session import Session
 from pipeline.report.changes import because
@@ -141,6 +141,7 @@ def _answer(session: Session, counts: RunCounts, coverage: Coverage) -> dict[str
         "left_out": coverage.left_out,
         "waiting": sorted(counts.waiting.values()),
         "differing": coverage.differing,
+        "remarks": remarked.by_stage(coverage.remarks),
         "view": {} if counts.waiting else _views(session),
     }
 
@@ -219,13 +220,14 @@ class Coverage:
 
     failed: utterances without features, by modality and reason. too_many: whether more than `max_failed` of a modality
     failed. differing: by how much counts differ from the published ones. left_out: for each fit, the utterances that it
-    left out, with the reason.
+    left out, with the reason. remarks: on rows that have their values, by stage and kind.
     """
 
     failed: Mapping[str, Counter[str]]
     too_many: bool
     differing: Mapping[str, int]
     left_out: Mapping[str, Mapping[str, str]]
+    remarks: Sequence[remarked.Count]
 
 
 def extract_shown(session: Session) -> tuple[RunCounts, Coverage]:
@@ -242,7 +244,7 @@ def extract_shown(session: Session) -> tuple[RunCounts, Coverage]:
 
 
 def covered(session: Session) -> Coverage:
-    """Finds and shows the gaps in a corpus's features, those of earlier extractions too, and the reader's remarks."""
+    """Finds and shows the gaps in a corpus's features and the remarks on them, of earlier extractions too."""
     by_utterance = shortfall.reasons(session.catalogue)
     failed = shortfall.counts(by_utterance)
     differing = published.differing(session.corpus)
@@ -253,10 +255,13 @@ def covered(session: Session) -> Coverage:
     for modality, share in over.items():
         limit = session.corpus.recipe.max_failed
         print_line(f"{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}", "red")
-    if remarked := published.remark_line(session.corpus.manifest.rows):
-        print_line(remarked)
+    if noted := published.note_line(session.corpus.manifest.rows):
+        print_line(noted)
     left_out = shortfall.by_fit(session.catalogue)
     for fit, reasons in left_out.items():
         rows = ", ".join(f"{utterance}: {reason}" for utterance, reason in reasons.items())
         print_line(f"the fit of {fit} left out {rows}; it is made again once they are there", "yellow")
-    return Coverage(failed, bool(over), {count.name: count.difference for count in differing}, left_out)
+    remarks = remarked.counts(session.catalogue)
+    for counted in remarks:
+        print_line(str(counted), "yellow" if counted.large else "")
+    return Coverage(failed, bool(over), {count.name: count.difference for count in differing}, left_out, remarks)

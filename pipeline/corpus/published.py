@@ -1,7 +1,7 @@
-"""Compares a corpus with what its reader says of the published one: its counts, and remarks on single utterances.
+"""Compares a corpus with what its reader says of the published one: its counts, and notes on single utterances.
 
 A copy with other counts is reported, and not refused. A count is named by a class, by a part of the official split
-(`test`), or by a class in a part (`test/hap`). A remark is an annotation: `windowed_s` is the annotated length, in
+(`test`), or by a class in a part (`test/hap`). A note is an annotation: `windowed_s` is the annotated length, in
 seconds, of a clip that is used in part, and `known` is a reported fault with its source.
 """
 
@@ -92,11 +92,11 @@ def _classes(label: Label, target: Target) -> Iterator[str]:
         yield target.classes[int(label)]
 
 
-# --- remarks ---------------------------------------------------------------------------------------------------
+# --- notes ---------------------------------------------------------------------------------------------------
 
 
-def remarks(rows: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
-    """The id and the remark of every utterance that has one."""
+def notes(rows: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
+    """The id and the note of every utterance that has one."""
     for row in rows:
         length_s, known = row.labels.get("windowed_s"), row.labels.get("known")
         texts = [f"used in part, annotated {float(length_s):.1f} s"] if length_s is not None else []
@@ -105,8 +105,8 @@ def remarks(rows: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
             yield row.id, "; ".join(texts)
 
 
-def remark_line(rows: Iterable[Utterance]) -> str:
-    """One line for a person, which counts the remarks; "" if there are none."""
-    texts = [text for _, text in remarks(rows)]
+def note_line(rows: Iterable[Utterance]) -> str:
+    """One line for a person, which counts the notes; "" if there are none."""
+    texts = [text for _, text in notes(rows)]
     windowed = sum(text.startswith("used in part") for text in texts)
-    return f"{len(texts):,} clips have remarks, {windowed:,} are used in part: the report lists them." if texts else ""
+    return f"{len(texts):,} clips have notes, {windowed:,} are used in part: the report lists them." if texts else ""

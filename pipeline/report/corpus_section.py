@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.published import Count, compared, remarks
+from pipeline.corpus.published import Count, compared, notes
 from pipeline.corpus.recipe import Alignment, Node, Recipe, every_node
 from pipeline.reader import Label
 from pipeline.report.charts import Chart, grouped, histogram
@@ -246,13 +246,13 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-REMARKS_SHOWN = 100
+NOTES_SHOWN = 100
 
 
-def remarks_sheet(rows: Iterable[Utterance]) -> Sheet | None:
-    """The first remarks of the reader; None if it made none."""
-    every = list(remarks(rows))
+def notes_sheet(rows: Iterable[Utterance]) -> Sheet | None:
+    """The first notes of the reader; None if it made none."""
+    every = list(notes(rows))
     if not every:
         return None
-    more = f"{len(every) - REMARKS_SHOWN:,} more are not shown." if len(every) > REMARKS_SHOWN else ""
-    return Sheet.of("Remarks on single clips", ("utterance", "remark"), every[:REMARKS_SHOWN], more)
+    more = f"{len(every) - NOTES_SHOWN:,} more are not shown." if len(every) > NOTES_SHOWN else ""
+    return Sheet.of("Notes on single clips", ("utterance", "note"), every[:NOTES_SHOWN], more)

@@ -14,6 +14,7 @@ from rich.table import Table
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
 from pipeline.corpus.fit_scope import same_media_line
+from pipeline.plan.remarked import by_stage
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
@@ -21,6 +22,7 @@ from pipeline.report.charts import Chart, Mark, ranking
 from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits, library_versions
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
+from pipeline.report.remarks_section import Remarks
 from pipeline.report.table import Cell, Sheet
 from pipeline.stage import Target
 from pipeline.train import metrics
@@ -35,10 +37,11 @@ def write(session: Session) -> dict[str, Any]:
     """
     with console.status("Reading the store"):
         extracted = Extracted(session)
+        remarks = Remarks(extracted)
     probes = list(_watched(probes_section.probes(session)))
     runs = models_section.trained(session)
     path = session.home.reports / f"{session.corpus.recipe.home_name}.html"
-    _publish(path, _render(session, extracted, probes, runs))
+    _publish(path, _render(session, extracted, remarks, probes, runs))
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs)]
     if lines:
         console.print(_score_table(lines, session.corpus.target))
@@ -46,7 +49,8 @@ def write(session: Session) -> dict[str, Any]:
         "dataset": session.corpus.recipe.name,
         "report": str(path),
         "incomplete": extracted.incomplete(),
-        "warnings": _notices(session, extracted, probes, runs),
+        "warnings": _notices(session, extracted, remarks, probes, runs),
+        "remarks": by_stage(remarks.counts),
         "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in probes if probe.folds},
         "models": {f"{run.answer['model']}-{run.answer['protocol']}": _model(run) for run in runs},
         "bounds": dict(probes_section.bounds(session.corpus, [i for fold in session.corpus.folds for i in fold.test])),
@@ -68,14 +72,16 @@ def _model(run: Trained) -> dict[str, Any]:
 # --- the page --------------------------------------------------------------------------------------------------
 
 
-def _render(session: Session, extracted: Extracted, probes: Sequence[Probe], runs: Sequence[Trained]) -> str:
+def _render(
+    session: Session, extracted: Extracted, remarks: Remarks, probes: Sequence[Probe], runs: Sequence[Trained]
+) -> str:
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     corpus = session.corpus
     labels, label_chart = corpus_section.labels(corpus)
     lengths, length_charts = corpus_section.lengths(corpus)
-    remarks = corpus_section.remarks_sheet(corpus.manifest.rows)
+    notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs)]
     return environment.get_template(TEMPLATE).render(
         dataset=corpus.recipe.name,
@@ -84,25 +90,28 @@ def _render(session: Session, extracted: Extracted, probes: Sequence[Probe], run
         logs=str(session.home.runs / "logs"),
         random=corpus_section.random_weights(corpus.recipe),
         incomplete=extracted.incomplete(),
-        notices=_notices(session, extracted, probes, runs),
+        notices=_notices(session, extracted, remarks, probes, runs),
         facts=corpus_section.facts(corpus, corpus.protocol),
         summary=_summary(lines, corpus.target) if lines else None,
         ranking=_ranking(lines, corpus.target),
         corpus=_present(
-            corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, remarks
+            corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, notes
         ),
         length_charts=length_charts,
         stages=corpus_section.stages(corpus.recipe),
         fine_print=[corpus_section.every_parameter(corpus.recipe), corpus_section.versions(corpus.recipe)],
-        features=_present(
-            covered(extracted), model_details.cropped(runs), costs(extracted), library_versions(extracted)
-        ),
+        features=_features(extracted, remarks, runs),
         failures=failures(extracted),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),
         models=[_section(run, _comparable(session, run, probes)) for run in runs],
     )
+
+
+def _features(extracted: Extracted, remarks: Remarks, runs: Sequence[Trained]) -> list[Sheet | Chart]:
+    sheets = (model_details.cropped(runs), costs(extracted), library_versions(extracted))
+    return _present(covered(extracted), *remarks.sheets(), *sheets)
 
 
 def _present(*parts: Sheet | Chart | None) -> list[Sheet | Chart]:
@@ -128,7 +137,9 @@ def _section(run: Trained, probes: Sequence[Probe]) -> dict[str, Any]:
     }
 
 
-def _notices(session: Session, extracted: Extracted, probes: Sequence[Probe], runs: Sequence[Trained]) -> list[str]:
+def _notices(
+    session: Session, extracted: Extracted, remarks: Remarks, probes: Sequence[Probe], runs: Sequence[Trained]
+) -> list[str]:
     recipe = session.corpus.recipe
     shares = over_limit(session.corpus, extracted.reasons)
     failed = [
@@ -136,8 +147,9 @@ def _notices(session: Session, extracted: Extracted, probes: Sequence[Probe], ru
         for name, share in shares.items()
     ]
     same = [same_media_line(fold, session.corpus.manifest.rows) for fold in session.corpus.folds]
+    doubts = [*filter(None, same), *remarks.notices()]
     models = [notice for run in runs for notice in models_section.notices(run, _comparable(session, run, probes))]
-    return [*failed, *filter(None, same), *probes_section.warnings(probes, recipe.crossfit), *models]
+    return [*failed, *doubts, *probes_section.warnings(probes, recipe.crossfit), *models]
 
 
 def _publish(path: Path, page: str) -> None:

@@ -174,7 +174,7 @@ def status(session: Session) -> dict[str, Any]:
 
 
 def _counts(scopes: Sequence[StageStatus]) -> dict[str, int]:
-    """Rows by status; `failed` counts some of those that are cached or copied."""
+    """Rows by status; `failed` and `remarked` count some of those that are cached or copied."""
     rows = [row for scoped in scopes for row in scoped.rows.values()]
     by_status = Counter(row.status for row in rows)
     fits = [scoped.state is not None for scoped in scopes if scoped.node.stage.fitted]
@@ -182,9 +182,14 @@ def _counts(scopes: Sequence[StageStatus]) -> dict[str, int]:
         "rows": len(rows),
         **{key: by_status[status] for key, status in _KEYS.items()},
         "failed": sum(row.record is not None and row.reason is not None for row in rows),
+        "remarked": sum(_remarked(utterance, row) for scoped in scopes for utterance, row in scoped.rows.items()),
         "fits": sum(fits),
         "fits_missing": len(fits) - sum(fits),
     }
+
+
+def _remarked(utterance: str, row: Row) -> bool:
+    return row.record is not None and any(utterance in written for written in row.record.remarks.values())
 
 
 def _bytes(scopes: Sequence[StageStatus], store: Store) -> dict[str, int]:
@@ -196,11 +201,11 @@ def _bytes(scopes: Sequence[StageStatus], store: Store) -> dict[str, int]:
 
 def status_table(answer: Mapping[str, Any]) -> Table:
     """The answer of `status` as a table that fits 80 columns; sizes in MB."""
-    heads = ("rows", "cached", "copy", "to do", "waiting", "retry", "failed", "fits", "MB")
-    note = "waiting: for a fit; retry: provisional, failed for a transient reason"
+    heads = ("rows", "cached", "copy", "to do", "waiting", "retry", "failed", "remarks", "fits", "MB")
+    note = "waiting: for a fit; retry: provisional, failed for a transient reason; remarks: rows that have any"
     shown = table(answer["dataset"], "stage", *heads, *(["remote MB"] if answer["remote"] else []), caption=note)
     for name, counts in sorted(answer["stages"].items()):
-        rows = (counts[kind] for kind in ("rows", *_KEYS, "failed"))
+        rows = (counts[kind] for kind in ("rows", *_KEYS, "failed", "remarked"))
         total = counts["fits"] + counts["fits_missing"]
         fits = f"{counts['fits']}/{total}" if total else ""
         sizes = [f"{counts[kind] / 1e6:.1f}" for kind in ("bytes", "remote_bytes")]

@@ -9,7 +9,7 @@ import pytest
 
 from manifests._meld import FACES, FAIR_TABLES, TIMES
 from manifests.meld import NOT_REALIGNED
-from pipeline.corpus.published import remarks
+from pipeline.corpus.published import notes
 from pipeline.errors import InputError
 from pipeline.utterance import Audio, Utterance, Video
 from tests.manifests.meld_files import line, scan, write_clips, write_fair, write_tables
@@ -53,7 +53,7 @@ def test_an_utterance_that_fair_lacks_keeps_its_own_clip_and_a_remark(tmp_path: 
     write_fair(corpus(tmp_path), [("train", 0, 0, 0, 0, 0.5, 1.0), ("train", 0, 1, 0, 0, 1.0, 1.5)])
     rows = scan(tmp_path, realign="fair")
     assert rows["train_dia0_utt2"].audio == scan(tmp_path)["train_dia0_utt2"].audio
-    own = [name for name, remark in remarks(rows.values()) if remark == NOT_REALIGNED]
+    own = [name for name, note in notes(rows.values()) if note == NOT_REALIGNED]
     assert own == ["train_dia0_utt2", "dev_dia0_utt0", "test_dia0_utt0"]
 
 

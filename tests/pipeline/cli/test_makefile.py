@@ -39,7 +39,7 @@ VARIABLES = {
     "DIR": "/my clips",
     "ENCODING": "cp1252",
     "DAYS": "3",
-    **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE"), "1"),
+    **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE", "REMARKS"), "1"),
     "SCHEDULER": "tcp://host:1",
 }
 NEEDED = {"release": ("NAME", "VERSION"), "init-table": ("DIR",), "explain": ("SHARD",), "why": ("UTTERANCE", "STAGE")}

@@ -20,7 +20,9 @@ from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
 from tests.pipeline.run.test_cache_rules import insert_after, session5
 
 EVERY = {"text_word2vec", "text_cnn", "audio_mfcc", "audio_opensmile"}
-NONE = dict.fromkeys(("cached", "copy", "todo", "waiting", "provisional", "failed", "fits", "fits_missing"), 0)
+NONE = dict.fromkeys(
+    ("cached", "copy", "todo", "waiting", "provisional", "failed", "remarked", "fits", "fits_missing"), 0
+)
 
 
 def opened(small, **more):
