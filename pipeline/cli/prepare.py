@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from pipeline.cache.home import Home
 from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, show_answer
 from pipeline.console import console, print_line
+from pipeline.errors import InputError
 
 commands = typer.Typer()
 
@@ -28,16 +30,23 @@ def doctor(
     Example: `affectory doctor --dataset meld --root /corpora/MELD.Raw`
     """
     from pipeline.cli.tables import doctor_tables
+    from pipeline.corpus.corpus import Corpus
     from pipeline.corpus.open_corpus import scan
+    from pipeline.corpus.same_media import answers, same_media
     from pipeline.media.doctor import doctor as examined
 
     home = Home()
     recipe, manifest = scan(home, options(dataset, root, change=change))
     summary = examined(recipe.home_name, manifest.rows, manifest.root, home.doctor, modality=modality, workers=workers)
-    answer = {"dataset": recipe.name, **summary}
+    same = []
+    with suppress(InputError):  # a copy that cannot be split has no parts to compare
+        same = same_media(Corpus(recipe, manifest, recipe.protocol))
+    answer = {"dataset": recipe.name, **summary, "same_media": answers(same)}
     if not as_json:
         for table in doctor_tables(answer):
             console.print(table)
+    for found in same:
+        print_line(found.line, "red")
     show_answer(answer, as_json, f"All findings: {answer['parquet']}")
 
 

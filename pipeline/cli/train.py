@@ -26,8 +26,9 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.tables import score_table
 from pipeline.console import console, print_line
-from pipeline.corpus.fit_scope import same_media_line
 from pipeline.corpus.recipe_file import home_name, recipe_path
+from pipeline.corpus.same_media import answers as same_media_answers
+from pipeline.corpus.same_media import same_media
 from pipeline.errors import TOO_MANY_FAILED, InputError
 from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
@@ -91,8 +92,10 @@ def trained(session: Session, models: list[str], seed: int, *, extract: bool) ->
     with session.pinned():
         runs = repaired(session, lambda: [train_models.prepare(session, name, seed) for name in models])
         train_models.train(session, runs)
-    answers = [train_models.answer(session, run, coverage.failed) for run in runs]
+    same = same_media(session.corpus)
+    also = {"same_media": same_media_answers(same)}
+    answers = [train_models.answer(session, run, coverage.failed) | also for run in runs]
     console.print(score_table(answers))
-    for line in filter(None, (same_media_line(fold, session.corpus.manifest.rows) for fold in session.corpus.folds)):
-        print_line(line, "red")
+    for found in same:
+        print_line(found.line, "red")
     return answers, coverage

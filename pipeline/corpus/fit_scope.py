@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -13,7 +13,7 @@ from pipeline.cache.keys import digest
 from pipeline.corpus import fold_list
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Group, Label, Labels, Reader, hold_out
-from pipeline.utterance import MISSING, UNREADABLE, Stretch, Utterance
+from pipeline.utterance import Utterance
 
 HOLDOUT = "holdout"
 """The protocol that works on every corpus: see `pipeline.reader.hold_out`."""
@@ -147,36 +147,6 @@ def refuse_cut_dialogues(fold: Fold, rows: Iterable[Utterance], stages: Iterable
             f"utterance, as {' and '.join(sorted(stages))} reads them, would be of another part: put a dialogue into "
             "one part, or leave out the context"
         )
-
-
-def same_media(fold: Fold, rows: Sequence[Utterance]) -> dict[str, str]:
-    """For each test utterance whose sound or pictures are those of a train utterance, to the byte: that utterance's id.
-
-    A model may know such a row by heart, so its score says nothing.
-    """
-    test, train = set(fold.test), set(fold.train)
-    known = {media: row.id for row in rows if row.id in train for media in _media(row)}
-    return {row.id: known[media] for row in rows if row.id in test for media in _media(row) if media in known}
-
-
-def same_media_line(fold: Fold, rows: Sequence[Utterance]) -> str:
-    """One line about `same_media` for a person; "" if no media are on both sides."""
-    twins = same_media(fold, rows)
-    if not twins:
-        return ""
-    some = ", ".join(f"{test} = {train}" for test, train in list(twins.items())[:3])
-    return (
-        f"fold {fold.name}: {len(twins):,} test utterances have the very sound or pictures of train utterances "
-        f"({some}{', ...' if len(twins) > 3 else ''}), so a model may know them by heart"
-    )
-
-
-def _media(row: Utterance) -> Iterator[tuple[Stretch, ...]]:
-    """The sound and the pictures of a row by the digests of their files, whatever the paths; none if a file is not
-    here."""
-    for stretches in (row.audio, row.video):
-        if stretches and all(stretch.digest not in (None, MISSING, UNREADABLE) for stretch in stretches):
-            yield tuple(replace(stretch, path="") for stretch in stretches)
 
 
 def scopes(fold: Fold, rows: Sequence[Utterance], crossfit: int) -> list[Scope]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
-from pipeline.corpus.fit_scope import same_media_line
+from pipeline.corpus.same_media import same_media
 from pipeline.plan.remarked import by_stage
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
@@ -146,8 +146,8 @@ def _notices(
         f"{share:.1%} of {name} failed, more than max_failed = {recipe.max_failed:.0%}."
         for name, share in shares.items()
     ]
-    same = [same_media_line(fold, session.corpus.manifest.rows) for fold in session.corpus.folds]
-    doubts = [*filter(None, same), *remarks.notices()]
+    same = [f"{found.line}." for found in same_media(session.corpus)]
+    doubts = [*same, *remarks.notices()]
     models = [notice for run in runs for notice in models_section.notices(run, _comparable(session, run, probes))]
     return [*failed, *doubts, *probes_section.warnings(probes, recipe.crossfit), *models]
 
