@@ -172,7 +172,7 @@ def packets(container: InputContainer, stream: AudioStream | VideoStream) -> Ite
     import av
 
     clock = _Clock() if container.format.name in _JOINABLE else None
-    with suppress(av.error.FFmpegError):
+    with suppress(av.error.FFmpegError, IndexError):  # PyAV's, after the last packet, for streams that came on the way
         for packet in container.demux(stream):
             if clock is not None:
                 clock.carry_on(packet)
