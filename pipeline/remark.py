@@ -21,6 +21,7 @@ class Kind(StrEnum):
     DAMAGED = "damaged"
     CHANNELS_CANCEL = "channels_cancel"
     TEXT_CUT = "text_cut"
+    TURNS_LEFT_OUT = "turns_left_out"
     UNKNOWN_WORDS = "unknown_words"
     UNKNOWN = "unknown"
 
@@ -44,6 +45,7 @@ _UNITS = {
     Kind.DAMAGED: "packets",
     Kind.CHANNELS_CANCEL: "s",
     Kind.TEXT_CUT: "tokens",
+    Kind.TURNS_LEFT_OUT: "turns",
     Kind.UNKNOWN_WORDS: "words",
 }
 _SAID = {
@@ -51,6 +53,7 @@ _SAID = {
     Kind.DAMAGED: "damaged",
     Kind.CHANNELS_CANCEL: "cancelled by mixing",
     Kind.TEXT_CUT: "cut off",
+    Kind.TURNS_LEFT_OUT: "left out",
     Kind.UNKNOWN_WORDS: "without a vector",
 }
 _AMOUNT = r"([0-9]{1,12}(?:\.[0-9]{1,3})?)"

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dialogue import Turn
+from pipeline.remark import Kind, Remark
 from stages._text import normalise
 
 if TYPE_CHECKING:
@@ -49,34 +50,51 @@ class Passage:
         return f"{self.name}{self.text}"
 
 
-def encode(tokenizer: Tokenizer, passage: Passage) -> Encoding:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The tokens of a passage, and the number of its oldest turns that are not among them."""
+
+    passage: Passage
+    tokens: Encoding
+    left_out: int = 0
+
+    @property
+    def ids(self) -> list[int]:
+        """The number of each token, [T]."""
+        return self.tokens.ids
+
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """True for the first token, which represents the whole passage, and for the tokens of its text itself, [T]."""
+        tokens = np.array(self.tokens.special_tokens_mask) == 0
+        if self.passage.before is not None:
+            ends = np.array([end for _, end in self.tokens.offsets])
+            tokens = np.array([segment == 1 for segment in self.tokens.sequence_ids])
+            tokens &= (ends > len(self.passage.name)) | (not self.passage.name)
+        tokens[:1] = True
+        return tokens
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """On the end of the utterance, if it was cut off, and on the turns that were left out."""
+        lost = sum(over.special_tokens_mask.count(0) for over in self.tokens.overflowing)
+        cut = Remark(Kind.TEXT_CUT, lost, int(self.own[1:].sum()) + lost)
+        left = Remark(Kind.TURNS_LEFT_OUT, self.left_out, len(self.passage.before or ()))
+        return tuple(remark for remark in (cut, left) if remark.part)
+
+
+def encode(tokenizer: Tokenizer, passage: Passage) -> Encoded:
     """The tokens of a passage, with special ones at the ends of its segments.
 
     The oldest turns are left out until the others fit; an utterance that is too long alone is truncated at its end.
     """
     if passage.before is None:
-        return tokenizer.encode(passage.text)
+        return Encoded(passage, tokenizer.encode(passage.text))
     for first in range(len(passage.before)):
-        encoding = tokenizer.encode(" ".join(passage.before[first:]), passage.written)
-        if not encoding.overflowing:
-            return encoding
-    return tokenizer.encode("", passage.written)
-
-
-def own(encoding: Encoding, passage: Passage) -> NDArray[np.bool_]:
-    """True for the first token, which represents the whole passage, and for the tokens of its text itself, [T]."""
-    tokens = np.array(encoding.special_tokens_mask) == 0
-    if passage.before is not None:
-        ends = np.array([end for _, end in encoding.offsets])
-        tokens = np.array([segment == 1 for segment in encoding.sequence_ids])
-        tokens &= (ends > len(passage.name)) | (not passage.name)
-    tokens[:1] = True
-    return tokens
-
-
-def lost(encoding: Encoding) -> int:
-    """How many tokens of the utterance itself were cut off at its end; turns that were left out are not counted."""
-    return sum(over.special_tokens_mask.count(0) for over in encoding.overflowing)
+        tokens = tokenizer.encode(" ".join(passage.before[first:]), passage.written)
+        if not tokens.overflowing:
+            return Encoded(passage, tokens, first)
+    return Encoded(passage, tokenizer.encode("", passage.written), len(passage.before))
 
 
 def _name(turn: Turn) -> str:

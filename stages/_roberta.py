@@ -28,8 +28,9 @@ from transformers import (
 
 from pipeline.cache.keys import digest
 from pipeline.errors import InputError, closest
+from pipeline.remark import Remark
 from pipeline.stage import State
-from stages._context import Passage, encode, lost, own
+from stages._context import Passage, encode
 from stages._hub import Precision, Source
 
 TOKENS = {"cpu": 256, "cuda": 16_384}
@@ -52,19 +53,19 @@ class Encoder:
     model: PreTrainedModel
 
     @torch.inference_mode()
-    def states(self, passages: Sequence[Passage]) -> Iterator[tuple[int, NDArray[np.float32], int]]:
+    def states(self, passages: Sequence[Passage]) -> Iterator[tuple[int, NDArray[np.float32], tuple[Remark, ...]]]:
         """Yields the index of each passage, last hidden states [T, H] of the first token and of the text's own, and the
-        number of its tokens that were cut off.
+        remarks on what was cut off.
 
         Passages of similar length share a batch. Padding is masked, so states do not depend on the batch.
         """
         encoded = [encode(self.tokenizer, passage) for passage in passages]
         device = self.model.device
-        for rows in batches([len(row) for row in encoded], TOKENS[device.type]):
+        for rows in batches([len(row.ids) for row in encoded], TOKENS[device.type]):
             ids, mask = padded([encoded[row].ids for row in rows], self.pad)
             hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
             for row, states in zip(rows, hidden.float().cpu().numpy(), strict=True):  # [B, T, H]
-                yield row, states[: len(encoded[row])][own(encoded[row], passages[row])], lost(encoded[row])
+                yield row, states[: len(encoded[row].ids)][encoded[row].own], encoded[row].remarks
 
     @property
     def pad(self) -> int:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pipeline.cache.weights import check_revision, hub_source
 from pipeline.dialogue import Context
 from pipeline.reason import Reason
-from pipeline.remark import Kind, Remark
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
 from stages._context import Passage
 from stages._text import Case, Tags, normalise
@@ -178,13 +177,12 @@ class TextRoberta(Stage):
 
     def transform(self, loaded: Worker, state: State | None, batch: Sequence[Item]) -> list[Track]:
         """Returns the states of each text; a text that is empty after normalisation has the reason `no_text`, and one
-        that was truncated the remark `text_cut`."""
+        that does not fit `max_tokens` the remark `text_cut`, or `turns_left_out`."""
         passages = [self._passage(item) for item in batch]
         tracks = [Track.failed(Reason.NO_TEXT)] * len(passages)
         kept = [row for row, passage in enumerate(passages) if passage.text]
-        for row, states, lost in loaded.encoder(state).states([passages[row] for row in kept]):
-            cut = (Remark(Kind.TEXT_CUT, lost, len(states) - 1 + lost),) if lost else ()
-            tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states, remarks=cut)
+        for row, states, remarks in loaded.encoder(state).states([passages[row] for row in kept]):
+            tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states, remarks=remarks)
         return tracks
 
     @property

@@ -43,7 +43,11 @@ class SameMedia:
 
     def answer(self) -> dict[str, Any]:
         """The counts and the first pairs as JSON-able data."""
-        return {"utterances": len(self.pairs), "with_text": self.both, "first": [list(pair) for pair in self.pairs[:SHOWN]]}
+        return {
+            "utterances": len(self.pairs),
+            "with_text": self.both,
+            "first": [list(pair) for pair in self.pairs[:SHOWN]],
+        }
 
 
 def same_media(corpus: Corpus) -> list[SameMedia]:

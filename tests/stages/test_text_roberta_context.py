@@ -13,8 +13,9 @@ from transformers import AutoModel, PreTrainedTokenizerFast, RobertaConfig
 
 from pipeline.dialogue import Turn
 from pipeline.reason import Reason
+from pipeline.remark import Kind, Remark
 from pipeline.stage import Item, Rows
-from stages._context import Passage, encode, own
+from stages._context import Passage, encode
 from stages.text_roberta import TextRoberta
 from tests.encoders import TWO, difference, made
 
@@ -76,10 +77,19 @@ def test_an_utterance_that_is_too_long_alone_is_cut_at_its_end() -> None:
     assert tokens(HEY, BECAUSE, longest=9) == by_hand("<s> </s> </s> JOEY : because he said </s>")
 
 
+def test_turns_that_are_left_out_and_the_end_of_an_utterance_that_is_cut_are_remarks() -> None:
+    def remarks(longest: int) -> tuple[Remark, ...]:
+        return encode(a_tokenizer(longest), passage(HEY, WHY, BECAUSE)).remarks
+
+    both = Remark(Kind.TURNS_LEFT_OUT, 2, 2)
+    assert (remarks(19), remarks(18), remarks(14)) == ((), (Remark(Kind.TURNS_LEFT_OUT, 1, 2),), (both,))
+    assert remarks(9) == (Remark(Kind.TEXT_CUT, 2, 5), both)
+
+
 def test_a_step_belongs_to_the_first_token_and_to_the_words_of_the_utterance_alone() -> None:
     seen = passage(HEY, BECAUSE)
-    encoding = encode(a_tokenizer(), seen)
-    assert np.array(encoding.ids)[own(encoding, seen)].tolist() == by_hand("<s> because he said so .")
+    encoded = encode(a_tokenizer(), seen)
+    assert np.array(encoded.ids)[encoded.own].tolist() == by_hand("<s> because he said so .")
 
 
 # --- the stage -------------------------------------------------------------------------------------------------
