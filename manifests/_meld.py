@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from manifests._cells import Row, refuse_stray
 from pipeline.errors import InputError
+from pipeline.text_file import regular
 
 TABLES = {name: f"{name}_sent_emo.csv" for name in ("train", "dev", "test")}
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
@@ -134,7 +135,7 @@ def clips(files: Listing, part: str) -> Clips:
 def read(root: Path, path: PurePosixPath, required: Sequence[str] = COLUMNS) -> list[Row]:
     """The rows of a table. Raises InputError if it is not CSV, lacks a column, or has a row of another length."""
     try:
-        lines = csv.reader(io.StringIO(_decoded((root / path).read_bytes()), newline=""), strict=True)
+        lines = csv.reader(io.StringIO(_decoded(regular(root / path).read_bytes()), newline=""), strict=True)
         columns = next(lines, [])
         cells = [(f"{path}:{lines.line_num}", row) for row in lines if row]
     except (csv.Error, OSError) as error:

@@ -32,6 +32,7 @@ from manifests._sentiment import (
 )
 from pipeline.errors import InputError
 from pipeline.reader import Fold, Labels, Reader
+from pipeline.text_file import regular
 from pipeline.utterance import Audio, Utterance, Value, Video
 
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
@@ -209,7 +210,8 @@ def _times(row: Row) -> tuple[float, float]:
 def _answers(root: Path, path: PurePosixPath) -> Iterator[Row]:
     """The rows of a table of workers' answers, which may be shorter than its header. Raises InputError if it is damaged
     or lacks a column."""
-    text = (root / path).read_bytes().decode("utf-8-sig", errors="replace")  # what is not UTF-8 there is not read
+    raw = regular(root / path).read_bytes()
+    text = raw.decode("utf-8-sig", errors="replace")  # what is not UTF-8 there is not read
     table = csv.DictReader(io.StringIO(text, newline=""), restval="")
     try:
         wanted = (_VIDEO, _CLIP, _WORKER, *_ANSWERS.values())

@@ -15,7 +15,15 @@ def read_text(file: Path, encoding: str = "utf-8", name: str = "") -> str:
 
     Raises InputError, as `decode` does.
     """
-    return decode(file.read_bytes(), name or str(file), encoding)
+    return decode(regular(file).read_bytes(), name or str(file), encoding)
+
+
+def regular(file: Path) -> Path:
+    """The path of a file, which need not exist. Raises InputError for a folder, a device, and a pipe, whose reader may
+    wait for ever."""
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file} is no file")
+    return file
 
 
 def decode(data: bytes, name: str, encoding: str = "utf-8") -> str:

@@ -30,6 +30,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 from pipeline.cache.weights import check_torch_cache, local
 from pipeline.errors import InputError, closest
 from pipeline.stage import State
+from pipeline.written_path import written_path
 
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -56,7 +57,7 @@ def build(name: str, weights: str, seed: int, kind: str = "images") -> nn.Module
         torch.manual_seed(seed)
         model, last = _of_timm(name, weights) if name.startswith(TIMM) else _of_torchvision(name, weights, kind)
     if Path(weights).suffix in _FILES:
-        _load(model, _read_file(Path(weights).expanduser()), weights, last)
+        _load(model, _read_file(written_path(weights)), weights, last)
     return model.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,6 +13,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from pipeline.cache.weights import check_hub_cache, local, unreachable
 from pipeline.errors import InputError
+from pipeline.written_path import written_path
 
 Precision = Literal["float32", "bf16"]
 
@@ -34,7 +34,7 @@ class Source:
     @property
     def path(self) -> Path:
         """The model as a local path, which need not exist; for a pinned model, the copy at home."""
-        return Path(os.path.expandvars(local(self.model))).expanduser()
+        return written_path(local(self.model), variables=True)
 
     def read(self, auto: Any, **options: Any) -> Any:
         """Returns `auto.from_pretrained` of this source, without running its code. Raises InputError if it can't."""

@@ -23,6 +23,7 @@ from pipeline.errors import InputError
 from pipeline.reason import Reason
 from pipeline.remark import Kind, Remark
 from pipeline.stage import SOURCE, Item, Modality, Rows, Spec, Stage, State, Target, Track
+from pipeline.written_path import written_path
 from stages._text import Case, Tags, normalise, tokens
 
 
@@ -145,7 +146,7 @@ def _look_up(vectors: _Vectors, words: list[str]) -> Track:
 def _read(name: str, limit: int | None) -> _Vectors:
     from gensim.models import KeyedVectors
 
-    path = Path(name).expanduser()
+    path = written_path(name)
     if not path.is_file():
         raise InputError(
             f"no word vectors at {name}: `vectors` names a file in word2vec's format, or a URL that `make weights` "

@@ -20,6 +20,8 @@ from pathlib import Path
 from pipeline.errors import SpaceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LINKLESS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
+"""The errors of a disk that has no hard links."""
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """numpy's message about a write of which the disk took only a part."""
@@ -54,11 +56,27 @@ def link(source: Path, target: Path) -> bool:
     _flush(source)
     source.chmod(0o444)
     target.parent.mkdir(parents=True, exist_ok=True)
+    new = enter(source, target)
+    if new:
+        _flush(target.parent)
+    return new
+
+
+def enter(source: Path, target: Path) -> bool:
+    """Links `source` in as `target`; False if a file is there already.
+
+    A disk without hard links has it moved there. Of two processes that do so at the same moment, the last one wins.
+    """
     try:
         os.link(source, target)
     except FileExistsError:
         return False
-    _flush(target.parent)
+    except OSError as error:
+        if error.errno not in LINKLESS:
+            raise
+        if target.exists():
+            return False
+        source.rename(target)
     return True
 
 
@@ -91,6 +109,13 @@ def publish(target: Path, text: str, *, errors: str = "strict") -> None:
     """Replaces `target` by this text in UTF-8. errors: as of `str.encode`. Raises SpaceError."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
+def writable(folder: Path) -> bool:
+    """True if this user can make files in a folder, or can make the folder."""
+    places = (folder, *folder.absolute().parents)
+    nearest = next(path for path in places if os.path.exists(path))  # noqa: PTH110 - Path.exists may raise
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 @contextmanager

@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.cache import atomic
 from pipeline.cache.record import DamagedError, ForeignError, Record, Ref, Segment, answering, decode_index
 from pipeline.cache.remote import Remote
 from pipeline.errors import RemoteError
@@ -211,7 +213,8 @@ class Inventory(Remote):
             temporary = f"{target}.{os.getpid()}-{os.urandom(4).hex()}.part"
             try:
                 self._reach(lambda: self._files.pipe_file(temporary, raw))
-                self._reach(lambda: self._files.link(temporary, target))
+                if not self._reach(lambda: atomic.enter(Path(temporary), Path(target))):
+                    raise FileExistsError(target)
             finally:
                 with suppress(FileNotFoundError):
                     self._files.rm_file(temporary)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,8 @@ from pipeline.cache.atomic import publish
 from pipeline.cache.home import Home
 from pipeline.errors import InputError
 from pipeline.stage import Stage
+from pipeline.text_file import regular
+from pipeline.written_path import written_path
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -70,7 +71,7 @@ class Weights:
         if not path.exists():
             return cls()
         try:
-            return cls(_PINS.validate_json(path.read_bytes()))
+            return cls(_PINS.validate_json(regular(path).read_bytes()))
         except ValidationError as error:
             raise InputError(f"{path}: {error}; remove it, then `make weights` writes it anew") from error
 
@@ -133,7 +134,7 @@ def check_there(stage: Stage) -> None:
 
 
 def _is_published(name: str) -> bool:
-    return not _PINNED.fullmatch(name) and not Path(name).expanduser().exists()
+    return not _PINNED.fullmatch(name) and not written_path(name).exists()
 
 
 def _is_name(name: str) -> bool:
@@ -211,7 +212,7 @@ def copy_in(folder: Path) -> Path | None:
 
 def check_revision(model: str, revision: str) -> None:
     """Raises ValueError for a model of the hub without a commit, which may change later. For a stage's `check`."""
-    if not _COMMIT.fullmatch(revision) and not Path(os.path.expandvars(model)).expanduser().is_dir():
+    if not _COMMIT.fullmatch(revision) and not written_path(model, variables=True).is_dir():
         raise ValueError(
             f"{model} is no directory here, so it is read from the hub: pin it with revision = <commit>, all 40 digits"
             f"{f', not {revision!r}, which may move' if revision else ''}"

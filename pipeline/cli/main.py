@@ -18,7 +18,7 @@ from pipeline.cache.atomic import UNWRITABLE, is_full
 from pipeline.cache.home import Home
 from pipeline.cli import ask, extract, keep, prepare, share, train
 from pipeline.console import print_line
-from pipeline.errors import INTERRUPTED, AffectoryError, InputError, SpaceError
+from pipeline.errors import INTERRUPTED, AffectoryError, InputError, MachineError, SpaceError, of_machine
 from pipeline.run.library_folders import provide
 
 app = typer.Typer(
@@ -42,8 +42,12 @@ def about(
         raise typer.Exit
 
 
-_UNUSABLE = (*UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
-"""The errors of a folder that this user cannot write to, and of a file in its place."""
+_UNUSABLE = (*UNWRITABLE, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""The errors of a path that this user may not read or write, or that is no such thing as is wanted."""
+_BROKEN = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOMEM, errno.EAGAIN)
+"""The errors of a disk that fails, and of a machine that has no memory or process to give."""
+_CLOSED = 128 + signal.SIGPIPE
+"""The exit code if whoever reads the output has closed it, as `head` does: that of a program that this signal ends."""
 
 
 def _stop(number: int, frame: object) -> None:
@@ -61,14 +65,17 @@ def main() -> None:
         app()
     except AffectoryError as error:
         _end(error)
-    except SystemExit as end:  # Typer turns KeyboardInterrupt into one
+    except SystemExit as end:  # Typer turns KeyboardInterrupt and BrokenPipeError into one
+        if isinstance(end.__context__, BrokenPipeError):
+            sys.exit(_CLOSED)
         if end.code == INTERRUPTED:
             print_line("Interrupted. Finished work is kept: the same command goes on from there.")
         raise
     except Exception as error:
-        known = _of_the_disk(error)
+        known = _of_the_machine(error)
         if known is None:
             raise
+        logging.getLogger(__name__).info("the command ends with an error", exc_info=error)
         _end(known)
 
 
@@ -77,18 +84,28 @@ def _end(error: AffectoryError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _of_the_disk(error: Exception) -> AffectoryError | None:
-    """The message for a full disk, or for a home that cannot be used; None for any other error."""
+def _of_the_machine(error: Exception) -> AffectoryError | None:
+    """The error to end with if the machine is at fault, or a path that cannot be used; None for a bug."""
     if is_full(error):
         return SpaceError(f"no space left: {error}")
-    if not isinstance(error, OSError) or error.errno not in _UNUSABLE or error.filename is None:
-        return None
-    home, path = Home().root, Path(os.fsdecode(error.filename)).absolute()
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and error.filename and error.strerror:
+        return _of_a_path(Path(os.fsdecode(error.filename)).absolute(), error.strerror)
+    if isinstance(error, OSError) and error.errno in _BROKEN:
+        return MachineError(f"this machine fails: {error}")
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return MachineError(f"{error.strerror}: set TMPDIR to a folder that can be written")
+    if isinstance(error, UnicodeEncodeError) and error.encoding in ("utf-8", "utf8"):
+        return InputError(f"{error.object[:200]!r} is no UTF-8, and libraries read no other names: rename it")
+    return of_machine(error)
+
+
+def _of_a_path(path: Path, why: str) -> InputError:
+    home = Home().root
     if not path.is_relative_to(home) and not home.is_relative_to(path):
-        return None
+        return InputError(f"{path}: {why}")
     return InputError(
-        f"{path}: {error.strerror}. Affectory keeps its files in {home}: make that writable, or set AFFECTORY_HOME to "
-        "a folder that is"
+        f"{path}: {why}. Affectory keeps its files in {home}: make that writable, or set AFFECTORY_HOME to a folder "
+        "that is"
     )
 
 

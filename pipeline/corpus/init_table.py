@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -51,10 +52,10 @@ def write(folder: Path, out: str = "utterances.csv", encoding: str = "utf-8") ->
     one kind, or if a transcript is in another encoding.
     """
     target = folder / out
-    if target.suffix != ".csv" or not _is_inside(folder, target):
-        raise InputError(f"{out!r} is not a .csv inside {folder}")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
+    if target.suffix != ".csv" or not _is_inside(folder, target):
+        raise InputError(f"{out!r} is not a .csv inside {folder}")
     clips, left_out = _clips(folder)
     if not clips:
         raise InputError(f"no clips in {folder}: known are {', '.join(sorted(VIDEO | AUDIO))}")
@@ -162,7 +163,7 @@ def _write(target: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str
 
 
 def _is_inside(folder: Path, path: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _is_plain(name: str) -> bool:

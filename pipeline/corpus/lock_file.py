@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cache.atomic import publish
 from pipeline.errors import InputError
+from pipeline.text_file import regular
 
 DIGEST = "^[0-9a-f]{64}$"
 
@@ -54,7 +55,7 @@ def lock_path(recipe: Path) -> Path:
 def read_lock(path: Path) -> Lock:
     """Reads a lock. Raises InputError if there is none, or if it is damaged."""
     try:
-        return Lock.model_validate_json(path.read_bytes())
+        return Lock.model_validate_json(regular(path).read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"no lock {path}: `make push` or `affectory extract --relock` writes it") from error
     except ValidationError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cache.atomic import writable
 from pipeline.cache.home import Home
 from pipeline.cache.store import Store
 from pipeline.console import print_line
@@ -21,6 +22,7 @@ from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
 from pipeline.corpus.release_file import Release, released
 from pipeline.errors import InputError, RemoteError, closest
 from pipeline.reader import Reader
+from pipeline.written_path import written_path
 
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
@@ -53,8 +55,19 @@ def remember(home: Home, options: Options) -> None:
     """Notes what was extracted last. Paths become absolute, as the next call may come from another folder."""
     is_path = options.dataset.endswith((".toml", ".json"))
     dataset = str(recipe_path(options.dataset).absolute()) if is_path else options.dataset
-    root = str(Path(options.root).expanduser().absolute()) if options.root else ""
+    root = str(written_path(options.root).absolute()) if options.root else ""
     home.remember(dataset, root, options.changes)
+
+
+def lock_of(home: Home, recipe: Path, *, written: bool = False) -> Path:
+    """The lock of a recipe: beside it, or at home if the recipe's folder cannot be written, as in an installed package.
+
+    written: whether it is about to be written; a lock that is only read may be beside such a recipe too.
+    """
+    beside, at_home = lock_path(recipe), home.root / "locks" / lock_path(Path(home_name(recipe) + ".toml")).name
+    if writable(beside.parent):
+        return beside
+    return at_home if written or at_home.exists() else beside
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> O
     """
     path = recipe_path(options.dataset)
     release = released(path)
-    agreed = path if release else lock_path(path)
+    agreed = path if release else lock_of(home, path)
     if agreed.exists():
         home.note_lock(agreed)
     pulled = pulled or (release.pulled if release else pulled_manifest.noted(home.root, home_name(path)))

@@ -18,6 +18,7 @@ from pipeline.cache.weights import pinned_digest
 from pipeline.errors import InputError, closest
 from pipeline.reader import Labels, Reader
 from pipeline.stage import Modality, Stage
+from pipeline.written_path import written_path
 
 Mode = Literal["pad", "sample", "broadcast"]
 
@@ -209,7 +210,7 @@ class WrittenRoot:
             raise InputError(
                 f"{root} is not set: set it, or give ROOT=/path/to/the/corpus; `affectory fetch` says how to get it"
             )
-        return at_home.absolute() if "$" in root else Path(root).expanduser().absolute()
+        return at_home.absolute() if "$" in root else written_path(root).absolute()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pipeline.corpus.release_file import Release, released
 from pipeline.errors import InputError, closest
 from pipeline.reader import Reader
 from pipeline.stage import Modality, Stage
+from pipeline.written_path import written_path
 
 LONGEST_NAME = 40
 """The longest part, in characters, of a recipe's file name that the names of its files at home begin with."""
@@ -49,7 +50,7 @@ def home_name(path: Path) -> str:
     """
     if release := released(path):
         return f"{release.label}-{keys.digest('release', release.model_dump(mode='json'))[:8]}"
-    folder = path.parent.resolve()
+    folder = Path(os.path.realpath(path.parent))
     plain = re.sub(r"[^\w.-]", "_", path.stem).lstrip(".")[:LONGEST_NAME]
     if folder == RECIPES.resolve() and plain == path.stem:
         return plain
@@ -231,7 +232,7 @@ def _own_folds(text: RecipeText, written: str, release: Release | None) -> Path 
     """
     if not written:
         return None
-    path = text.path if release else text.path.parent / Path(os.path.expandvars(written)).expanduser()
+    path = text.path if release else text.path.parent / written_path(written, variables=True)
     if release and not release.folds:
         text.error(["dataset", "folds"], "the release does not hold them")
     if not path.is_file():

@@ -18,6 +18,7 @@ from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
 from pipeline.stage import RAW, Modality, Stage
 from pipeline.utterance import UNREADABLE
+from pipeline.written_path import written_path
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Builder:
     def _left_behind(self, table: Mapping[str, Any]) -> bool:
         """True if a stage names local weights of the team whose manifest was pulled, which are not here."""
         names = [name for name in table.values() if isinstance(name, str) and name in self.elsewhere]
-        return any(not Path(os.path.expandvars(name)).expanduser().exists() for name in names)
+        return any(not written_path(name, variables=True).exists() for name in names)
 
     def _inputs(self, where: list[str], names: Sequence[str], value: Any) -> list[Node | str | None]:
         """The inputs of a stage: raw kinds by name, and stages with the parameters that the table gives them."""
@@ -141,7 +142,7 @@ class Builder:
 
         if pinned := pinned_digest(name):
             return pinned
-        path = Path(name).expanduser()
+        path = written_path(name)
         if not name or not self.here or not path.exists():
             return self.elsewhere.get(written, name)
         digest = keys.file_digest(path) if path.is_dir() else media_digests([path], self.memory)[path]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pipeline import plugins
 from pipeline.errors import InputError
+from pipeline.text_file import regular
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ RECIPES = Path(plugins.__file__).parents[1] / "manifests"
 def read_text(path: Path) -> str:
     """The text of a recipe's file. Raises InputError for a file that is not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return regular(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error}") from error
 

@@ -23,6 +23,7 @@ from pipeline.corpus.lock_file import DIGEST, Lock, read_lock
 from pipeline.corpus.pulled_manifest import Pulled, stage_of
 from pipeline.corpus.recipe_text import RECIPES
 from pipeline.errors import InputError
+from pipeline.text_file import regular
 
 FOLDER = "releases"
 """The folder of releases: beside recipes, at home, and on a remote."""
@@ -173,7 +174,7 @@ def read_release(path: Path) -> Release:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path} is larger than any release")
-        return parse(path.read_bytes(), path.stem, str(path))
+        return parse(regular(path).read_bytes(), path.stem, str(path))
     except FileNotFoundError as error:
         raise InputError(f"no release {path}: `make pull RELEASE={path.stem} REMOTE=...` fetches it") from error
 

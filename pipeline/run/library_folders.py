@@ -18,6 +18,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.cache.atomic import writable
+
 FOLDER = "libraries"
 """The folder of the Affectory home that holds those of libraries."""
 
@@ -35,12 +37,6 @@ def provide(home: Path) -> dict[str, Path]:
     for name, folder in given.items():
         log.info("%s is %s, since this user cannot write to the usual folder", name, folder)
     return given
-
-
-def writable(folder: Path) -> bool:
-    """True if this user can make files in a folder, or can make the folder."""
-    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 - never raises
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def _wanted(home: Path) -> Iterator[tuple[str, Path]]:

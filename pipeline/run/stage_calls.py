@@ -19,6 +19,7 @@ from pipeline.media.child import Child
 from pipeline.media.files import media_digests
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Item, Spec, State, Track
+from pipeline.written_path import written_path
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def check_weights(node: Node) -> None:
     Pinned weights are checked where they are read: see `pipeline.cache.weights.local`.
     """
     for name, digest in node.local_weights.items():
-        path = Path(name).expanduser()
+        path = written_path(name)
         here = keys.file_digest(path) if path.is_dir() else media_digests([path], Home().memory)[path]
         if here != digest:
             raise InputError(f"{name} is not here, or is not what it was when the run was planned: plan again")

@@ -20,6 +20,7 @@ from pipeline.corpus.recipe_file import recipe_path, written_root
 from pipeline.corpus.recipe_text import RECIPES
 from pipeline.errors import InputError, closest
 from pipeline.reader import Download, Reader
+from pipeline.text_file import regular
 from pipeline.transfer.download import Show, download, is_fetched
 from pipeline.transfer.unpack import unpack
 
@@ -77,8 +78,8 @@ def _reader(dataset: str) -> tuple[type[Reader], WrittenRoot]:
     if not path.exists():
         raise InputError(f"no recipe {path}: {closest(path.stem, [p.stem for p in RECIPES.glob('*.toml')])}")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("dataset")
-    except ValueError as error:
+        table = tomllib.loads(regular(path).read_text(encoding="utf-8")).get("dataset")
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(table, dict):
         raise InputError(f"{path}: no table [dataset]")

@@ -12,7 +12,8 @@ from pipeline.cache.remote import Remote
 from pipeline.cache.store import Store
 from pipeline.console import print_line
 from pipeline.corpus import pulled_manifest
-from pipeline.corpus.lock_file import Lock, lock_path, read_lock, write_lock
+from pipeline.corpus.lock_file import Lock, read_lock, write_lock
+from pipeline.corpus.open_corpus import lock_of
 from pipeline.corpus.recipe import Node, Recipe, every_node
 from pipeline.corpus.recipe_file import recipe_path
 from pipeline.errors import InputError, closest
@@ -163,10 +164,11 @@ def agreed(session: Session, shared: Record, indexes: Mapping[str, str]) -> Lock
 
 def lock(session: Session, shared: Record, indexes: Mapping[str, str], relock: bool) -> dict[str, Any]:
     """Writes the lock if there is none, or if `relock` allows to replace it; else prints in what the two differ."""
-    path = lock_path(recipe_path(session.options.dataset))
-    new = agreed(session, shared, indexes)
+    recipe = recipe_path(session.options.dataset)
+    path, new = lock_of(session.home, recipe), agreed(session, shared, indexes)
     differing = read_lock(path).differences(new) if path.exists() else []
     if not path.exists() or (differing and relock):
+        path = lock_of(session.home, recipe, written=True)
         write_lock(path, new)
         session.home.note_lock(path)
         print_line(f"Lock: {path}")

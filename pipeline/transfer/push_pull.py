@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from pipeline.cache.atomic import writable
 from pipeline.cache.home import Home
 from pipeline.cache.record import FITS, Record
 from pipeline.cache.remote_inventory import Inventory
@@ -14,8 +17,8 @@ from pipeline.cache.store import Store
 from pipeline.console import BYTES, bar, print_line
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.fit_scope import labelled
-from pipeline.corpus.lock_file import lock_path, read_lock
-from pipeline.corpus.open_corpus import Options, remember
+from pipeline.corpus.lock_file import read_lock
+from pipeline.corpus.open_corpus import Options, lock_of, remember
 from pipeline.corpus.pulled_manifest import Pulled
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.corpus.release_file import released
@@ -40,8 +43,12 @@ def push(
     """
     if released(recipe_path(options.dataset)):
         raise InputError("a release is pushed by its name: --release NAME-VERSION (RELEASE=)")
+    if not re.fullmatch(r"[^\ud800-\udfff]+", recipe_path(options.dataset).stem):
+        raise InputError("others know a dataset by the name of its recipe, and this one is no UTF-8: rename the file")
     remote = reached(home, options)
     session = open_session(home, options)
+    if _whole(options):
+        check_lock(home, recipe_path(options.dataset))
     with session.pinned():
         final = final_records(session)
         there = {stage: remote.index(stage) for stage in final.indexes}
@@ -71,7 +78,7 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     remote = reached(home, options)
     path = recipe_path(options.dataset)
     release = released(path)
-    agreed = read_lock(lock_path(path)) if options.locked and not release else None
+    agreed = read_lock(lock_of(home, path)) if options.locked and not release else None
     pulled = release.pulled if release else pulled_manifest.latest(remote, path.stem, agreed)
     store = Store(home.cache, remote)
     session = _opened(home, options, pulled, store)
@@ -101,6 +108,15 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
 
 
 # --- push ------------------------------------------------------------------------------------------------------
+
+
+def check_lock(home: Home, recipe: Path) -> None:
+    """Says where the lock will be, if not beside the recipe. Raises InputError if it cannot be written anywhere."""
+    place = lock_of(home, recipe, written=True)
+    if not writable(place.parent):
+        raise InputError(f"neither {recipe.parent} nor {home.root} can be written, and the lock goes to one of them")
+    if place.parent != recipe.parent:
+        print_line(f"{recipe.parent} cannot be written, so the lock will be {place}")
 
 
 def reached(home: Home, options: Options) -> Inventory:

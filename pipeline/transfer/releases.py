@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.cache.atomic import publish
+from pipeline.cache.atomic import publish, writable
 from pipeline.cache.home import Home
 from pipeline.cache.record import Record
 from pipeline.cache.remote import Remote
@@ -52,7 +52,8 @@ LINES = re.compile(r"\r\n|\r|\n")
 
 
 def release(home: Home, options: Options, name: str, version: str, *, text: bool = True) -> dict[str, Any]:
-    """Answers `affectory release`: writes `releases/<name>-<version>.json` beside the recipe, from this cache.
+    """Answers `affectory release`: writes `releases/<name>-<version>.json` beside the recipe, or at home if that folder
+    cannot be written, from this cache.
 
     text: whether transcripts are in the manifest's object. Raises InputError if the name or the version cannot be used,
     if some of the recipe's features are not final, or if another release of this name and version is there.
@@ -60,7 +61,7 @@ def release(home: Home, options: Options, name: str, version: str, *, text: bool
     label, recipe = checked_label(f"{name}-{version}"), recipe_path(options.dataset)
     if released(recipe):
         raise InputError(f"{recipe} is a release already")
-    path = release_path(recipe.parent, label)
+    path = release_path(_folder(home, recipe), label)
     session = open_session(home, options)
     with session.pinned():
         made = _made(session, name, version, text)
@@ -68,6 +69,14 @@ def release(home: Home, options: Options, name: str, version: str, *, text: bool
     home.note_lock(path)
     print_line(f"Release: {path}" if new else f"{path} is this release already: nothing has changed since.")
     return {"release": label, "path": str(path), "new": new, "dataset": made.dataset, "rows": made.rows}
+
+
+def _folder(home: Home, recipe: Path) -> Path:
+    """Where a recipe's releases are kept: beside it, or at home if that cannot be written, which is said."""
+    if writable(recipe.parent / FOLDER):
+        return recipe.parent
+    print_line(f"{recipe.parent} cannot be written, so the release will be in {home.root / FOLDER}")
+    return home.root
 
 
 def push_release(home: Home, options: Options, release: str) -> dict[str, Any]:

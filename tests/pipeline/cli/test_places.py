@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,8 +71,48 @@ def test_a_file_in_place_of_a_folder_of_the_home_is_bad_input(affectory, small, 
 
 
 @pytest.mark.parametrize(("path", "ours"), [("cache/x", True), ("..", True), ("../other", False)])
-def test_only_errors_of_the_home_are_told_as_such(tmp_path, monkeypatch, path, ours):
+def test_a_path_that_cannot_be_used_is_named_and_the_home_is_spoken_of_if_it_is_there(
+    tmp_path, monkeypatch, path, ours
+):
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
     place = os.path.normpath(tmp_path / "home" / path)
-    known = main._of_the_disk(PermissionError(13, "Permission denied", place))
-    assert (known is not None) == ours
+    known = main._of_the_machine(PermissionError(13, "Permission denied", place))
+    assert known is not None and known.exit_code == 2 and f"{place}: Permission denied" in str(known)
+    assert ("set AFFECTORY_HOME" in str(known)) == ours
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.EMFILE, "Too many open files", "/a"), 6),
+        (OSError(errno.EIO, "Input/output error"), 6),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), 6),
+        (ModuleNotFoundError("No module named 'decord'"), 6),
+        (OSError(errno.ENOSPC, "No space left on device"), 5),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/a"), 1),
+        (KeyError("a"), 1),
+    ],
+)
+def test_a_fault_of_the_machine_has_its_exit_code_and_no_traceback_and_a_bug_has_both(
+    affectory, monkeypatch, error, code
+):
+    def failing(*given):
+        raise error
+
+    monkeypatch.setattr("pipeline.cache.verify.verify", failing)
+    if code == 1:
+        with pytest.raises(type(error)):
+            affectory("verify")
+    else:
+        found, _, err = affectory("verify")
+        assert found == code and "Traceback" not in err and len(err.strip().splitlines()) == 1
+
+
+def test_output_that_nobody_reads_any_more_is_no_bug(extracted):
+    line = [sys.executable, "-m", "pipeline.cli.main", "status", *options(extracted, "--json")]
+    environment = {**os.environ, "AFFECTORY_HOME": str(extracted.home)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(line, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 128 + signal.SIGPIPE and "Error" not in done.stderr
