@@ -161,8 +161,8 @@ def overstated(data: bytes) -> bytes:
 
 DAMAGES: dict[Callable[[bytes], bytes], tuple[str, ...]] = {
     cut: ("mp4 h264 aac", "mp4 h264 aac, index first", "mp4 h264 aac, fragments", "mkv h264 flac", "webm vp8 opus",
-          "avi h264 mp3, b-frames", "ts h264 aac", "mpg mpeg1 mp2", "flv h264 aac", "wmv wmv2 wma", "wav", "w64", "aiff",
-          "flac", "ogg vorbis", "ogg opus", "mp3", "aac", "caf", "nist", "amr", "m4a alac", "gif"),
+          "avi h264 mp3, b-frames", "ts h264 aac", "mpg mpeg1 mp2", "flv h264 aac", "wmv wmv2 wma", "wav", "w64",
+          "aiff", "flac", "ogg vorbis", "ogg opus", "mp3", "aac", "caf", "nist", "amr", "m4a alac", "gif"),
     beheaded: ("mp4 h264 aac", "mkv h264 flac", "ts h264 aac", "mpg mpeg1 mp2", "mp3", "wav", "avi h264 mp3, b-frames"),
     zeroed: ("mp4 h264 aac", "mp4 h264 aac, fragments", "mkv h264 flac", "avi h264 mp3, b-frames", "ts h264 aac",
              "mpg mpeg1 mp2", "flv h264 aac", "wmv wmv2 wma", "flac", "ogg opus", "ogg vorbis", "mp3", "aac", "m4a"),
