@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -48,6 +48,7 @@ _HEADS = (
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
 _JOINABLE = ("mpegts", "mpeg")  # files of these are joined by appending their bytes
+_MOST_HOLES = 10_000  # in one file
 _UNKNOWN_SIZE = 0x7FFF0000  # programs that write to a pipe state 2 or 4 GiB, or a little less
 
 
@@ -169,14 +170,29 @@ def packets(container: InputContainer, stream: AudioStream | VideoStream) -> Ite
     given the times right after what precedes. Each stream is carried on by itself: after a join, sound and pictures may
     be apart by the length of a packet.
     """
+    clock = _Clock() if container.format.name in _JOINABLE else None
+    for packet in _demuxed(container, stream):
+        if clock is not None:
+            clock.carry_on(packet)
+        yield packet
+
+
+def _demuxed(container: InputContainer, stream: AudioStream | VideoStream) -> Iterator[Packet]:
     import av
 
-    clock = _Clock() if container.format.name in _JOINABLE else None
-    with suppress(av.error.FFmpegError, IndexError):  # PyAV's, after the last packet, for streams that came on the way
-        for packet in container.demux(stream):
-            if clock is not None:
-                clock.carry_on(packet)
-            yield packet
+    for _ in range(_MOST_HOLES):
+        try:
+            yield from container.demux(stream)
+            return
+        except av.error.BlockingIOError:  # it found no packet in the next 64 kB of a transport stream
+            continue
+        except IndexError:  # PyAV's, behind the packet that flushes: another stream was announced on the way
+            return
+        except av.error.FFmpegError:
+            break
+    flush = av.Packet()
+    flush.stream = stream
+    yield flush
 
 
 class _Clock:

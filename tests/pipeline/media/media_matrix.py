@@ -134,6 +134,12 @@ def scratched(data: bytes) -> bytes:
     return data[:begin] + bytes(60) + data[begin + 60 :]
 
 
+def holed(data: bytes) -> bytes:
+    """Zeros between the packets of a transport stream, more than FFmpeg looks through at once."""
+    middle = len(data) // 2 // 188 * 188
+    return data[:middle] + bytes(1000 * 188) + data[middle:]
+
+
 def noisy(data: bytes) -> bytes:
     """Random bytes, a thousandth of all, in the second half."""
     chance, changed = np.random.default_rng(0), bytearray(data)
@@ -167,6 +173,7 @@ DAMAGES: dict[Callable[[bytes], bytes], tuple[str, ...]] = {
     zeroed: ("mp4 h264 aac", "mp4 h264 aac, fragments", "mkv h264 flac", "avi h264 mp3, b-frames", "ts h264 aac",
              "mpg mpeg1 mp2", "flv h264 aac", "wmv wmv2 wma", "flac", "ogg opus", "ogg vorbis", "mp3", "aac", "m4a"),
     scratched: ("ts h264 aac", "ts mpeg2 mp2"),
+    holed: ("ts h264 aac", "ts mpeg2 mp2"),
     noisy: ("mp4 h264 aac, index first", "mkv h264 flac", "avi h264 mp3, b-frames", "ts h264 aac", "ogg opus", "flac",
             "mp3"),
     doubled: ("ts h264 aac", "mpg mpeg1 mp2", "ogg vorbis", "mp3", "mp4 h264 aac", "wav"),

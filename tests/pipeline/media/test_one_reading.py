@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.media.doctor_rules import AudioFacts, VideoFacts
 from pipeline.stage import Waveform
 from pipeline.utterance import Audio
 from stages.audio_mfcc import AudioMfcc
+from tests.pipeline.media import media_matrix as matrix
 
 RATE = 48000
 
@@ -163,6 +164,14 @@ def test_a_file_that_breaks_off_is_read_to_the_same_place_by_all(tmp_path: Path)
     sound_s, film_s = _ends(path)
     assert len(heard(path).samples) / RATE == pytest.approx(sound_s, abs=0.05)
     assert 0.5 < sound_s < 3 and film_s == pytest.approx(sound_s, abs=0.5)
+
+
+@pytest.mark.parametrize("damage", [matrix.scratched, matrix.holed])
+def test_a_damaged_transport_stream_is_read_to_its_end_by_all(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = matrix.make(matrix.FILMS["ts mpeg2 mp2"], tmp_path / "a.ts")
+    path.write_bytes(damage(path.read_bytes()))
+    assert _ends(path) == pytest.approx((matrix.SECONDS, matrix.SECONDS), abs=0.1)
+    assert len(heard(path).samples) / RATE == pytest.approx(matrix.SECONDS, abs=0.1)
 
 
 def _ends(path: Path) -> tuple[float, float]:
