@@ -39,7 +39,6 @@ _FILES = (".safetensors", ".pth", ".pt")
 _HEADS = ("fc", "classifier", "heads", "head")
 _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 _SCALING = ("googlenet", "inception_v3")
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of red, green and blue, full scale at 1, for weights of which no record states them."""
 
