@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def test_each_entry_of_a_decision_has_question_papers_and_choice():
 
 
 def test_every_exit_code_is_in_the_table_of_readme():
-    codes = {0, INTERRUPTED, AffectoryError.exit_code, *(error.exit_code for error in AffectoryError.__subclasses__())}
+    signals = {INTERRUPTED, 128 + signal.SIGPIPE}
+    codes = {0, *signals, AffectoryError.exit_code, *(error.exit_code for error in AffectoryError.__subclasses__())}
     assert {int(number) for number in re.findall(r"^\| (\d+) \|", text(README), re.MULTILINE)} == codes
 
 
