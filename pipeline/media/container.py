@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.media.headers import wav_goes_on
 from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ _HEADS = (
     *(b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba", b"0&\xb2u\x8ef\xcf\x11", b".RMF"),
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
-_JOINABLE = ("mpegts", "mpeg")  # files of these are joined by appending their bytes
+_JOINABLE = ("mpegts", "mpeg", "ogg")  # files of these are joined by appending their bytes
+_TO_THE_END = {"ignore_length": "1"}  # of the file, whatever the header of a WAV file says
 _MOST_HOLES = 10_000  # in one file
-_UNKNOWN_SIZE = 0x7FFF0000  # programs that write to a pipe state 2 or 4 GiB, or a little less
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ class MediaFile:
         """What FFmpeg finds in the file. It does not see the name, from whose extension it would guess a format."""
         import av
 
+        unclosed = self.head[:4] == b"RIFF" and self.head[8:12] == b"WAVE" and wav_goes_on(self.file)
+        options = _WITHIN_ONE_FILE | (_TO_THE_END if unclosed else {})
         self.file.seek(0)
         nameless = SimpleNamespace(read=self.file.read, seek=self.file.seek, tell=self.file.tell)
-        with av.open(nameless, metadata_errors="ignore", container_options=_WITHIN_ONE_FILE) as container:
+        with av.open(nameless, metadata_errors="ignore", container_options=options) as container:
             yield container
 
 
@@ -113,12 +116,6 @@ def _not_read(error: FFmpegError, head: bytes) -> Unreadable:
     if isinstance(error, av.error.ArgumentError):
         return Unreadable(Reason.NOT_MEDIA, "a list of files, a text or another format that is not read")
     return Unreadable(Reason.NOT_MEDIA, error.strerror or str(error))
-
-
-def riff_size(head: bytes) -> int | None:
-    """The size in bytes that a RIFF file states; None for other files, and for one written to a pipe."""
-    size = int.from_bytes(head[4:8], "little") + 8
-    return size if head.startswith(b"RIFF") and size < _UNKNOWN_SIZE else None
 
 
 def video_stream(container: InputContainer) -> VideoStream:

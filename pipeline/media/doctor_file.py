@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import audio, video
+from pipeline.media.audio_stream import mono, planes
+from pipeline.media.audio_timeline import check_rate
 from pipeline.media.bounds import bound_this_process
 from pipeline.media.container import (
     MICROSECONDS,
@@ -25,10 +27,10 @@ from pipeline.media.container import (
     counts_from_zero,
     media_file,
     packets,
-    riff_size,
     video_stream,
 )
 from pipeline.media.doctor_rules import CUT_S, AudioFacts, Kind, VideoFacts
+from pipeline.media.headers import riff_size
 from pipeline.media.video_decoder import decoder
 from pipeline.media.video_frames import Image, decoded, frames, rgb
 from pipeline.media.video_timeline import Timeline, read_timeline
@@ -169,18 +171,19 @@ class _Meter:
             time_s = float(frame.pts * frame.time_base) - self._origin_s
         plausible = time_s is not None and time_s < self._last_s
         positions = [channel.name for channel in frame.layout.channels]
-        self.add(audio.planes(frame), positions, time_s if plausible else None, frame.sample_rate)
+        self.add(planes(frame), positions, time_s if plausible else None, frame.sample_rate)
 
     def add(self, values: NDArray[np.float32], positions: Sequence[str], time_s: float | None, rate_hz: int) -> None:
         """Adds values [C, N] of channels at `positions`. Raises Unreadable if the sampling rate has changed."""
         if self.rate_hz not in (0, rate_hz):
             raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
+        check_rate(rate_hz)
         self.rate_hz, self.channels = rate_hz, max(self.channels, len(values))
         begin_s = self.end_s if time_s is None else time_s
         self._start_s = begin_s if self._start_s is None else min(self._start_s, begin_s)
         self.end_s = max(self.end_s, begin_s + values.shape[1] / rate_hz)
         self.samples += values.shape[1]
-        mixed = np.nan_to_num(audio.mono(values, positions, None), nan=0.0, posinf=0.0, neginf=0.0)
+        mixed = np.nan_to_num(mono(values, positions, None), nan=0.0, posinf=0.0, neginf=0.0)
         self._mixed_power += float(np.square(mixed, dtype=np.float64).sum())
         self._measure(values, begin_s)
 
