@@ -9,9 +9,11 @@ Of several audio streams the one that is marked as the default is read, as in a 
 Times are those of the file: 0 is the start of its earliest stream, so zeros precede an audio stream that begins late.
 Holes, packets that are too damaged to decode, and the end of a stretch whose file ends before it, are filled with
 zeros; a remark says so, and a stretch that would mostly be filled has a reason. What follows a hole is where the stamps
-say (see `audio_timeline`). Files of bare MP3, AAC and the like have no time stamps: how long a damaged part lasted
-follows from its bytes, exactly at a constant bit rate, else roughly; bytes that were cut out of such a file leave no
-trace but damage, and what follows comes early. Nothing is added after the last stretch.
+say (see `audio_timeline`). Nothing is added after the last stretch.
+
+Files of bare MP3, AAC and the like have no stamps: how long a damaged part lasted follows from its bytes, exactly in
+MP3 of a constant bit rate, else roughly, and what follows may come early. So it may where bytes were cut out of such a
+file, or out of an AVI file. A remark counts the packets that do not decode, those before the stretch too.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from pipeline.media.container import MediaFile, media_file
 from pipeline.media.headers import holds_several, riff_size, wav_goes_on
 from pipeline.media.stretches import naming, sample_range
 from pipeline.reason import Reason, Unreadable
+from pipeline.remark import joined
 from pipeline.stage import Stage, Waveform
 from pipeline.utterance import Audio
 
@@ -87,7 +90,8 @@ def _joined(stretches: Sequence[Audio], waves: Sequence[Waveform]) -> Waveform:
             first, last = sample_range(stretch, rate_hz)
             part = parts[index][: last - first]
             parts[index] = np.pad(part, (0, last - first - len(part)))
-    return Waveform(np.concatenate(parts), rate_hz)
+    remarks = joined(remark for wave in waves for remark in wave.remarks)
+    return Waveform(np.concatenate(parts), rate_hz, remarks)
 
 
 def resample(wave: Waveform, rate_hz: int) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from pipeline.media.audio_timeline import Timeline, check_rate
 from pipeline.media.container import MICROSECONDS
 from pipeline.media.stretches import sample_range
 from pipeline.reason import Reason, Unreadable
+from pipeline.remark import Kind, Remark
 from pipeline.stage import Waveform
 from pipeline.utterance import Audio
 
 if TYPE_CHECKING:
     import av
+    from av import Packet
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
@@ -28,6 +31,8 @@ _SIDE, _SURROUND = 0.5**0.5, 0.5
 _WEIGHTS = {"FC": 1.0, "FL": _SIDE, "FR": _SIDE, "LFE": 0.0} | dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), _SURROUND)
 _INDEXED, _EXACT_DURATION = ("mov", "matroska"), ("mov", "flac")
 _SEEK_FROM_S, _PREROLL_S = 10.0, 2.0
+_BARE = ("mp3", "aac", "ac3", "eac3", "dts")  # formats without time stamps, of packets that each say how long they are
+_CHUNK_HEAD_BYTES = 8
 
 
 class Stream:
@@ -37,16 +42,18 @@ class Stream:
         self._container, self._stream = container, stream
         self._format = container.format.name.partition(",")[0]
         self._start_s = (container.start_time or 0) / MICROSECONDS
-        self._damaged = 0
+        self._lost = _Lost() if self._format in _BARE else _Chunks(stream) if self._format == "avi" else None
+        self._damaged_s: list[float] = []
 
     def read(self, source: Audio) -> Waveform:
         """Decodes the stretch; from the start of the file if a seek did not lead to a place before the stretch."""
         wave = self._from_here(source, self._seek(source.start_s or 0.0))
         if wave is None:
             self._container.seek(0)
+            self._damaged_s.clear()
             wave = self._from_here(source, sought=False)
         if wave is None:
-            raise Unreadable(Reason.DECODE_ERROR if self._damaged else Reason.TOO_SHORT, "no sound in the stream")
+            raise Unreadable(Reason.DECODE_ERROR if self._damaged_s else Reason.TOO_SHORT, "no sound in the stream")
         return wave
 
     def _seek(self, start_s: float) -> bool:
@@ -79,22 +86,31 @@ class Stream:
 
         for packet in containers.packets(self._container, self._stream):
             try:
-                yield from packet.decode()
+                frames = packet.decode()
             except av.error.FFmpegError:
-                self._damaged += 1
+                self._damaged_s.append(self._time_s(packet.pts, packet.time_base) or 0.0)
+                frames = []
+            if self._lost is not None:
+                self._lost.see(packet, whole=bool(frames))
+            yield from frames
 
     def _position(self, frame: av.AudioFrame) -> int | None:
         """The index of the frame's first sample; None if it has no time, or one past the end of the file."""
-        if frame.pts is None or frame.time_base is None:
-            return None
-        time_s = float(frame.pts * frame.time_base) - self._start_s
+        time_s = self._time_s(frame.pts, frame.time_base)
         duration = self._container.duration
-        plausible = duration is None or time_s < duration / MICROSECONDS + 1
-        return round(time_s * frame.sample_rate) if plausible else None
+        if time_s is None or (duration is not None and time_s >= duration / MICROSECONDS + 1):
+            return None
+        return round(time_s * int(frame.sample_rate))
+
+    def _time_s(self, ticks: int | None, unit: Fraction | None) -> float | None:
+        """The time in the file of what has this stamp; None without a stamp."""
+        if ticks is None or unit is None:
+            return None
+        return float((ticks + (self._lost.ticks if self._lost is not None else 0)) * unit) - self._start_s
 
     def _checked(self, timeline: Timeline) -> Waveform:
         """Raises decode_error if the stretch ends early because the file was cut."""
-        wave = timeline.waveform()
+        wave = timeline.waveform(self._remarks(timeline))
         duration, unit = self._stream.duration, self._stream.time_base
         if self._format in _EXACT_DURATION and duration is not None and unit is not None:
             begin = 0 if containers.counts_from_zero(self._container) else self._stream.start_time or 0
@@ -103,6 +119,68 @@ class Stream:
             if min(stated_s, timeline.last / wave.rate_hz) > end_s + CUT_S:
                 raise Unreadable(Reason.DECODE_ERROR, f"ends at {end_s:.2f} s of {stated_s:.2f} s")
         return wave
+
+    def _remarks(self, timeline: Timeline) -> tuple[Remark, ...]:
+        """How many packets of the stretch do not decode; without time stamps, those before it move it too."""
+        first_s, last_s = timeline.first / timeline.rate_hz, timeline.last / timeline.rate_hz
+        bare = self._lost is not None
+        count = sum((bare or first_s <= time_s) and time_s < last_s for time_s in self._damaged_s)
+        early = "what follows may come early, for nothing in the file says when it is" if bare else ""
+        return (Remark(Kind.DAMAGED, count, count + timeline.frames, early),) if count else ()
+
+
+class _Lost:
+    """How many ticks FFmpeg did not count of a stream without time stamps, in which it counts the packets it finds.
+
+    A damaged part comes as a packet that does not decode, or as several. It lasted as long as whole packets of so many
+    bytes do: that is exact at a constant bit rate.
+    """
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self._packets = self._bytes = 0
+        self._damaged: tuple[int, int] | None = None
+
+    def see(self, packet: Packet, whole: bool) -> None:
+        """Takes the next packet. whole: it decodes."""
+        if packet.pos is None or packet.pts is None:
+            return
+        if not whole:
+            self._damaged = self._damaged or (packet.pos, packet.pts)
+            return
+        if self._damaged is not None and self._packets:
+            place, pts = self._damaged
+            lasted = round((packet.pos - place) * self._packets / self._bytes) * (packet.duration or 0)
+            self.ticks += max(0, lasted - (packet.pts - pts))
+            self._damaged = None
+        self._packets += 1
+        self._bytes += packet.size
+
+
+class _Chunks:
+    """How many ticks FFmpeg did not count of a stream in AVI, in which it counts the chunks it finds.
+
+    The index at the end of the file says where each chunk is, and when.
+    """
+
+    def __init__(self, stream: AudioStream) -> None:
+        self.ticks = 0
+        self._entries = iter(stream.index_entries)
+        self._entry = next(self._entries, None)
+        self._unit: int | None = None
+
+    def see(self, packet: Packet, whole: bool) -> None:
+        """Takes the next packet. whole: it decodes, which an index does not ask."""
+        if packet.pos is None or packet.pts is None:
+            return
+        while self._entry is not None and self._entry.pos + _CHUNK_HEAD_BYTES < packet.pos:
+            self._entry = next(self._entries, None)
+        if self._entry is None or self._entry.pos + _CHUNK_HEAD_BYTES != packet.pos:
+            return
+        if self._unit is None and packet.pts > 0:
+            self._unit = self._entry.timestamp // packet.pts  # 1, or bytes per sample
+        if self._unit:
+            self.ticks = max(0, self._entry.timestamp // self._unit - packet.pts)
 
 
 def mono(samples: NDArray[np.float32], positions: Sequence[str], channel: int | None) -> NDArray[np.float32]:

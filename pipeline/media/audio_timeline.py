@@ -175,6 +175,11 @@ class Timeline:
         """True if all samples before `last` are here."""
         return self._placer.next is not None and self._placer.next >= self.last
 
+    @property
+    def frames(self) -> int:
+        """How many frames the samples so far are from."""
+        return len(self._parts)
+
     def _collect(self, position: int, samples: Samples) -> None:
         begin, end = (min(max(index, self._cursor), self.last) for index in (position, position + len(samples)))
         if self._start is None:
@@ -185,10 +190,10 @@ class Timeline:
             check_row(self._heard * samples.itemsize)
         self._cursor = end
 
-    def waveform(self) -> Waveform:
-        """All samples so far. Raises decode_error if too many of them were filled in.
+    def waveform(self, remarks: tuple[Remark, ...] = ()) -> Waveform:
+        """All samples so far, with these remarks and one on what was filled in.
 
-        A hole costs no memory before that: only the sound that came is kept.
+        Raises decode_error if too many were. A hole costs no memory before that: only the sound that came is kept.
         """
         self._placer.finish()
         total = self._cursor - self.first
@@ -197,11 +202,11 @@ class Timeline:
         self._check(total, holes, late)
         if total == self._heard:
             parts = [np.zeros(0, np.float32), *(samples for _, samples in self._parts)]
-            return Waveform(np.concatenate(parts), self.rate_hz)
+            return Waveform(np.concatenate(parts), self.rate_hz, remarks)
         whole = np.zeros(total, np.float32)
         for begin, samples in self._parts:
             whole[begin - self.first : begin - self.first + len(samples)] = samples
-        return Waveform(whole, self.rate_hz, self._remarks(total, holes, late))
+        return Waveform(whole, self.rate_hz, (*self._remarks(total, holes, late), *remarks))
 
     def _check(self, total: int, holes: int, late: int) -> None:
         if holes + max(0.0, late - LATE_S * self.rate_hz) > FILLED_SHARE * total:

@@ -189,3 +189,57 @@ def test_frames_whose_stamps_are_rounded_follow_each_other_to_the_sample(step: i
         placer.add(index * PACKET + step * (index % 2), np.zeros(PACKET, np.float32))
     placer.finish()
     assert put == [(index * PACKET, PACKET) for index in range(50)]
+
+
+def bare(path: Path, noise: NDArray[np.float32], codec: str) -> bytes:
+    """Eight seconds of noise in a format that has no time stamps, or whose stamps count what was found."""
+    with av.open(str(path), "w") as container:
+        film = container.add_stream("mpeg4", rate=25) if path.suffix == ".avi" else None
+        stream = container.add_stream(codec, rate=RATE, layout="mono")
+        if film is not None:
+            film.width = film.height = 64
+        for first in range(0, 8 * RATE, RATE // 25):
+            frame = av.AudioFrame.from_ndarray(noise[None, first : first + RATE // 25], format="flt", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+            if film is not None:
+                picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), first % 200, np.uint8))
+                picture.pts, picture.time_base = first * 25 // RATE, Fraction(1, 25)
+                container.mux(film.encode(picture))
+        for each in (stream, film) if film is not None else (stream,):
+            container.mux(each.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.avi", "libmp3lame"), ("a.avi", "pcm_s16le")])
+@pytest.mark.parametrize("damage", ["zeros", "noise"])
+def test_what_follows_damaged_bytes_stays_in_its_place(
+    tmp_path: Path, noise: NDArray[np.float32], name: str, codec: str, damage: str
+) -> None:
+    path = tmp_path / name
+    data = bytearray(bare(path, noise, codec))
+    before, size = heard(path), 4000 if codec == "libmp3lame" else 30_000
+    lost = np.random.default_rng(0).integers(0, 256, size, np.uint8).tobytes() if damage == "noise" else bytes(size)
+    data[len(data) // 2 : len(data) // 2 + size] = lost
+    path.write_bytes(data)
+    after = heard(path)
+    constant_ms = late_ms(before.samples, noise, RATE)
+    for place in (RATE, 2 * RATE, 5 * RATE, 7 * RATE):
+        assert abs(late_ms(after.samples, noise, place, RATE // 2) - constant_ms) < 25
+    assert Kind.GAP_FILLED in {remark.kind for remark in after.remarks}
+    assert heard(path, 0.5, 1.5).remarks == ()
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.aac", "aac")])
+def test_where_nothing_says_how_much_was_cut_out_all_that_follows_has_a_remark(
+    tmp_path: Path, noise: NDArray[np.float32], name: str, codec: str
+) -> None:
+    path = tmp_path / name
+    data = bytearray(bare(path, noise, codec))
+    assert heard(path).remarks == ()
+    del data[len(data) // 2 : len(data) // 2 + 4000]
+    path.write_bytes(data)
+    for stretch in ((None, None), (6.0, 7.0)):
+        (remark,) = (remark for remark in heard(path, *stretch).remarks if remark.kind is Kind.DAMAGED)
+        assert remark.part == 1 and "may come early" in remark.message
+    assert heard(path, 0.5, 1.5).remarks == ()
