@@ -140,7 +140,7 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 	$(AFFECTORY) init-table $(call quote,$(DIR))$(call option,ENCODING,encoding)
 
 .PHONY: train
-train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=]
+train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=]
 	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)
 
 .PHONY: report

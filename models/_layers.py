@@ -1,4 +1,4 @@
-"""Parts that models share: checks of settings, broadcast inputs, masked softmax, attention, residual variants.
+"""Parts that models share: checks of settings, broadcast inputs, softmax, attention, recurrence, residual variants.
 
 Shapes: B rows of the batch, T steps of a sequence, S steps of a source, D features of a modality, d width of a
 model, H heads. Masks are bool, True where a step is valid. Ids such as X3 and G9 are the project's decisions.
@@ -7,15 +7,33 @@ model, H heads. Masks are bool, True where a step is valid. Ids such as X3 and G
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
 
 Variant = Literal["pre_ln", "post_ln", "residual"]
+
+PLAIN_ADAM: Mapping[str, float | int | bool] = MappingProxyType(
+    {
+        "epochs": 50,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.0,
+        "decay_factor": 1.0,
+        "decay_every": 0,
+        "clip_norm": 0.0,
+        "unimodal_pretrain": False,
+    }
+)
+"""Settings of the training loop for a model whose authors say nothing else."""
 
 
 def check_settings(config: Any, *also: str) -> None:
@@ -94,16 +112,39 @@ class MultiHeadAttention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
 
     def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and its heads' mean weights [B, T, S]."""
+        """Maps target [B, T, d], source [B, S, d], valid [B, S] or [B, T, S] to [B, T, d] and its heads' mean weights
+        [B, T, S]."""
         q, k, v = self._split(self.query(target)), self._split(self.key(source)), self._split(self.value(source))
         scores = q @ k.mT / math.sqrt(q.shape[-1])  # [B, H, T, S]
-        weights = masked_softmax(scores, valid[:, None, None, :])
+        seen = valid.unsqueeze(1) if valid.dim() == 2 else valid  # [B, 1 or T, S]
+        weights = masked_softmax(scores, seen.unsqueeze(1))
         attended = functional.dropout(weights, self.dropout, self.training).to(v.dtype) @ v  # [B, H, T, d / H]
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # [B, T, H, d / H] -> [B, T, d]
         return out, weights.mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, T, d] -> [B, H, T, d / H]
+
+
+# --- recurrence ------------------------------------------------------------------------------------------------
+
+
+class LastState(nn.Module):
+    """A recurrent network over the valid steps alone, of which the last layer's last state is kept (G10, X11)."""
+
+    def __init__(self, cell: type[nn.GRU] | type[nn.LSTM], dim: int, hidden: int, layers: int, dropout: float = 0.0):
+        super().__init__()
+        self.cell = cell(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
+        valid_first = mask.int().argsort(dim=1, descending=True, stable=True)  # invalid steps may be in the middle
+        x = x.gather(1, valid_first.unsqueeze(-1).expand_as(x))
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # an empty sequence can't be packed
+        _, states = self.cell(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        hidden = states[0] if isinstance(states, tuple) else states  # an LSTM has its cell's state beside
+        last: Tensor = hidden[-1]  # [layers, B, hidden] -> [B, hidden]
+        return last.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
 
 # --- residual connections --------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ are the project's decisions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,18 +15,9 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from models._layers import (
-    FeedForward,
-    MultiHeadAttention,
-    Residual,
-    Variant,
-    check_settings,
-    expand,
-    masked_softmax,
-    sinusoids,
-)
+from models._cross_modal import CrossModal
+from models._layers import FeedForward, LastState, Residual, Variant, check_settings, expand, masked_softmax
 from pipeline.model import Input, Model, Prediction
 
 
@@ -61,38 +51,6 @@ class MulGConfig:
         check_settings(self, f"{self.heads} heads do not divide a hidden width of {self.hidden}" if uneven else "")
 
 
-class _CrossModal(nn.Module):
-    """One directed pair of Fig. 3: layers of (multi-head attention to the source, feed-forward) on the target."""
-
-    def __init__(self, config: MulGConfig) -> None:
-        super().__init__()
-        d = config.hidden
-        self.normalise = nn.LayerNorm(d)
-        self.attend = nn.ModuleList(
-            MultiHeadAttention(d, config.heads, config.attn_dropout) for _ in range(config.layers)
-        )
-        self.feed = nn.ModuleList(
-            FeedForward(d, 4 * d, config.relu_dropout, config.res_dropout) for _ in range(config.layers)
-        )
-        self.drop = nn.Dropout(config.res_dropout)
-        self.residual = Residual(config.residual, d, 2 * config.layers)
-
-    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and the last layer's weights [B, T, S]."""
-        source = self.normalise(_with_positions(source))
-        maps: list[Tensor] = []
-
-        def attention(attend: nn.Module, x: Tensor) -> Tensor:
-            attended, weights = attend(x, source, valid)
-            maps.append(weights)
-            dropped: Tensor = self.drop(attended)
-            return dropped
-
-        layers = zip(self.attend, self.feed, strict=True)
-        branches = [branch for attend, feed in layers for branch in (partial(attention, attend), feed)]
-        return self.residual(_with_positions(target), branches), maps[-1]
-
-
 class _Bilinear(nn.Module):
     """One directed pair by (5)-(7): a bilinear score, and the source weighted by its softmax."""
 
@@ -106,23 +64,6 @@ class _Bilinear(nn.Module):
         e = target @ self.w @ source.mT  # (5)
         alpha = masked_softmax(e, valid.unsqueeze(1))  # (6)
         return self.drop(alpha).to(source.dtype) @ source, alpha  # (7)
-
-
-class _TorchGRU(nn.Module):
-    """torch's GRU over only the valid steps (G10, X11)."""
-
-    def __init__(self, dim: int, hidden: int, layers: int) -> None:
-        super().__init__()
-        self.gru = nn.GRU(dim, hidden, layers, batch_first=True)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
-        valid_first = mask.int().argsort(dim=1, descending=True, stable=True)  # invalid steps may be in the middle
-        x = x.gather(1, valid_first.unsqueeze(-1).expand_as(x))
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # an empty sequence can't be packed
-        _, states = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-        last: Tensor = states[-1]  # [layers, B, hidden] -> [B, hidden]
-        return last.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
 
 class _PaperGRU(nn.Module):
@@ -200,8 +141,13 @@ class MulG(Model):
         self.pairs = {
             f"{source}->{target}": (source, target) for target in self.modalities for source in self._sources(target)
         }
-        attend = _CrossModal if self.config.attention == "multihead" else _Bilinear
-        self.attend = nn.ModuleDict({pair: attend(self.config) for pair in self.pairs})
+        self.attend = nn.ModuleDict({pair: self._attention() for pair in self.pairs})
+
+    def _attention(self) -> nn.Module:
+        c = self.config
+        if c.attention == "bilinear":
+            return _Bilinear(c)
+        return CrossModal(c.hidden, c.layers, c.heads, c.residual, c.attn_dropout, c.relu_dropout, c.res_dropout)
 
     def _sources(self, target: str) -> list[str]:
         others = [m for m in self.modalities if m != target]
@@ -212,7 +158,7 @@ class MulG(Model):
         self.streams = {m: (m, [p for p, (_, target) in self.pairs.items() if target == m]) for m in self.modalities}
         if self.config.gru == "per_pair" and self.pairs:
             self.streams = {pair: (target, [pair]) for pair, (_, target) in self.pairs.items()}
-        cell = _TorchGRU if self.config.gru_cell == "torch" else _PaperGRU
+        cell = partial(LastState, nn.GRU) if self.config.gru_cell == "torch" else _PaperGRU
         d, layers = self.config.hidden, self.config.gru_layers
         self.gru = nn.ModuleDict({s: cell(d * max(len(p), 1), d, layers) for s, (_, p) in self.streams.items()})
 
@@ -252,7 +198,3 @@ class MulG(Model):
         sequence = torch.cat([attended[pair] for pair in pairs], dim=-1) if pairs else x[target]  # [B, T, P d]
         h: Tensor = self.gru[stream](sequence, masks[target])
         return h
-
-
-def _with_positions(x: Tensor) -> Tensor:
-    return math.sqrt(x.shape[-1]) * x + sinusoids(x.shape[1], x.shape[2], like=x)  # X11; [B, T, d]

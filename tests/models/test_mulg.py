@@ -4,6 +4,7 @@ Letters of the einsums: b row, d e features, t s time steps of target and source
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._layers import sinusoids
-from models.mulg import MulGConfig, _Bilinear, _CrossModal, _PaperGRU, _TorchGRU
+from models._cross_modal import CrossModal
+from models._layers import LastState, sinusoids
+from models.mulg import MulGConfig, _Bilinear, _PaperGRU
 from tests.models.mulg_cases import DIFFERENT, EACH_VARIANT, LENGTHS, Tensors, build, features
 
 # --- equations 1 to 4: the GRU ---------------------------------------------------------------------------------
@@ -59,7 +61,7 @@ def test_equation_4_takes_the_candidate_where_z_is_one_and_the_old_state_where_i
 
 def test_the_torch_cell_has_z_the_other_way_round_and_resets_after_the_map() -> None:
     torch.manual_seed(0)
-    cell, x = _TorchGRU(3, 4, layers=1), torch.randn(2, 5, 3)
+    cell, x = LastState(nn.GRU, 3, 4, layers=1), torch.randn(2, 5, 3)
     w_x, w_h, b_x, b_h = cell.parameters()
     h = torch.zeros(2, 4)
     for x_t in x.unbind(1):
@@ -70,10 +72,10 @@ def test_the_torch_cell_has_z_the_other_way_round_and_resets_after_the_map() -> 
     torch.testing.assert_close(cell(x, torch.ones(2, 5).bool()), h)
 
 
-@pytest.mark.parametrize("cell", [_TorchGRU, _PaperGRU])
+@pytest.mark.parametrize("cell", [partial(LastState, nn.GRU), _PaperGRU])
 @given(mask=st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=2, max_size=2))
 @settings(max_examples=25, deadline=None)
-def test_a_gru_reads_the_valid_steps_alone_and_nothing_gives_zero(cell: type[nn.Module], mask: Any) -> None:
+def test_a_gru_reads_the_valid_steps_alone_and_nothing_gives_zero(cell: Any, mask: Any) -> None:
     torch.manual_seed(0)
     gru, x = cell(3, 4, 2), torch.randn(2, 5, 3)
     states = gru(x, torch.tensor(mask))
@@ -109,7 +111,7 @@ def positioned(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("variant", ["pre_ln", "post_ln", "residual"])
 def test_a_cross_modal_block_is_attention_and_feed_forward_under_its_residual_variant(variant: Any) -> None:
     torch.manual_seed(0)
-    block: Any = _CrossModal(MulGConfig(hidden=4, heads=2, layers=1, residual=variant)).eval()
+    block: Any = CrossModal(4, layers=1, heads=2, residual=variant).eval()
     for parameter in block.parameters():
         nn.init.normal_(parameter)
     x1, x2, valid = torch.randn(3, 5, 4), torch.randn(3, 4, 4), DIFFERENT["visual"]
@@ -143,7 +145,7 @@ def test_each_directed_pair_shows_how_the_target_attends_to_the_source() -> None
 
 def test_the_map_of_a_pair_is_that_of_its_last_layer() -> None:
     torch.manual_seed(0)
-    block: Any = _CrossModal(MulGConfig(hidden=4, heads=2, layers=2)).eval()
+    block: Any = CrossModal(4, layers=2, heads=2).eval()
     maps: list[Tensor] = []
     for attend in block.attend:
         attend.register_forward_hook(lambda _, args, out: maps.append(out[1]))
