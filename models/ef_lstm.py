@@ -1,7 +1,7 @@
 """EF-LSTM: the modalities side by side at each step, read by one LSTM: early fusion in MulT's and MulG's tables.
 
 J. Williams et al., "Recognizing Emotions in Video Using Multimodal DNN Feature Fusion", Challenge-HML 2018. Settings
-are those that MMSA publishes for MOSI; its batch normalisation is the standardiser here.
+are those that MMSA publishes for MOSEI; its batch normalisation is the standardiser here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pipeline.model import Input, Model, Prediction, zero_invalid
 class EFLSTMConfig:
     """Settings of the model. Raises ValueError that lists impossible values."""
 
-    hidden: int = 128
-    layers: int = 4
-    dropout: float = 0.5
+    hidden: int = 256
+    layers: int = 2
+    dropout: float = 0.4
     cross_modal: bool = False  # X20: directed attention between modalities before the LSTM
 
     def __post_init__(self) -> None:
@@ -41,7 +41,9 @@ class EFLSTM(Model):
     config: EFLSTMConfig
     Config = EFLSTMConfig
     features: ClassVar[str] = "hjcag"
-    train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType({**PLAIN_ADAM, "weight_decay": 0.005})
+    train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(
+        {**PLAIN_ADAM, "batch_size": 128, "learning_rate": 5e-3, "weight_decay": 1e-4}
+    )
 
     def __init__(self, config: EFLSTMConfig, inputs: Mapping[str, Input], outputs: int) -> None:
         super().__init__(config, inputs, outputs)

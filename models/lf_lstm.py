@@ -1,7 +1,7 @@
 """LF-LSTM: an LSTM reads each modality, and the last states are fused: late fusion in MulT's and MulG's tables.
 
 Y.-H. H. Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL 2019, names it and gives
-no settings; these are the ones that MMSA publishes for EF-LSTM on MOSI, with one layer.
+no settings. The weight decay and dropout are those that MMSA publishes for EF-LSTM on MOSI.
 """
 
 from __future__ import annotations

@@ -159,7 +159,10 @@ def _apply(tables: dict[str, Any], change: str) -> None:
     if not equals:
         raise InputError(f"--set {change}: expected table.key=value")
     table = tables
+    of_a_model = len(parents) == 2 and parents[0] == "train" and parents[1] in plugins.names("models")
     for parent in parents:
+        if of_a_model:  # a recipe needs no table for a model whose defaults it takes
+            table.setdefault(parent, {})
         if not isinstance(table.get(parent), dict):
             raise InputError(f"--set {change}: no table {parent!r}; {closest(parent, table)}")
         table = table[parent]

@@ -162,6 +162,13 @@ def test_an_override_of_an_unknown_table_names_the_closest(load, change, said):
         load(SOUND, change)
 
 
+def test_a_setting_of_a_model_needs_no_table_in_the_recipe_and_that_of_an_unknown_model_does(load):
+    assert "train" not in SOUND
+    assert load(SOUND, "train.mulg.epochs=3", "train.hjcag.d_model=8").train["mulg"] == {"epochs": 3}
+    with pytest.raises(InputError, match="no table 'train'"):
+        load(SOUND, "train.mulgg.epochs=3")
+
+
 # --- the root --------------------------------------------------------------------------------------------------
 
 
