@@ -55,6 +55,7 @@ def affectory(line: Sequence[str]) -> Ended:
             traceback.print_exc()
     for handler in set(logging.getLogger().handlers) - set(handlers):
         logging.getLogger().removeHandler(handler)
+        handler.close()
     return Ended(list(line), code, out.getvalue(), err.getvalue())
 
 

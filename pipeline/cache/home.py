@@ -93,7 +93,8 @@ class Home:
     def sweep(self) -> None:
         """Deletes half-written files of killed runs, and none so young that a live run may be writing it."""
         newest = time.time() - LEFTOVER_S
-        for path in [*(self.cache / "partial").glob("*"), *(self.root / "views").glob(".*")]:
+        partial = (path for folder in (self.cache, self.root) for path in (folder / "partial").glob("*"))
+        for path in [*partial, *(self.root / "views").glob(".*")]:
             with suppress(FileNotFoundError), where_writable():
                 if path.lstat().st_mtime < newest:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.cache.atomic import replacing
+from pipeline.cache.atomic import replacing, writable
 from pipeline.cache.home import STREAMS
 from pipeline.errors import InputError, closest
 from pipeline.media import doctor_pool
@@ -102,6 +102,8 @@ def doctor(
     """
     began = time.perf_counter()
     modalities = _modalities(modality)
+    if not writable(folder):  # told before the work, whose findings it is to hold
+        raise InputError(f"{folder} cannot be written: set AFFECTORY_HOME to a folder that can")
     examinations, probed = _examined(_contents(rows, root, modalities), folder / STREAMS, _processes(workers))
     findings = [finding for modality in modalities for finding in _findings(rows, modality, examinations)]
     path = folder / f"{name}.parquet"

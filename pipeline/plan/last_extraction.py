@@ -157,12 +157,10 @@ def write(session: Session) -> None:
     folder = _folder(session.home.root, session.corpus.recipe.home_name)
     before = _read(folder)
     session.catalogue.refresh()
-    name = _write_rows(session.home.cache, folder, session.corpus.manifest.rows)
+    name = _write_rows(session.home.root, folder, session.corpus.manifest.rows)
     mine = {digest: replace(entry, rows=name) for digest, entry in present(session).stages.items()}
     note = Note(at=_now(), stages=tuple(_merged(before, mine, session)))
-    with atomic.beside(session.home.cache) as temporary:
-        temporary.write_text(json.dumps(asdict(note), indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(folder / "last.json")
+    atomic.publish(folder / "last.json", json.dumps(asdict(note), indent=1, sort_keys=True))
     for old in _files(before) - _files(note):
         (folder / f"rows-{old}.parquet").unlink(missing_ok=True)
 
@@ -269,10 +267,10 @@ def _is_below(about: Any) -> bool:
     return isinstance(about, dict) and all(isinstance(about.get(n), str) for n in names) and _is_sound(about, every)
 
 
-def _write_rows(cache: Path, folder: Path, rows: Iterable[Utterance]) -> str:
+def _write_rows(home: Path, folder: Path, rows: Iterable[Utterance]) -> str:
     """Puts the rows into a file named by its digest, unless it is there; returns the digest."""
     bare = [replace(manifest.without_text(row), labels={}) for row in rows]
-    with atomic.beside(cache) as temporary:
+    with atomic.beside(home) as temporary:
         pq.write_table(to_table(bare), temporary, compression="zstd")
         name = keys.file_digest(temporary)
         atomic.link(temporary, folder / f"rows-{name}.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -53,6 +54,26 @@ def test_what_only_reads_works_in_a_read_only_home(affectory, extracted, read_on
     ]
     ends = {call[0]: affectory(*call) for call in calls}
     assert {name: code for name, (code, _, _) in ends.items()} == {call[0]: 0 for call in calls}, ends
+
+
+def test_a_home_of_ones_own_with_a_link_to_a_read_only_cache_takes_reports_and_runs(
+    affectory, extracted, read_only, tmp_path, monkeypatch
+):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "cache").symlink_to(read_only / "cache")
+    monkeypatch.setenv("AFFECTORY_HOME", str(mine))
+    sound = options(extracted, "--features", "sound", "--workers", "0", "--json")
+    code, out, err = affectory("extract", *sound)
+    assert code == 0 and json.loads(out)["computed"] == {}, err
+    assert (mine / "views").is_dir() and (mine / "history").is_dir()
+    assert affectory("report", *options(extracted))[0] == 0 and list((mine / "reports").glob("*.html"))
+
+
+def test_a_doctor_in_a_read_only_home_says_so_before_it_opens_a_file(affectory, extracted, read_only, monkeypatch):
+    monkeypatch.setenv("AFFECTORY_HOME", str(read_only))
+    code, _, err = affectory("doctor", *options(extracted))
+    assert code == 2 and "cannot be written: set AFFECTORY_HOME" in said(err) and "streams" not in err
 
 
 def test_an_extraction_in_a_read_only_home_is_bad_input(affectory, extracted, read_only, monkeypatch):
