@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,13 @@ import numpy as np
 from pipeline.cache.keys import digest
 from pipeline.corpus.recipe import Node
 from pipeline.stage import Item, Spec, Stage, State, Track
+
+MACHINE = {
+    "library": ImportError("libgomp.so.1: cannot open shared object file"),
+    "full": OSError(errno.ENOSPC, "No space left on device"),
+    "barred": PermissionError(errno.EACCES, "Permission denied", "/home/nobody/.cache"),
+}
+"""What is the fault of a machine, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +49,9 @@ class Poisoned(Stage):
 
 
 def misbehave(how: str) -> None:
-    """Ends this process as a crash in C would, hangs, fails, or runs out of memory."""
+    """Ends this process as a crash in C or the kernel would, hangs, fails, runs out of memory, takes all of it, or
+    lacks what a machine should have.
+    """
     if how == "segfault":
         ctypes.string_at(0)
     if how == "exit":
@@ -49,7 +60,22 @@ def misbehave(how: str) -> None:
         time.sleep(3600)
     if how == "memory":
         raise MemoryError
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "eat":
+        eat()
+    if how in MACHINE:
+        raise MACHINE[how]
     raise RuntimeError("misbehaving as told")
+
+
+def eat() -> None:
+    """Takes memory until something ends this process."""
+    held = [b""]
+    while held:
+        held.append(bytes(2**20))
+        held[-1] = held[-1].replace(b"\0", b"\1")
+        time.sleep(0.002)
 
 
 def node(victim: str, how: str) -> Node:

@@ -138,6 +138,7 @@ class _About(BaseModel):
     at: str = ""
     rows: _Count = 0
     computed: _Count = 0
+    tries: dict[str, _Count] = {}
     scope: str = ""
     recipe: dict[str, Any] = {}
     train: list[str] = []

@@ -87,6 +87,8 @@ class Stream:
         for packet in containers.packets(self._container, self._stream):
             try:
                 frames = packet.decode()
+            except MemoryError:  # FFmpeg has its own, and it is no damage
+                raise
             except av.error.FFmpegError:
                 self._damaged_s.append(self._time_s(packet.pts, packet.time_base) or 0.0)
                 frames = []

@@ -203,6 +203,7 @@ class Timeline:
         if total == self._heard:
             parts = [np.zeros(0, np.float32), *(samples for _, samples in self._parts)]
             return Waveform(np.concatenate(parts), self.rate_hz, remarks)
+        check_row(total * np.dtype(np.float32).itemsize)
         whole = np.zeros(total, np.float32)
         for begin, samples in self._parts:
             whole[begin - self.first : begin - self.first + len(samples)] = samples

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.errors import of_machine
 from pipeline.media.headers import wav_goes_on
 from pipeline.reason import Reason, Unreadable
 
@@ -83,7 +84,8 @@ class MediaFile:
 def media_file(path: Path) -> Iterator[MediaFile]:
     """Opens a file. Raises Unreadable: missing_file; io_error; not_media; decode_error.
 
-    The errors of the code that reads the file, FFmpeg's and the machine's, become Unreadable too.
+    The errors of the code that reads the file, FFmpeg's and the system's, become Unreadable too, but for those of a
+    machine that lacks something: see `pipeline.errors.of_machine`.
     """
     import av
 
@@ -104,7 +106,7 @@ def media_file(path: Path) -> Iterator[MediaFile]:
     except (FileNotFoundError, NotADirectoryError):
         raise Unreadable(Reason.MISSING_FILE, path.name) from None
     except OSError as error:
-        raise Unreadable(Reason.IO_ERROR, str(error)) from error
+        raise of_machine(error, reads_files=True) or Unreadable(Reason.IO_ERROR, str(error)) from error
 
 
 def _not_read(error: FFmpegError, head: bytes) -> Unreadable:
@@ -185,6 +187,8 @@ def _demuxed(container: InputContainer, stream: AudioStream | VideoStream) -> It
             continue
         except IndexError:  # PyAV's, behind the packet that flushes: another stream was announced on the way
             return
+        except MemoryError:  # FFmpeg has its own
+            raise
         except av.error.FFmpegError:
             break
     flush = av.Packet()

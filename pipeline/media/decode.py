@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.dialogue import Context, Turn
 from pipeline.media import audio, video
 from pipeline.media.bounds import bound_this_process, decoder_bound
@@ -94,7 +92,7 @@ class _Ahead:
         self._room = threading.Condition()
 
     def put(self, row: Utterance, inputs: Decoded) -> None:
-        size = 0 if isinstance(inputs, Unreadable) else sum(map(_size, inputs.values()))
+        size = 0 if isinstance(inputs, Unreadable) else sum(map(size_bytes, inputs.values()))
         with self._room:
             while self._held > 0 and self._held + size > self._limit and not self.closed.is_set():
                 self._room.wait(0.2)
@@ -117,9 +115,11 @@ class _Ahead:
         return row, inputs
 
 
-def _size(value: Waveform | Frames) -> int:
-    array: np.ndarray[Any, Any] = value.samples if isinstance(value, Waveform) else value.images
-    return array.nbytes
+def size_bytes(value: Waveform | Frames | str | tuple[Turn, ...]) -> int:
+    """The size of sound or pictures; 0 for text, which is small."""
+    if isinstance(value, Waveform):
+        return value.samples.nbytes
+    return value.images.nbytes if isinstance(value, Frames) else 0
 
 
 @cache

@@ -123,6 +123,8 @@ def _taken(packet: av.Packet, meter: _Meter) -> bool:
     try:
         for frame in packet.decode():
             meter.take(frame)
+    except MemoryError:  # FFmpeg has its own, and it is no damage
+        raise
     except av.error.FFmpegError:
         return False
     return True

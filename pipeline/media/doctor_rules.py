@@ -12,6 +12,7 @@ from enum import StrEnum
 from math import inf
 from typing import Literal
 
+from pipeline.media.bounds import check_row
 from pipeline.media.stretches import name
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Stretch, Utterance
@@ -169,6 +170,10 @@ def _audio(stretch: Stretch, facts: AudioFacts) -> Iterator[Problem]:
         yield Problem(Reason.DECODE_ERROR, facts.refusal)
     if min(end_s, facts.end_s) - start_s < 0.5 / facts.rate_hz:
         yield Problem(Reason.TOO_SHORT, f"no sound from {start_s:.3f} to {end_s:.3f} s, it ends at {facts.end_s:.3f} s")
+    try:
+        check_row(int((min(end_s, facts.end_s) - start_s) * facts.rate_hz) * 4)
+    except Unreadable as error:
+        yield Problem(error.reason, error.detail)
     if facts.non_finite and facts.non_finite_from_s < end_s and start_s <= facts.non_finite_to_s:
         yield Problem(Reason.NON_FINITE, f"{facts.non_finite} samples are not finite")
     if facts.rms < SILENT_RMS and not facts.non_finite:

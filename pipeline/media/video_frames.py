@@ -97,7 +97,7 @@ def _decode(packet: Packet) -> list[tuple[int, VideoFrame | None]]:
 
     try:
         return [(frame.pts, frame) for frame in packet.decode() if frame.pts is not None]
-    except av.error.MemoryError:  # it is no damage
+    except MemoryError:  # FFmpeg has its own, and it is no damage
         raise
     except av.error.FFmpegError:
         ticks = packet_ticks(packet)
@@ -113,7 +113,7 @@ def rgb(frame: VideoFrame) -> Image:
 
     try:
         image: Image = frame.to_ndarray(format="rgb24")
-    except av.error.MemoryError:
+    except MemoryError:
         raise
     except (av.error.FFmpegError, ValueError) as error:
         raise Unreadable(Reason.DECODE_ERROR, f"its colours cannot be converted: {error}") from error

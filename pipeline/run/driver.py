@@ -56,8 +56,10 @@ def drive(
 
 
 class _Driver:
-    """One run over a catalogue: what has been counted, and the jobs that killed their workers, which are not tried
-    again, with a message for each."""
+    """One run over a catalogue: what has been counted, and what killed its workers and is not tried again.
+
+    hopeless: jobs that were given up, with a message for each. apart: shards that were computed row by row.
+    """
 
     def __init__(self, catalogue: Catalogue, plan: Callable[[], Plan], watch: Watch) -> None:
         self.catalogue, self.plan, self.watch = catalogue, plan, watch
@@ -65,10 +67,11 @@ class _Driver:
         self.names = {node.digest: name for node, name in called.items()}
         self.counts = RunCounts(self.names | {f"{stage}{FITS}": f"{name} (fit)" for stage, name in self.names.items()})
         self.hopeless: dict[str, str] = {}
+        self.apart: set[tuple[str, str]] = set()
 
     def possible(self, plan: Plan) -> list[Job]:
         """The jobs that did not kill their workers."""
-        return [job for job in plan.jobs if job.id not in self.hopeless]
+        return [job for job in plan.jobs if job.id not in self.hopeless and not self.apart.issuperset(job.keys)]
 
     def round(self, plan: Plan, workers: Workers | Inline, exchange: Exchange, knobs: Knobs) -> bool:
         """Runs a plan and what its fits make possible; False if planning again may make more possible.
@@ -78,6 +81,7 @@ class _Driver:
         queue = JobQueue(self.catalogue, self.possible(plan), lambda: self.possible(self.plan()), self.watch)
         sound = self._send(queue, queue.more, workers, exchange, knobs)
         if queue.isolated:
+            self.apart.update(key for job in queue.isolated for key in job.keys)
             once = iter([queue.isolated])
             self._send(queue, lambda: next(once, []), workers, exchange, replace(knobs, isolated=True))
         return sound and not queue.isolated

@@ -23,16 +23,20 @@ from pipeline.cache.store import Store
 from pipeline.corpus.recipe import Node
 from pipeline.errors import InputError
 from pipeline.media.child import Child
-from pipeline.media.decode import Decoded, decoded
+from pipeline.media.decode import Decoded, decoded, size_bytes
 from pipeline.plan.jobs import ExtractJob, Run, Stored
 from pipeline.reason import Reason, Unreadable, one_line
 from pipeline.remark import Remark, joined
 from pipeline.run.outcome import Outcome
-from pipeline.run.stage_calls import Call, Knobs, by_halves, here, in_child
+from pipeline.run.stage_calls import Call, Knobs, alone_bound, by_halves, here, in_child
+from pipeline.run.tries import TRIES, counted, settled
 from pipeline.stage import RAW, Frames, Item, Spec, Track, Waveform
 from pipeline.utterance import Utterance
 
 log = logging.getLogger(__name__)
+
+BATCH_BYTES = 2**30
+"""A batch with so many bytes of sound or pictures is not filled up."""
 
 
 @dataclass
@@ -48,6 +52,7 @@ class _Work:
     tracks: dict[str, Track] = field(default_factory=dict)
     otherwise: dict[str, Mapping[str, str]] = field(default_factory=dict)
     waiting: list[Item] = field(default_factory=list)
+    waiting_bytes: int = 0
     calls: int = 0
     seconds: float = 0.0
 
@@ -55,11 +60,12 @@ class _Work:
 def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     """Runs a job and saves its shards; returns counts and reasons, never features.
 
-    Raises ValueError if a stage breaks its promise, which is a bug, and CorruptError if an upstream object is damaged.
-    Whatever is the fault of a clip becomes the reason of its row.
+    Raises ValueError if a stage breaks its promise, which is a bug, CorruptError if an upstream object is damaged, and
+    MachineError or SpaceError for what this machine lacks. Whatever is the fault of a clip becomes the reason of its
+    row.
     """
     with ExitStack() as stack:
-        child = stack.enter_context(Child()) if knobs.isolated else None
+        child = stack.enter_context(Child(bound=alone_bound())) if knobs.isolated else None
         works = [_begin(run, job, store, knobs, child) for run in job.runs]
         for kind in RAW:
             _run_raw(kind, job, works, store, knobs)
@@ -136,8 +142,10 @@ def _offer(work: _Work, kind: str, row: Utterance, inputs: Decoded, knobs: Knobs
         log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, inputs)
         work.tracks[row.id] = Track.failed(inputs.reason, inputs.detail)
         return
-    work.waiting.append(Item(row.id, {kind: inputs[work.run.node.digest]}))
-    if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch):
+    value = inputs[work.run.node.digest]
+    work.waiting.append(Item(row.id, {kind: value}))
+    work.waiting_bytes += size_bytes(value)
+    if len(work.waiting) >= (knobs.batch or work.run.node.stage.batch) or work.waiting_bytes >= BATCH_BYTES:
         _flush(work)
 
 
@@ -179,7 +187,7 @@ def stored_tracks(stored: Stored, store: Store) -> Iterator[tuple[str, Track]]:
 
 
 def _flush(work: _Work) -> None:
-    items, work.waiting = work.waiting, []
+    items, work.waiting, work.waiting_bytes = work.waiting, [], 0
     if not items:
         return
     began = time.perf_counter()
@@ -221,7 +229,8 @@ def _checked(work: _Work, item: Item, track: Track) -> Track:
 def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     run, stage = work.run, work.run.node.digest
     ids = [row.id for row in job.rows]
-    tracks = [work.tracks[i] for i in ids]
+    tries = counted(work.tracks, store.find(stage, run.shard))
+    tracks = list(settled({i: work.tracks[i] for i in ids}, tries).values())
     table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
     reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
     messages = {i: one_line(t.message) for i, t in zip(ids, tracks, strict=True) if t.message}
@@ -231,6 +240,8 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
     about = {"rows": len(ids), "computed": computed, **made_by(work.device, run.node)}
     if otherwise := {i: dict(v) for i, v in work.otherwise.items() if v != about["libraries"]}:
         about["otherwise"] = otherwise
+    if tries:
+        about[TRIES] = tries
     record = store.save(
         stage,
         run.shard,

@@ -22,7 +22,7 @@ from pipeline.reason import Reason, Unreadable
 from pipeline.run.clips_on_disk import Clips, Room
 from pipeline.run.extract_job import made_by, stored_tracks
 from pipeline.run.outcome import Outcome
-from pipeline.run.stage_calls import Knobs
+from pipeline.run.stage_calls import Knobs, machine_to_blame
 from pipeline.stage import RAW, Item, Rows, State
 from pipeline.utterance import Utterance
 
@@ -69,7 +69,8 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
         if not train.items:
             raise InputError(f"{job.node.name} has nothing to learn from in {job.scope}")
         try:
-            state = job.node.stage.fit(train, valid, job.target, knobs.device)
+            with machine_to_blame():
+                state = job.node.stage.fit(train, valid, job.target, knobs.device)
         except Unreadable as why:
             raise NotYetError(f"{missing.name} lost a clip on the way: {why}") from why
         learned = {"train": _ids(train), "valid": _ids(valid)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +16,8 @@ from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.cache.states import load_state
 from pipeline.corpus.recipe import Node
-from pipeline.errors import InputError
-from pipeline.media.child import Child
+from pipeline.errors import AffectoryError, InputError, of_machine
+from pipeline.media.child import Bound, Child
 from pipeline.media.files import media_digests
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Item, Spec, State, Track
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 ALONE_S = 600.0
 """How long one utterance may take in a child process, loading the weights included."""
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 LOADED = 4
 """How many stages a worker keeps loaded."""
@@ -67,13 +71,47 @@ class Call:
 def here(node: Node, device: str, state: Path | None) -> Call:
     """The stage, loaded in this process."""
     learned = _learned(state) if state else None
-    heavy, spec = loaded(node, device, learned)
-    return Call(spec, lambda items: node.stage.transform(heavy, learned, items))
+    with machine_to_blame():
+        heavy, spec = loaded(node, device, learned)
+
+    def transform(items: list[Item]) -> list[Track]:
+        with machine_to_blame():
+            return node.stage.transform(heavy, learned, items)
+
+    return Call(spec, transform)
+
+
+@contextmanager
+def machine_to_blame() -> Iterator[None]:
+    """Raises MachineError or SpaceError for what the machine lacks. A stage reads no file of the corpus."""
+    try:
+        yield
+    except Exception as error:
+        if fault := of_machine(error):
+            raise fault from error
+        raise
+
+
+def alone_bound() -> Bound:
+    """How much memory an utterance alone may take in a child process: most of what is free, so that the machine goes on
+    and the kernel need not choose what to kill."""
+    import psutil
+
+    free = min(psutil.virtual_memory().available, _allowed_bytes())
+    return Bound(free * 3 // 4, Reason.OUT_OF_MEMORY, "use a machine with more, or a shorter clip")
+
+
+def _allowed_bytes() -> int:
+    """How much memory the container allows; more than any machine has if none says so."""
+    try:
+        return int(CONTAINER_LIMIT.read_text())
+    except (OSError, ValueError):  # no container, or "max"
+        return sys.maxsize
 
 
 def in_child(child: Child, node: Node, device: str, state: Path | None) -> Call:
-    """The stage in a child process, one utterance at a time. One that kills the child is `worker_died`, and the others
-    go on.
+    """The stage in a child process, one utterance at a time. One that kills the child is `worker_died`, one that takes
+    all memory `out_of_memory`, and the others go on.
 
     Raises InputError if the stage kills the child before it saw an utterance.
     """
@@ -118,9 +156,11 @@ def _heavy(node: Node, device: str, state: State | None) -> Any:
 
 def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[Track], int]:
     """The tracks of all items, and the number of calls of the stage. A batch that fails is halved until the failure is
-    that of a single row, whose reason it becomes. name: of the stage, for the log."""
+    that of a single row, whose reason it becomes; one for which no row is to blame is raised. name: of the stage."""
     try:
         return transform(items), 1
+    except AffectoryError:
+        raise
     except Unreadable as why:
         failed = Track.failed(why.reason, why.detail)
     except Exception as error:

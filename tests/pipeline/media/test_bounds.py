@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from pipeline.cache import keys
 from pipeline.errors import InputError
-from pipeline.media import bounds, decode, doctor_file, video
+from pipeline.media import bounds, decode, doctor_file, doctor_rules, video
 from pipeline.media.child import Child
 from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Stage
 from pipeline.utterance import Audio, Utterance, Video
 from tests import bombs, clips
-from tests.clinic import film
+from tests.clinic import RATE, film, tone, with_sound
 from tests.every_frame import EveryFrame
 
 MIB = 2**20
@@ -175,3 +176,31 @@ def test_a_setting_that_is_no_number_of_gibibytes_is_refused(monkeypatch: pytest
     monkeypatch.setenv(bounds.SETTING, text)
     with pytest.raises(InputError, match=bounds.SETTING):
         bounds.decoder_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.ogg", "a.mka"])
+def test_a_row_of_more_sound_than_stages_may_get_is_refused_alike_by_extraction_and_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(bounds, "ROW_BYTES", 4 * RATE)
+    if name == "a.mka":
+        with_sound(film(tmp_path / "film.mp4", [20] * 20), tmp_path / name, tone(2))
+    else:
+        soundfile.write(tmp_path / name, tone(2), RATE)
+    facts = doctor_file.examine("audio", tmp_path / name)
+    for audio, reason in ((Audio(path=name), Reason.TOO_LARGE), (Audio(path=name, start_s=0.5, end_s=1.25), None)):
+        found = [problem.code for problem in doctor_rules.problems(_sounding(audio), [audio], [facts], alone=False)]
+        assert found == ([] if reason is None else [reason])
+        assert _reason(audio, tmp_path) is reason
+
+
+def _sounding(audio: Audio) -> Utterance:
+    return Utterance(id="a", dialogue="d", turn=0, audio=(audio,))
+
+
+def _reason(audio: Audio, root: Path) -> Reason | None:
+    try:
+        decode.read("audio", [audio], root, [Corner()])
+    except Unreadable as error:
+        return error.reason
+    return None
