@@ -40,7 +40,8 @@ def recall(contents: Collection[Content], memory: Path) -> dict[Content, Examina
 
 
 def remember(examinations: Mapping[Content, Examination], memory: Path) -> None:
-    """Remembers examinations, except those that failed for a transient reason or because the file was missing."""
+    """Remembers examinations, except those that failed for a transient reason, because the file was missing, or for a
+    bound that a setting may raise."""
     Memo(memory).put(
         {
             _key(content): _packed(examination)
@@ -72,7 +73,7 @@ def _contents(row: Utterance) -> Iterator[tuple[str, Content]]:
 
 
 def _may_change(reason: Reason) -> bool:
-    return reason.transient or reason is Reason.MISSING_FILE
+    return reason.transient or reason in (Reason.MISSING_FILE, Reason.TOO_LARGE)
 
 
 def _key(content: Content) -> str:

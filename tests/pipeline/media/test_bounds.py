@@ -178,12 +178,12 @@ def test_a_setting_that_is_no_number_of_gibibytes_is_refused(monkeypatch: pytest
         bounds.decoder_bytes()
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.ogg", "a.mka"])
+@pytest.mark.parametrize("name", ["a.wav", "a.ogg", "a.mkv"])
 def test_a_row_of_more_sound_than_stages_may_get_is_refused_alike_by_extraction_and_doctor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(bounds, "ROW_BYTES", 4 * RATE)
-    if name == "a.mka":
+    if name == "a.mkv":
         with_sound(film(tmp_path / "film.mp4", [20] * 20), tmp_path / name, tone(2))
     else:
         soundfile.write(tmp_path / name, tone(2), RATE)
