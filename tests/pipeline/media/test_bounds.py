@@ -20,7 +20,7 @@ from pipeline.reason import Reason, Unreadable
 from pipeline.stage import Stage
 from pipeline.utterance import Audio, Utterance, Video
 from tests import bombs, clips
-from tests.clinic import RATE, film, tone, with_sound
+from tests.clinic import RATE, Clinic, film, tone, with_sound
 from tests.every_frame import EveryFrame
 
 MIB = 2**20
@@ -176,6 +176,16 @@ def test_a_setting_that_is_no_number_of_gibibytes_is_refused(monkeypatch: pytest
     monkeypatch.setenv(bounds.SETTING, text)
     with pytest.raises(InputError, match=bounds.SETTING):
         bounds.decoder_bytes()
+
+
+def test_the_doctor_examines_a_file_anew_that_was_too_large_because_a_setting_may_allow_it_by_now(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    clinic = Clinic(tmp_path / "corpus", tmp_path / "home", [])
+    clinic.add("large", video=bombs.film(clinic.root / "large.mov", 16_000, 16_000).name)
+    assert [clinic.examined()["probed"], clinic.examined()["probed"]] == [1, 1]
+    assert {found["code"] for found in clinic.findings().values()} == {"too_large"}
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.ogg", "a.mkv"])
