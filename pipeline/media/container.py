@@ -51,6 +51,7 @@ _HEADS = (
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide")
 _JOINABLE = ("mpegts", "mpeg", "ogg")  # files of these are joined by appending their bytes
 _TO_THE_END = {"ignore_length": "1"}  # of the file, whatever the header of a WAV file says
+_CHUNK_HEAD_BYTES = 8
 _MOST_HOLES = 10_000  # in one file
 
 
@@ -167,9 +168,13 @@ def packets(container: InputContainer, stream: AudioStream | VideoStream) -> Ite
 
     Where the clock of a transport or program stream starts again, as in recordings that were joined, what follows is
     given the times right after what precedes. Each stream is carried on by itself: after a join, sound and pictures may
-    be apart by the length of a packet.
+    be apart by the length of a packet. Pictures in AVI have the times that its index gives them.
     """
-    clock = _Clock() if container.format.name in _JOINABLE else None
+    clock: _Clock | _FrameNumbers | None = None
+    if container.format.name in _JOINABLE:
+        clock = _Clock()
+    elif container.format.name == "avi" and stream.type == "video":
+        clock = _FrameNumbers(stream)
     for packet in _demuxed(container, stream):
         if clock is not None:
             clock.carry_on(packet)
@@ -213,3 +218,27 @@ class _Clock:
         if packet.pts is not None:
             packet.pts += self._shift
         self._end = packet.dts + (packet.duration or 0)
+
+
+class _FrameNumbers:
+    """Gives each packet of a film in AVI its time by the index at the end of the file.
+
+    FFmpeg counts the packets that it finds, so that those behind a damaged part would come early.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._entries = iter(stream.index_entries)
+        self._entry = next(self._entries, None)
+
+    def carry_on(self, packet: Packet) -> None:
+        """Moves the times of a packet."""
+        if packet.dts is None or packet.pos is None:
+            return
+        while self._entry is not None and self._entry.pos + _CHUNK_HEAD_BYTES < packet.pos:
+            self._entry = next(self._entries, None)
+        if self._entry is None or self._entry.pos + _CHUNK_HEAD_BYTES != packet.pos:
+            return
+        lost = max(0, self._entry.timestamp - packet.dts)
+        packet.dts += lost
+        if packet.pts is not None:
+            packet.pts += lost

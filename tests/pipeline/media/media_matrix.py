@@ -180,6 +180,8 @@ DAMAGES: dict[Callable[[bytes], bytes], tuple[str, ...]] = {
     misstated: ("wav", "avi h264 mp3, b-frames"),
     overstated: ("wav", "avi h264 mp3, b-frames"),
 }  # fmt: skip
+IN_PLACE = (cut, zeroed, scratched, holed, noisy)
+"""Damages after which what is left has its time still."""
 NO_MEDIA: dict[str, Callable[[Path], object]] = {
     "empty.mp4": lambda path: path.write_bytes(b""),
     "text.mp4": lambda path: path.write_text("I did not expect that.\n" * 40),
