@@ -26,7 +26,7 @@ from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.console import print_line
-from pipeline.errors import InputError, RemoteError
+from pipeline.errors import InputError, MachineError, RemoteError
 from pipeline.run.library_folders import provide
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
@@ -102,6 +102,8 @@ class Workers:
                 self.client.wait_for_workers(1, timeout=START_S)
             except (OSError, TimeoutError) as error:
                 raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
+            except RuntimeError as error:  # Dask's, whatever kept its processes from starting
+                raise MachineError(f"this machine cannot start workers: {error}") from error
             self.client.register_plugin(_Prepares())
             for name in PACKAGES:
                 self.client.forward_logging(name, level=logging.INFO)

@@ -32,11 +32,22 @@ def provide(home: Path) -> dict[str, Path]:
     home: the Affectory home. A variable that the user has set is left alone. A library finds its folder by a variable
     that it reads when it is imported, so this comes before. Returns the folder by the variable that now names it.
     """
-    given = {name: folder for name, folder in _wanted(home) if name not in os.environ}
+    given = dict(_temporary(home))
+    given |= {name: folder for name, folder in _wanted(home) if name not in os.environ}
     os.environ |= {name: str(folder) for name, folder in given.items()}
     for name, folder in given.items():
         log.info("%s is %s, since this user cannot write to the usual folder", name, folder)
     return given
+
+
+def _temporary(home: Path) -> Iterator[tuple[str, Path]]:
+    """A folder for temporary files, if there is none, not even one that TMPDIR names."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        if folder := _own(home, "temporary"):
+            yield "TMPDIR", folder
+            tempfile.tempdir = str(folder)
 
 
 def _wanted(home: Path) -> Iterator[tuple[str, Path]]:

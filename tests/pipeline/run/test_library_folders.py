@@ -67,9 +67,21 @@ def test_compiled_code_is_kept_where_no_other_user_can_write(nobody):
     assert other != ours and other.stat().st_mode & 0o777 == 0o700
 
 
-def test_without_any_folder_to_write_to_nothing_is_set(nobody, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", "/dev/null/tmp")
+@pytest.fixture
+def no_temporary(monkeypatch):
+    """No folder takes temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/tmp"])
+    monkeypatch.setenv("TMPDIR", "/dev/null/mine")
+
+
+def test_without_any_folder_to_write_to_nothing_is_set(nobody, no_temporary):
     assert library_folders.provide(Path("/dev/null/home")) == {}
+
+
+def test_temporary_files_go_to_the_affectory_home_if_no_other_folder_takes_them(nobody, no_temporary):
+    given = library_folders.provide(nobody)["TMPDIR"]
+    assert given.parent == nobody / "libraries" and os.environ["TMPDIR"] == tempfile.gettempdir() == str(given)
 
 
 def test_a_user_without_home_or_rights_can_import_what_numba_compiles(place):
