@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cache.keys import digest
+from pipeline.cache.parquet_pages import Bounds, open_parquet
 from pipeline.errors import InputError
 from pipeline.reason import Reason
 from pipeline.stage import Spec, Track
@@ -27,6 +28,8 @@ LARGEST = 1 << 32
 """The most bytes that a shard may unpack to: 256 utterances of 1,024 steps of 4,096 dimensions in float32."""
 LARGEST_TEXTS = 1 << 20
 """The most bytes of the distinct texts in a column: ids and reasons."""
+BOUNDS = Bounds(MOST, bytes=1 << 28, ratio=1000, most=LARGEST, texts=LARGEST_TEXTS)
+"""What a shard may hold: one that is mostly the same number may be small, but not for any number of values."""
 
 
 class Grouped(Protocol):
@@ -115,39 +118,33 @@ def write(table: pa.Table, path: Path) -> None:
 def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A shard, or some of its columns.
 
-    The file may come from another machine, so its footer is checked before anything is unpacked. Raises InputError if
-    the file is no shard, or would unpack to more than any shard does.
+    The file may come from another machine, so what it decodes to is counted before anything is decoded. Raises
+    InputError if the file is no shard, or would unpack to more than any shard does.
     """
     try:
-        file = pq.ParquetFile(path)
+        file = open_parquet(path, BOUNDS)
         _check(file, path)
-        return file.read(columns=None if columns is None else list(columns))
+        table = file.read(columns=None if columns is None else list(columns))
+        table.validate(full=True)  # texts are UTF-8, and lists are where they say
+        return table
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is no shard: {error}") from error
 
 
 def _check(file: pq.ParquetFile, path: Path) -> None:
-    footer, schema = file.metadata, file.schema_arrow
-    size = sum(
-        max(group.total_byte_size, _decoded(group)) for group in map(footer.row_group, range(footer.num_row_groups))
-    )
+    schema = file.schema_arrow
     if [*zip(schema.names, schema.types, strict=True)] not in _SCHEMAS or RECIPE not in (schema.metadata or {}):
         raise InputError(f"{path} has not the columns of a shard: {schema.names}")
-    if footer.num_rows > MOST or size > LARGEST:
-        raise InputError(f"{path} says it unpacks to {footer.num_rows} rows of {size} bytes: no shard does")
+    _form(schema)
 
 
-def _decoded(group: Any) -> int:
-    """The bytes of a row group's columns once they are decoded: one value, stored once, may stand for a billion."""
-    columns = [group.column(i) for i in range(group.num_columns)]
-    texts = [column for column in columns if column.physical_type == "BYTE_ARRAY"]
-    if any(column.total_uncompressed_size > LARGEST_TEXTS for column in texts):
-        return LARGEST + 1
-    return sum(_WIDTHS.get(column.physical_type, 1) * int(column.num_values) for column in columns)
-
-
-_WIDTHS = {"FLOAT": 4, "INT32": 4, "FIXED_LEN_BYTE_ARRAY": 2}
-"""Bytes of a value by its type in Parquet; float16 is a fixed number of bytes there, and so is a key, of 32."""
+def _form(schema: pa.Schema) -> About:
+    """The schema's metadata. Raises InputError if they are not those of a shard."""
+    try:
+        return About.model_validate_json(schema.metadata[RECIPE])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"its recipe is wrong: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _columns(numbers: pa.DataType) -> list[tuple[str, pa.DataType]]:
@@ -171,7 +168,7 @@ class About(BaseModel):
     recipe: dict[str, Any]
     dim: int = Field(ge=1, le=1 << 20)
     dtype: Literal["float32", "float16"]
-    tolerance: float
+    tolerance: float = Field(ge=0, allow_inf_nan=False)
     names: list[str]
 
 
@@ -181,11 +178,7 @@ def check(table: pa.Table, stage: str, rows: Sequence[tuple[str, str]] | None = 
     It has to be of the stage of this digest and, if given, of exactly these rows: id and key, in order. Every row has
     either a reason or T x D values with T flags and T times or none, and valid steps are finite.
     """
-    try:
-        form = About.model_validate_json(table.schema.metadata[RECIPE])
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"its recipe is wrong: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    form = _form(table.schema)
     if form.recipe.get("digest") != stage:
         raise InputError(f"it is of the stage {str(form.recipe.get('digest'))[:12]}, not of {stage[:12]}")
     if form.names and len(form.names) != form.dim:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.cache import keys
 from pipeline.cache.atomic import replacing
+from pipeline.cache.parquet_pages import Bounds, open_parquet
 from pipeline.cache.record import DamagedError, Record, decode, encode
 from pipeline.cache.store import Store
 from pipeline.corpus import manifest
@@ -29,8 +30,8 @@ from pipeline.utterance import MISSING, SCHEMA, UNREADABLE, Utterance, from_tabl
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
 
-MOST_ROWS, LARGEST = 20_000_000, 1 << 34
-"""The largest manifest that is read, in rows and in bytes unpacked."""
+BOUNDS = Bounds(20_000_000, bytes=1 << 26, ratio=400, most=1 << 34, texts=1 << 31, value=64, shared=True)
+"""What a manifest may hold. Each of its values becomes an object of Python."""
 LABELS = (pa.string(), pa.float64(), pa.int64())
 """The types that a column of annotations may have."""
 _DIGEST = re.compile(DIGEST)
@@ -128,13 +129,30 @@ def _note(home: Path, recipe: str) -> Path:
 
 def _table(path: Path) -> pa.Table:
     try:
-        file = pq.ParquetFile(path)
-        groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
-        if file.metadata.num_rows > MOST_ROWS or sum(groups) > LARGEST or not _is_manifest(file.schema_arrow):
+        file = open_parquet(path, BOUNDS)
+        if not _is_manifest(file.schema_arrow):
             raise InputError(f"{path} is not a manifest: {file.schema_arrow.names}")
-        return file.read()
+        leaves = map(file.schema.column, range(len(file.schema)))
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        table = open_parquet(path, BOUNDS, read_dictionary=texts).read()
+        table.validate(full=True)  # texts are UTF-8, and lists are where they say
+        if sum(_text_bytes(column) for column in table.columns) > BOUNDS.allowed(path.stat().st_size):
+            raise InputError(f"{path} is not a manifest: its texts are too long")
+        return table
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a manifest: {error}") from error
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """The bytes of the texts in a column, each counted as often as it stands there."""
+    if pa.types.is_list(column.type):
+        return _text_bytes(pa.chunked_array(pc.list_flatten(column)))
+    if pa.types.is_struct(column.type):
+        return sum(_text_bytes(part) for part in column.flatten())
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in column.chunks)
+    return sum(pc.sum(length).as_py() or 0 for length in lengths)
 
 
 def _check(rows: Sequence[Utterance]) -> None:
