@@ -21,6 +21,7 @@ from pipeline.media.stretches import naming
 from pipeline.media.video_frames import Image, frames
 from pipeline.media.video_timeline import Timeline, read_timeline
 from pipeline.reason import Reason, Unreadable
+from pipeline.remark import Kind, Remark
 from pipeline.stage import Frames, Modality, Stage
 from pipeline.utterance import Video
 
@@ -115,10 +116,14 @@ def square(image: Image, size: int) -> Image:
 
 
 class _Album:
-    """The frames that one stage picked, filled in as they are decoded."""
+    """The frames that one stage picked, filled in as they are decoded.
+
+    damaged: the indices of frames that do not decode, so that others stand in for them.
+    """
 
     def __init__(self, stage: VideoStage, picked: NDArray[np.int64]) -> None:
         self.picked = picked
+        self.damaged: list[int] = []
         self._stage = stage
         self._images: Image | None = None
 
@@ -134,7 +139,9 @@ class _Album:
 
     def frames(self, time_s: NDArray[np.float64]) -> Frames:
         assert self._images is not None, "a stage picks at least one frame"
-        return Frames(self._images, time_s[self.picked])
+        damaged = int(np.isin(self.picked, self.damaged).sum())
+        remarks = (Remark(Kind.DAMAGED, damaged, len(self.picked)),) if damaged else ()
+        return Frames(self._images, time_s[self.picked], remarks)
 
 
 @dataclass(frozen=True)
@@ -170,13 +177,16 @@ class _Film:
         picked = np.unique(np.concatenate([album.picked for album in albums])) - first
         wanted = self.frames.start + picked[(picked >= 0) & (picked < len(self.frames))]
         decoded = False
-        for index, image in frames(self.path, self.timeline, self.frames, wanted.tolist()):
+        damaged: set[int] = set()
+        for index, image in frames(self.path, self.timeline, self.frames, wanted.tolist(), damaged):
             decoded = True
             cropped = _cropped(image, self.stretch.crop)
             for album in albums:
                 album.add(first + index - self.frames.start, cropped)
         if len(wanted) and not decoded:
             raise Unreadable(Reason.DECODE_ERROR, "no frame of the stretch decodes")
+        for album in albums:
+            album.damaged += [first + index - self.frames.start for index in damaged]
 
 
 def _bounds(stretch: Video) -> tuple[float, float]:

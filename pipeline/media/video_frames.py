@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 
-def frames(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
+def frames(
+    path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int], damaged: set[int] | None = None
+) -> Iterator[tuple[int, Image]]:
     """Yields the frames at indices `wanted` (sorted, without repeats, within `stretch`) as RGB uint8 [H, W, 3].
 
     Reads forward and keeps no image. An index may come twice; then the later image counts. A frame that does not decode
-    is replaced by another of `stretch`; nothing is yielded if no frame of `stretch` decodes.
+    is replaced by another of `stretch`, and its index is added to `damaged`; nothing is yielded if no frame of
+    `stretch` decodes.
     """
     reader = decord_reader(path, timeline)
     if reader is None:
-        yield from by_pyav(path, timeline, stretch, wanted)
+        yield from by_pyav(path, timeline, stretch, wanted, damaged)
         return
     from decord import DECORDError
 
@@ -47,16 +50,21 @@ def frames(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]
         for index in wanted:
             yield index, reader[index].asnumpy()
     except (DECORDError, StopIteration):
-        yield from by_pyav(path, timeline, stretch, wanted)
+        yield from by_pyav(path, timeline, stretch, wanted, damaged)
 
 
-def by_pyav(path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
+def by_pyav(
+    path: Path, timeline: Timeline, stretch: range, wanted: Sequence[int], damaged: set[int] | None = None
+) -> Iterator[tuple[int, Image]]:
     """Like `frames`, always through PyAV."""
     todo = deque(wanted)
+    failed = set[int]() if damaged is None else damaged
     shown = None
     for index, frame in decoded(path, timeline, stretch):
         if frame is None:
+            failed.add(index)
             continue
+        failed.discard(index)
         while todo and todo[0] < index:
             yield todo.popleft(), rgb(shown or frame)
         shown = frame

@@ -17,6 +17,7 @@ from pipeline.media import video_frames
 from pipeline.media.child import Child
 from pipeline.media.video import decode, prepare, shown_at, square
 from pipeline.reason import Reason, Unreadable
+from pipeline.remark import Kind, Remark
 from pipeline.stage import Frames
 from pipeline.utterance import Video
 from stages.visual_cnn3d import VisualCnn3d
@@ -180,6 +181,8 @@ def test_a_damaged_part_is_bridged_and_the_rest_is_used(even: Path, tmp_path: Pa
     assert len(found) == 25
     assert found[:8] == list(range(8)) and found[-4:] == list(range(21, 25))
     assert reason_of(path, start_s=0.5, end_s=0.7) is Reason.DECODE_ERROR
+    assert read(path).remarks == (Remark(Kind.DAMAGED, 10, 25),) and read(even).remarks == ()
+    assert read(path, end_s=0.3).remarks == read(path, start_s=0.9).remarks == ()
 
 
 def test_files_that_are_no_video_have_their_reasons(tmp_path: Path, even: Path) -> None:
