@@ -33,7 +33,7 @@ PROVISIONAL = "~"
 LARGEST_OBJECT = 1 << 36
 """In bytes; no record of ours names a larger object."""
 MOST_VALUES, MOST_CONTAINERS = 1 << 24, 1 << 20
-"""What an index may hold in all, which bounds the memory that it takes: those of ten million utterances hold less."""
+"""What an index may hold in all, which bounds its memory. One of five million rows with remarks holds less."""
 
 MOST_NUMBER = 99_999_999
 """The highest number of an index. An index that comes after it gets the same number, so that it is seen too."""

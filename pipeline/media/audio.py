@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import container as containers
-from pipeline.media.audio_stream import CUT_S, Stream, mono
+from pipeline.media.audio_stream import CUT_S, Levels, Stream, mono
 from pipeline.media.audio_timeline import check_rate
 from pipeline.media.bounds import check_row
 from pipeline.media.container import MediaFile, media_file
@@ -124,9 +124,17 @@ def _with_libsndfile(source: Audio, file: FileIO, head: bytes) -> Waveform | Non
             if last == sound.frames:
                 _check_riff_size(head, file, sound.frames / sound.samplerate)
             samples = _cut(sound, first, last)
-            return None if samples is None else Waveform(mono(samples, (), source.channel), sound.samplerate)
+            return None if samples is None else _mixed(samples, sound.samplerate, source.channel)
     except soundfile.LibsndfileError:
         return None
+
+
+def _mixed(samples: NDArray[np.float32], rate_hz: int, channel: int | None) -> Waveform:
+    """The samples [C, N] of a stretch as one channel."""
+    wave, levels = mono(samples, (), channel), Levels()
+    if channel is None:
+        levels.add(samples, wave)
+    return Waveform(wave, rate_hz, levels.remarks(rate_hz))
 
 
 def _is_ffmpegs(sound: SoundFile, source: Audio, head: bytes) -> bool:

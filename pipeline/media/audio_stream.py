@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.media import container as containers
 from pipeline.media.audio_timeline import Timeline, check_rate
 from pipeline.media.container import MICROSECONDS
+from pipeline.media.doctor_rules import CANCELLED_SHARE, SILENT_RMS
 from pipeline.media.stretches import sample_range
 from pipeline.reason import Reason, Unreadable
 from pipeline.remark import Kind, Remark
@@ -44,6 +45,7 @@ class Stream:
         self._start_s = (container.start_time or 0) / MICROSECONDS
         self._lost = _Lost() if self._format in _BARE else _Chunks(stream) if self._format == "avi" else None
         self._damaged_s: list[float] = []
+        self._levels = Levels()
 
     def read(self, source: Audio) -> Waveform:
         """Decodes the stretch; from the start of the file if a seek did not lead to a place before the stretch."""
@@ -75,11 +77,18 @@ class Stream:
                     return None
             if frame.sample_rate != timeline.rate_hz:
                 raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
-            channels = [channel.name for channel in frame.layout.channels]
-            timeline.add(position, mono(planes(frame), channels, source.channel))
+            timeline.add(position, self._mono(frame, position, timeline.first, source.channel))
             if timeline.full:
                 break
         return self._checked(timeline) if timeline else None
+
+    def _mono(self, frame: av.AudioFrame, position: int | None, first: int, channel: int | None) -> NDArray[np.float32]:
+        """The samples of a frame as one channel. The levels of frames before the first sample do not count."""
+        samples = planes(frame)
+        mixed = mono(samples, [each.name for each in frame.layout.channels], channel)
+        if channel is None and (position is None or position + len(mixed) > first):
+            self._levels.add(samples, mixed)
+        return mixed
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         import av
@@ -123,12 +132,14 @@ class Stream:
         return wave
 
     def _remarks(self, timeline: Timeline) -> tuple[Remark, ...]:
-        """How many packets of the stretch do not decode; without time stamps, those before it move it too."""
+        """How many packets of the stretch do not decode; without time stamps, those before it move it too. And whether
+        its channels cancel."""
         first_s, last_s = timeline.first / timeline.rate_hz, timeline.last / timeline.rate_hz
         bare = self._lost is not None
         count = sum((bare or first_s <= time_s) and time_s < last_s for time_s in self._damaged_s)
         early = "what follows may come early, for nothing in the file says when it is" if bare else ""
-        return (Remark(Kind.DAMAGED, count, count + timeline.frames, early),) if count else ()
+        damaged = (Remark(Kind.DAMAGED, count, count + timeline.frames, early),) if count else ()
+        return damaged + self._levels.remarks(timeline.rate_hz)
 
 
 class _Lost:
@@ -201,6 +212,34 @@ def mono(samples: NDArray[np.float32], positions: Sequence[str], channel: int | 
         weights = np.ones(len(samples), np.float32)
     mixed: NDArray[np.float32] = (weights / weights.sum()) @ samples
     return mixed
+
+
+class Levels:
+    """Whether the channels of a stretch cancel each other in their mix: the power of both, block by block."""
+
+    def __init__(self) -> None:
+        self._channels = self._mixed = 0.0
+        self._samples = 0
+
+    def add(self, channels: NDArray[np.float32], mixed: NDArray[np.float32]) -> None:
+        """Adds a block: [C, N] and its mix [N]. A single channel cancels nothing, and costs nothing."""
+        if len(channels) > 1:
+            self._channels += _power(channels) / len(channels)
+            self._mixed += _power(mixed)
+            self._samples += len(mixed)
+
+    def remarks(self, rate_hz: int) -> tuple[Remark, ...]:
+        """The remark on a sound whose channels cancel; none if they do not, or are silent."""
+        power, mixed = (total / max(1, self._samples) for total in (self._channels, self._mixed))
+        if power < SILENT_RMS**2 or not mixed < CANCELLED_SHARE**2 * power:
+            return ()
+        seconds = self._samples / rate_hz
+        return (Remark(Kind.CHANNELS_CANCEL, seconds, seconds, "read one of the channels (audio_channel)"),)
+
+
+def _power(samples: NDArray[np.float32]) -> float:
+    flat = samples.ravel(order="K")  # no copy, whichever axis comes first in memory
+    return float(flat @ flat)
 
 
 def _full_scale(values: NDArray[Any]) -> NDArray[np.float32]:
