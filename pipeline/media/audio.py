@@ -50,7 +50,7 @@ _OGG = b"OggS"  # orders its channels in its own way, which FFmpeg knows
 _LONG = 2**24  # samples
 _MOST_SAMPLES_PER_BYTE = 2**13  # no codec makes a file of more
 _HEADERS_BYTES = 1024  # so much beside the samples is nothing to look into
-_SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4} | {
+_VALUE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4} | {
     "FLOAT": 4,
     "DOUBLE": 8,
 }
@@ -148,9 +148,11 @@ def _holds_more(sound: SoundFile, file: FileIO, head: bytes) -> bool:
         return True
     if head.startswith(_OGG):
         return holds_several(file)
-    sample_bytes = _SAMPLE_BYTES.get(sound.subtype, 0) * sound.channels
-    spare = size - sound.frames * sample_bytes
-    return head.startswith(b"RIFF") and sample_bytes > 0 and spare > _HEADERS_BYTES and wav_goes_on(file)
+    values = sound.frames * sound.channels
+    if not head.startswith(b"RIFF") or 0 <= size - 2 * values <= _HEADERS_BYTES:  # 16 bits, as most have
+        return False
+    value_bytes = _VALUE_BYTES.get(sound.subtype, 0)
+    return value_bytes > 0 and size - value_bytes * values > _HEADERS_BYTES and wav_goes_on(file)
 
 
 def _cut(sound: SoundFile, first: int, last: int) -> NDArray[np.float32] | None:

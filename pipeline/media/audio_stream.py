@@ -44,8 +44,19 @@ class Stream:
         self._format = container.format.name.partition(",")[0]
         self._start_s = (container.start_time or 0) / MICROSECONDS
         self._lost = _Lost() if self._format in _BARE else _Chunks(stream) if self._format == "avi" else None
+        self.packets = 0
         self._damaged_s: list[float] = []
         self._levels = Levels()
+
+    @property
+    def stamped(self) -> bool:
+        """False if what follows damage may come early, since nothing in the file says when it is."""
+        return self._lost is None
+
+    @property
+    def damaged(self) -> int:
+        """How many of the packets so far did not decode."""
+        return len(self._damaged_s)
 
     def read(self, source: Audio) -> Waveform:
         """Decodes the stretch; from the start of the file if a seek did not lead to a place before the stretch."""
@@ -68,8 +79,7 @@ class Stream:
     def _from_here(self, source: Audio, sought: bool) -> Waveform | None:
         """Decodes from the container's position; None if no frame comes, or if a seek led beyond the start."""
         timeline = None
-        for frame in self._frames():
-            position = self._position(frame)
+        for position, frame in self.placed():
             if timeline is None:
                 check_rate(frame.sample_rate)
                 timeline = Timeline(*sample_range(source, frame.sample_rate), frame.sample_rate, sought)
@@ -90,10 +100,12 @@ class Stream:
             self._levels.add(samples, mixed)
         return mixed
 
-    def _frames(self) -> Iterator[av.AudioFrame]:
+    def placed(self) -> Iterator[tuple[int | None, av.AudioFrame]]:
+        """Yields the frames from here on, each behind the index of its first sample; None without a stamp."""
         import av
 
         for packet in containers.packets(self._container, self._stream):
+            self.packets += 1
             try:
                 frames = packet.decode()
             except MemoryError:  # FFmpeg has its own, and it is no damage
@@ -103,7 +115,8 @@ class Stream:
                 frames = []
             if self._lost is not None:
                 self._lost.see(packet, whole=bool(frames))
-            yield from frames
+            for frame in frames:
+                yield self._position(frame), frame
 
     def _position(self, frame: av.AudioFrame) -> int | None:
         """The index of the frame's first sample; None if it has no time, or one past the end of the file."""
@@ -135,7 +148,7 @@ class Stream:
         """How many packets of the stretch do not decode; without time stamps, those before it move it too. And whether
         its channels cancel."""
         first_s, last_s = timeline.first / timeline.rate_hz, timeline.last / timeline.rate_hz
-        bare = self._lost is not None
+        bare = not self.stamped
         count = sum((bare or first_s <= time_s) and time_s < last_s for time_s in self._damaged_s)
         early = "what follows may come early, for nothing in the file says when it is" if bare else ""
         damaged = (Remark(Kind.DAMAGED, count, count + timeline.frames, early),) if count else ()

@@ -50,6 +50,11 @@ def check_rate(rate_hz: int) -> None:
         raise Unreadable(Reason.DECODE_ERROR, text)
 
 
+def mostly_filled(holes: float, late: float, total: float, second: float = 1.0) -> bool:
+    """True if a stretch would mostly be silence filled in: in holes, and before a stream that begins late."""
+    return holes + max(0.0, late - LATE_S * second) > FILLED_SHARE * total
+
+
 class Placer:
     """Says of each frame where its samples are, by calling `put` with the index of the first and the samples.
 
@@ -210,7 +215,7 @@ class Timeline:
         return Waveform(whole, self.rate_hz, (*self._remarks(total, holes, late), *remarks))
 
     def _check(self, total: int, holes: int, late: int) -> None:
-        if holes + max(0.0, late - LATE_S * self.rate_hz) > FILLED_SHARE * total:
+        if mostly_filled(holes, late, total, second=self.rate_hz):
             silent_s, total_s = (holes + late) / self.rate_hz, total / self.rate_hz
             text = f"no sound in {silent_s:.2f} of {total_s:.2f} s: a piece of the file is lost, or its clock jumps"
             raise Unreadable(Reason.DECODE_ERROR, text)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import audio, video
-from pipeline.media.audio_stream import mono, planes
-from pipeline.media.audio_timeline import check_rate
+from pipeline.media.audio_stream import Stream, mono, planes
+from pipeline.media.audio_timeline import Placer, check_rate
 from pipeline.media.bounds import bound_this_process
 from pipeline.media.container import (
     MICROSECONDS,
@@ -26,7 +26,6 @@ from pipeline.media.container import (
     audio_stream,
     counts_from_zero,
     media_file,
-    packets,
     video_stream,
 )
 from pipeline.media.doctor_rules import CUT_S, AudioFacts, Kind, VideoFacts
@@ -38,10 +37,9 @@ from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio
 
 if TYPE_CHECKING:
-    import av
     from av.container import InputContainer
 
-VERSION: int = 6
+VERSION: int = 7
 """Bumped by hand when an examination may give another result; what is remembered of older versions is then not used."""
 DECODERS = (audio.VERSION, video.VERSION)
 """The versions of extraction's decoders, which an examination may ask for their reasons."""
@@ -103,31 +101,17 @@ def _examine_audio(path: Path) -> AudioFacts:
 def _with_ffmpeg(path: Path, media: MediaFile, container: InputContainer) -> AudioFacts | None:
     """None if no packet gives a sample."""
     stream = audio_stream(container)
-    meter = _Meter((container.start_time or 0) / MICROSECONDS, container.duration)
-    count = damaged = 0
-    for packet in packets(container, stream):
-        count += 1
-        damaged += not _taken(packet, meter)
+    frames, meter = Stream(container, stream), _Meter()
+    for position, frame in frames.placed():
+        meter.add(planes(frame), [channel.name for channel in frame.layout.channels], position, frame.sample_rate)
     if not meter.samples:
         return None
+    meter.finish()
+    meter.stamped = frames.stamped
     declared_s = _declared_s(media, container)
     suspect = container.format.name in _AUDIO_FORMATS or (declared_s is not None and declared_s > meter.end_s + CUT_S)
     refusal = _refusal(path, meter.end_s) if suspect else ""
-    return meter.facts(stream.codec_context.name, declared_s, damaged / count, refusal)
-
-
-def _taken(packet: av.Packet, meter: _Meter) -> bool:
-    """False if the packet does not decode."""
-    import av
-
-    try:
-        for frame in packet.decode():
-            meter.take(frame)
-    except MemoryError:  # FFmpeg has its own, and it is no damage
-        raise
-    except av.error.FFmpegError:
-        return False
-    return True
+    return meter.facts(stream.codec_context.name, declared_s, frames.damaged / frames.packets, refusal)
 
 
 def _refusal(path: Path, end_s: float) -> str:
@@ -144,50 +128,56 @@ def _with_libsndfile(path: Path) -> AudioFacts:
     import soundfile
 
     with path.open("rb", buffering=0) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-        meter = _Meter(0.0, None)
+        meter = _Meter()
         for block in sound.blocks(2**16, dtype="float32", always_2d=True):
             meter.add(block.T, (), None, sound.samplerate)
+        meter.finish()
         return meter.facts(sound.subtype.lower(), None, 0.0, "")
 
 
 class _Meter:
-    """Measures samples as they are decoded.
+    """Measures samples as they are decoded, each at the place where stages get it."""
 
-    origin_s: the start of the file's earliest stream. duration_us: the length of the file, None if it is unknown.
-    """
-
-    def __init__(self, origin_s: float, duration_us: int | None) -> None:
+    def __init__(self) -> None:
         self.samples = self.rate_hz = self.channels = 0
-        self.end_s = 0.0
-        self._origin_s = origin_s
-        self._last_s = np.inf if duration_us is None else duration_us / MICROSECONDS + 1
+        self.end_s, self.stamped = 0.0, True
+        self._placer: Placer | None = None
         self._start_s: float | None = None
+        self._gaps: list[list[float]] = []
         self._values = self._clipped = self._non_finite = 0
         self._power = self._mixed_power = 0.0
         self._non_finite_s: tuple[float, float] | None = None
 
-    def take(self, frame: av.AudioFrame) -> None:
-        """Adds a frame at its own time; after the frame before if it has no time, or one past the end of the file."""
-        time_s = None
-        if frame.pts is not None and frame.time_base is not None:
-            time_s = float(frame.pts * frame.time_base) - self._origin_s
-        plausible = time_s is not None and time_s < self._last_s
-        positions = [channel.name for channel in frame.layout.channels]
-        self.add(planes(frame), positions, time_s if plausible else None, frame.sample_rate)
+    def add(self, values: NDArray[np.float32], positions: Sequence[str], place: int | None, rate_hz: int) -> None:
+        """Adds values [C, N] of channels at `positions`. Raises Unreadable if the sampling rate has changed.
 
-    def add(self, values: NDArray[np.float32], positions: Sequence[str], time_s: float | None, rate_hz: int) -> None:
-        """Adds values [C, N] of channels at `positions`. Raises Unreadable if the sampling rate has changed."""
-        if self.rate_hz not in (0, rate_hz):
+        place: the index of the first sample by its stamp, None without a stamp.
+        """
+        if self._placer is None:
+            check_rate(rate_hz)
+            self.rate_hz, self._placer = rate_hz, Placer(rate_hz, self._put)
+        if rate_hz != self.rate_hz:
             raise Unreadable(Reason.DECODE_ERROR, "the sampling rate changes")
-        check_rate(rate_hz)
-        self.rate_hz, self.channels = rate_hz, max(self.channels, len(values))
-        begin_s = self.end_s if time_s is None else time_s
-        self._start_s = begin_s if self._start_s is None else min(self._start_s, begin_s)
-        self.end_s = max(self.end_s, begin_s + values.shape[1] / rate_hz)
+        self.channels = max(self.channels, len(values))
         self.samples += values.shape[1]
         mixed = np.nan_to_num(mono(values, positions, None), nan=0.0, posinf=0.0, neginf=0.0)
         self._mixed_power += float(np.square(mixed, dtype=np.float64).sum())
+        begin_s = self.end_s if place is None else place / rate_hz
+        self._placer.add(place, mixed)
         self._measure(values, begin_s)
+
+    def finish(self) -> None:
+        """Places what waits for what follows it."""
+        if self._placer is not None:
+            self._placer.finish()
+
+    def _put(self, place: int, samples: NDArray[np.float32]) -> None:
+        begin_s, end_s = place / self.rate_hz, (place + len(samples)) / self.rate_hz
+        if self._start_s is None:
+            self._start_s = begin_s
+        elif begin_s > self.end_s + 0.5 / self.rate_hz:
+            self._gaps.append([self.end_s, begin_s])
+        self.end_s = max(self.end_s, end_s)
 
     def _measure(self, values: NDArray[np.float32], begin_s: float) -> None:
         finite = values[np.isfinite(values)]
@@ -196,7 +186,7 @@ class _Meter:
         self._clipped += int(np.count_nonzero(np.abs(finite) >= _FULL_SCALE))
         if finite.size < values.size:
             self._non_finite += values.size - finite.size
-            self._non_finite_s = (self._non_finite_s or (begin_s, 0.0))[0], self.end_s
+            self._non_finite_s = (self._non_finite_s or (begin_s, 0.0))[0], begin_s + values.shape[1] / self.rate_hz
 
     def facts(self, codec: str, declared_s: float | None, damaged: float, refusal: str) -> AudioFacts:
         """What was measured, with what the caller knows of the stream."""
@@ -216,6 +206,8 @@ class _Meter:
             non_finite_from_s=first_s,
             non_finite_to_s=last_s,
             refusal=refusal,
+            gaps=self._gaps,
+            stamped=self.stamped,
         )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from math import inf
 from typing import Literal
 
+from pipeline.media.audio_timeline import mostly_filled
 from pipeline.media.bounds import check_row
 from pipeline.media.stretches import name
 from pipeline.reason import Reason, Unreadable
@@ -27,6 +28,10 @@ MISMATCH_S = 0.5
 """How much the length of an utterance's own file may differ from the length of its annotation."""
 DAMAGED_SHARE = 0.01
 """The share of packets, or of sampled frames, that may fail to decode."""
+GAP_S = 0.5
+"""How long a hole in the sound may be."""
+GAP_SHARE = 0.01
+"""The share of a stretch that holes may make."""
 SILENT_RMS = 1e-4
 """The root mean square, full scale at 1, below which a whole file counts as silence: -80 dB."""
 CANCELLED_SHARE = 0.1
@@ -50,6 +55,7 @@ class Notice(StrEnum):
     FROZEN = "frozen"
     ENDS_EARLY = "ends_early"
     DAMAGED = "damaged"
+    GAP = "gap"
     CHANNELS_CANCEL = "channels_cancel"
     DURATION_MISMATCH = "duration_mismatch"
     STARTS_LATE = "starts_late"
@@ -83,6 +89,8 @@ class AudioFacts(StreamFacts):
     what stages get. clipped: the share of samples at full scale.
     non_finite: the number of samples that are not finite; they lie between non_finite_from_s and non_finite_to_s.
     refusal: why extraction refuses a stretch that goes on after end_s; empty if it does not refuse.
+    gaps: the begin and the end of each hole in the sound, in seconds. stamped:
+    whether the file says when what follows damage is.
     """
 
     rate_hz: int
@@ -94,6 +102,8 @@ class AudioFacts(StreamFacts):
     non_finite_from_s: float
     non_finite_to_s: float
     refusal: str
+    gaps: list[list[float]]
+    stamped: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +184,9 @@ def _audio(stretch: Stretch, facts: AudioFacts) -> Iterator[Problem]:
         check_row(int((min(end_s, facts.end_s) - start_s) * facts.rate_hz) * 4)
     except Unreadable as error:
         yield Problem(error.reason, error.detail)
+    yield from _gaps(start_s, end_s, facts)
+    if 0 < facts.damaged <= DAMAGED_SHARE and not facts.stamped:
+        yield Problem(Notice.DAMAGED, "what follows damage may come early: the file does not say when it is")
     if facts.non_finite and facts.non_finite_from_s < end_s and start_s <= facts.non_finite_to_s:
         yield Problem(Reason.NON_FINITE, f"{facts.non_finite} samples are not finite")
     if facts.rms < SILENT_RMS and not facts.non_finite:
@@ -183,6 +196,21 @@ def _audio(stretch: Stretch, facts: AudioFacts) -> Iterator[Problem]:
         yield Problem(Notice.CHANNELS_CANCEL, f"{levels}: read one of them (audio_channel)")
     if facts.clipped > CLIPPED_SHARE:
         yield Problem(Notice.CLIPPED, f"{facts.clipped:.0%} of the samples are at full scale")
+
+
+def _gaps(start_s: float, end_s: float, facts: AudioFacts) -> Iterator[Problem]:
+    """Judges the silence that extraction fills in between the sounds of a stretch, and before them."""
+    last_s = min(end_s, facts.end_s)
+    if last_s <= start_s:
+        return
+    holes = [max(0.0, min(last_s, gap_end_s) - max(start_s, begin_s)) for begin_s, gap_end_s in facts.gaps]
+    holes_s, total_s = sum(holes), last_s - start_s
+    late_s = max(0.0, min(last_s, facts.start_s) - start_s)
+    text = f"no sound in {holes_s + late_s:.2f} of {total_s:.2f} s"
+    if mostly_filled(holes_s, late_s, total_s):
+        yield Problem(Reason.DECODE_ERROR, f"{text}: a piece of the file is lost, or its clock jumps")
+    elif holes_s > GAP_SHARE * total_s or max(holes, default=0.0) > GAP_S:
+        yield Problem(Notice.GAP, f"{text}, which are filled with silence")
 
 
 def _video(stretch: Stretch, facts: VideoFacts) -> Iterator[Problem]:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from pipeline.media.audio import decode
 from pipeline.media.audio_timeline import Placer
+from pipeline.media.doctor_file import examine
+from pipeline.media.doctor_rules import AudioFacts, Notice, problems
 from pipeline.reason import Reason, Unreadable
 from pipeline.remark import Kind
 from pipeline.stage import Waveform
-from pipeline.utterance import Audio
+from pipeline.utterance import Audio, Utterance
 from stages.audio_mfcc import AudioMfcc
 
 RATE = 48000
@@ -169,6 +171,25 @@ def test_a_stretch_with_a_hole_in_less_than_half_of_it_has_a_remark(tmp_path: Pa
     assert (remark.kind, remark.part, remark.whole) == (Kind.GAP_FILLED, pytest.approx(3, abs=0.01), 8)
 
 
+@pytest.mark.parametrize("jump_s", [0.0, 0.5, 3.0, 1000.0])
+def test_the_doctor_finds_holes_and_gives_the_reasons_of_extraction(
+    tmp_path: Path, packets: list[bytes], jump_s: float
+) -> None:
+    path = jumping(tmp_path / "a.webm", packets, jump_s)
+    facts = examine("audio", path)
+    assert isinstance(facts, AudioFacts) and facts.end_s == pytest.approx(15 + jump_s, abs=0.01)
+    assert [end_s - begin_s for begin_s, end_s in facts.gaps] == pytest.approx([jump_s] if jump_s else [], abs=0.01)
+    for start_s, end_s in ((None, None), (0.0, 3.0), (3.0, 5.0), (3.9, 4.6), (1.0, 9.0), (jump_s + 5, jump_s + 6)):
+        stretch = Audio(path=path.name, start_s=start_s, end_s=end_s)
+        row = Utterance(id="a", dialogue="d", turn=0, audio=(stretch,))
+        found = {problem.code for problem in problems(row, (stretch,), (facts,), False)}
+        try:
+            remarks = heard(path, start_s, end_s).remarks
+            assert found == ({Notice.GAP} if remarks else set())
+        except Unreadable as error:
+            assert found == {error.reason}
+
+
 def test_two_packets_hours_apart_cost_no_memory(tmp_path: Path, packets: list[bytes]) -> None:
     path = recording(tmp_path / "a.webm", packets[:2], lambda index: 12_000_000 * index)
     tracemalloc.start()
@@ -242,4 +263,7 @@ def test_where_nothing_says_how_much_was_cut_out_all_that_follows_has_a_remark(
     for stretch in ((None, None), (6.0, 7.0)):
         (remark,) = (remark for remark in heard(path, *stretch).remarks if remark.kind is Kind.DAMAGED)
         assert remark.part == 1 and "may come early" in remark.message
+    row = Utterance(id="a", dialogue="d", turn=0, audio=(Audio(path=name),))
+    (problem,) = problems(row, row.audio, (examine("audio", path),), False)
+    assert problem.code is Notice.DAMAGED and "may come early" in problem.detail
     assert heard(path, 0.5, 1.5).remarks == ()
