@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def explain(home: Home, shard: str) -> dict[str, Any]:
 def _of_file(store: Store, path: Path) -> list[_Action]:
     """The actions of this cache whose object has the file's bytes."""
     digest = keys.file_digest(path)
-    place = path.resolve()
-    if place.is_relative_to((store.root / "objects").resolve()) and place.parent.name + place.stem != digest:
+    place = Path(os.path.realpath(path))
+    if place.is_relative_to(os.path.realpath(store.root / "objects")) and place.parent.name + place.stem != digest:
         raise InputError(f"{path} is corrupt: its name is not the digest of its bytes. Extraction makes it again")
     return [action for action in _actions(store) if action.record.object == digest]
 
