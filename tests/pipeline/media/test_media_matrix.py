@@ -98,7 +98,7 @@ def test_extraction_and_doctor_give_the_same_reason_and_read_to_the_same_place(
     if isinstance(value, Reason) or isinstance(facts, Reason):
         assert value is facts
     elif isinstance(value, Waveform):
-        assert len(value.samples) / value.rate_hz == pytest.approx(facts.end_s, abs=0.1)
+        assert len(value.samples) / value.rate_hz == pytest.approx(facts.end_s, abs=0.05)
     else:
         assert isinstance(facts, VideoFacts) and len(value.images) == facts.frames
 
