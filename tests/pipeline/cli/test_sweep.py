@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ TEXTS = [
 ]
 NUMBERS = ["nan", "-1", "inf", "1e400", "", "x", "99999999999999999999"]
 WORDS = {"why": ["u", "audio_mfcc"], "explain": ["abcdef"], "init-table": ["x"], "release": ["a", "1"]}
-QUICK = {"plan", "explain", "gc", "locks"}
+QUICK = {"plan", "explain", "locks"}
 RESULTS = "runs/logs cache/partial cache/actions cache/objects cache/pins views doctor history reports releases locks"
 
 
@@ -205,11 +204,3 @@ def test_an_odd_value_of_any_option_is_no_bug(odd, command):
                 f"{flag}={value}",
                 *(["--workers=0"] if "workers" in known else []),
             )
-
-
-@pytest.mark.slow
-def test_every_command_runs_on_every_odd_recipe_with_a_corpus_that_is_there(odd):
-    shutil.copytree(odd.corpus, odd.place / "corpus")
-    for command in sorted(COMMANDS):
-        for name in odd.names():
-            odd.about(command, name, str(odd.place / "corpus"))
