@@ -1,13 +1,14 @@
 """What a Parquet file decodes to, counted from the headers of its pages before anything is decoded.
 
 A footer may say anything. What a decoder allocates follows from the header of each page, which is read here as the
-decoder reads it: the number of values, and the size of what the page is unpacked to.
+decoder reads it: the number of values, and the size of what the page is unpacked to. Where the pages are is read from
+the footer here too, because pyarrow ends the whole process if asked about a column whose statistics are wrong.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -68,30 +69,52 @@ def open_parquet(path: Path, bounds: Bounds, **options: Any) -> pq.ParquetFile:
             path, thrift_string_size_limit=LARGEST_FOOTER, thrift_container_size_limit=MOST_COLUMNS, **options
         )
         _check_rows(opened, bounds.rows, path)
-        _check_pages(opened, file, bounds, path)
+        file.seek(size - 8 - footer)
+        _check_pages(opened.schema, _chunks(file.read(footer), opened.metadata.num_columns), file, bounds)
     return opened
 
 
 def _check_rows(file: pq.ParquetFile, most: int, path: Path) -> None:
-    groups = [group.num_rows for group in _groups(file)]
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     if min(groups, default=0) < 0 or sum(groups) != file.metadata.num_rows or sum(groups) > most:
         raise InputError(f"{path} says it has {file.metadata.num_rows:,} rows: more than {most:,} or other than it has")
 
 
-def _groups(file: pq.ParquetFile) -> Iterator[Any]:
-    return map(file.metadata.row_group, range(file.metadata.num_row_groups))
+@dataclass(frozen=True)
+class _Chunk:
+    """A column of one group of rows. index: of the column. start: where a decoder begins to read it."""
+
+    index: int
+    values: int
+    start: int
 
 
-def _check_pages(file: pq.ParquetFile, source: BinaryIO, bounds: Bounds, path: Path) -> None:
+def _chunks(footer: bytes, columns: int) -> list[_Chunk]:
+    """The chunks of all groups of rows, by a footer. Raises InputError if a group has another number of columns."""
+    fields, _ = _Thrift(footer).read()
+    chunks = []
+    for group in fields.get(4, []):
+        found = [chunk.get(3, {}) for chunk in group.get(1, [])]
+        if len(found) != columns:
+            raise InputError("it is no Parquet file of ours: a group of rows lacks a column")
+        chunks += [_Chunk(i, each.get(5, -1), _start(each)) for i, each in enumerate(found)]
+    return chunks
+
+
+def _start(chunk: Mapping[int, Any]) -> int:
+    first, dictionary = int(chunk.get(9, -1)), int(chunk.get(11, 0))
+    return min(first, dictionary) if dictionary > 0 else first
+
+
+def _check_pages(schema: pq.ParquetSchema, chunks: Iterable[_Chunk], source: BinaryIO, bounds: Bounds) -> None:
     allowed, size, pages = bounds.allowed(os.fstat(source.fileno()).st_size), 0, 0
-    for group in _groups(file):
-        for i in range(group.num_columns):
-            texts = 0
-            for page in _pages(group.column(i), source):
-                size, pages = size + page.decoded(file.schema.column(i), bounds), pages + 1
-                texts += page.unpacked if group.column(i).physical_type == "BYTE_ARRAY" else 0
-                if size > allowed or texts > bounds.texts or pages > MOST_PAGES:
-                    raise InputError(f"{path} unpacks to more than the {allowed:,} bytes that it may hold")
+    for chunk in chunks:
+        texts, column = 0, schema.column(chunk.index)
+        for page in _pages(chunk, source):
+            size, pages = size + page.decoded(column, bounds), pages + 1
+            texts += page.unpacked if column.physical_type == "BYTE_ARRAY" else 0
+            if size > allowed or texts > bounds.texts or pages > MOST_PAGES:
+                raise InputError(f"{source.name} unpacks to more than the {allowed:,} bytes that it may hold")
 
 
 @dataclass(frozen=True)
@@ -112,12 +135,14 @@ class _Page:
         return self.unpacked + self.count * max(bounds.value, _LEVELS + width)
 
 
-def _pages(column: Any, source: BinaryIO) -> Iterator[_Page]:
+def _pages(chunk: _Chunk, source: BinaryIO) -> Iterator[_Page]:
     """The pages of a column, as far as a decoder reads them."""
-    place, seen, dictionary = _start(column), 0, 0
-    while seen < column.num_values:
+    place, seen, dictionary = chunk.start, 0, 0
+    if min(place, chunk.values) < 0:
+        raise InputError(f"{source.name} has a column without pages")
+    while seen < chunk.values:
         source.seek(place)
-        header, used = _Header(source.read(_HEADER)).read()
+        header, used = _Thrift(source.read(_HEADER)).read()
         unpacked, packed = header.get(2, -1), header.get(3, -1)
         count, encoding = _values(header)
         if min(unpacked, packed, count) < 0 or encoding not in (_PLAIN, _RLE, *_DICTIONARIES):
@@ -135,30 +160,26 @@ def _values(header: Mapping[int, Any]) -> tuple[int, int]:
     return data.get(1, 0) or -1, data.get(2 if 5 in header else 4, -1)
 
 
-def _start(column: Any) -> int:
-    """Where a decoder begins to read a column."""
-    first, dictionary = column.data_page_offset, column.dictionary_page_offset
-    return min(first, dictionary) if column.has_dictionary_page and dictionary and dictionary > 0 else int(first)
+class _Thrift:
+    """Reads the header of a page or a footer, in Thrift's compact protocol. Texts are skipped."""
 
-
-class _Header:
-    """Reads the header of a page: numbers, flags, bytes and structs in Thrift's compact protocol, and nothing else."""
+    DEEPEST = 8
 
     def __init__(self, raw: bytes) -> None:
         self.raw, self.at = raw, 0
 
     def read(self) -> tuple[dict[int, Any], int]:
-        """The fields by number, and the number of bytes that they take. Raises InputError if it is no header."""
+        """The fields by number, and the number of bytes that they take. Raises InputError for any other bytes."""
         try:
             return self._struct(0), self.at
         except (IndexError, KeyError) as error:
-            raise InputError("it has a page without a header") from error
+            raise InputError("it is no Parquet file of ours: a page has no header, or the footer is damaged") from error
 
     def _struct(self, depth: int) -> dict[int, Any]:
         fields, number = dict[int, Any](), 0
         while (head := self._byte()) != 0:
             number = number + (head >> 4) if head >> 4 else self._zigzag()
-            if number in fields or depth > 2:
+            if number in fields or depth > self.DEEPEST:
                 raise KeyError(number)
             fields[number] = self._value(head & 15, depth)
         return fields
@@ -168,6 +189,8 @@ class _Header:
             return kind == 1
         if kind in (4, 5, 6):
             return self._zigzag()
+        if kind == 9:
+            return self._list(depth)
         if kind == 8:
             size = self._varint()
             self.at += size
@@ -175,6 +198,13 @@ class _Header:
         if kind == 12:
             return self._struct(depth + 1)
         raise KeyError(kind)
+
+    def _list(self, depth: int) -> list[Any]:
+        head = self._byte()
+        size, kind = head >> 4, head & 15
+        if kind not in (5, 6, 8, 12):
+            raise KeyError(kind)
+        return [self._value(kind, depth) for _ in range(self._varint() if size == 15 else size)]
 
     def _byte(self) -> int:
         self.at += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -109,7 +110,28 @@ def test_texts_that_are_no_utf_8_are_refused(tmp_path):
         pulled_manifest._table(tmp_path / "x.parquet")
 
 
-@pytest.mark.parametrize("raw", [b"", b"PAR1", os.urandom(100), b"PAR1" + bytes(100) + b"PAR1"])
+COUNTED = """
+import sys, pathlib, pyarrow
+from pipeline.cache.parquet_pages import Bounds, open_parquet
+try:
+    open_parquet(pathlib.Path(sys.argv[1]), Bounds(1000, bytes=1 << 20, ratio=100, most=1 << 30, texts=1 << 18)).read()
+except (pyarrow.ArrowException, OSError) as error:
+    print(error)
+"""
+
+
+def test_statistics_that_contradict_the_schema_end_no_process(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"x": [1.0]}), path)
+    optional, required = b"\x25\x02\x18\x01x", b"\x25\x00\x18\x01x"  # the repetition and the name of the column
+    raw = path.read_bytes()
+    assert raw.count(optional) == 1
+    path.write_bytes(raw.replace(optional, required))
+    ended = subprocess.run([sys.executable, "-c", COUNTED, path], capture_output=True, text=True)
+    assert ended.returncode == 0 and "histogram size mismatch" in ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("raw", [b"", b"PAR1", bytes(range(100)), b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_is_no_shard_and_no_state(tmp_path, raw):
     (tmp_path / "x").write_bytes(raw)
     for read in (shards.open_table, load_state):
