@@ -8,10 +8,10 @@ the footer here too, because pyarrow ends the whole process if asked about a col
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -93,16 +93,16 @@ def _chunks(footer: bytes, columns: int) -> list[_Chunk]:
     """The chunks of all groups of rows, by a footer. Raises InputError if a group has another number of columns."""
     fields, _ = _Thrift(footer).read()
     chunks = []
-    for group in fields.get(4, []):
-        found = [chunk.get(3, {}) for chunk in group.get(1, [])]
+    for group in _field(fields, 4, Structs()):
+        found = [_field(chunk, 3, Struct()) for chunk in _field(group, 1, Structs())]
         if len(found) != columns:
             raise InputError("it is no Parquet file of ours: a group of rows lacks a column")
-        chunks += [_Chunk(i, each.get(5, -1), _start(each)) for i, each in enumerate(found)]
+        chunks += [_Chunk(i, _field(each, 5, -1), _start(each)) for i, each in enumerate(found)]
     return chunks
 
 
-def _start(chunk: Mapping[int, Any]) -> int:
-    first, dictionary = int(chunk.get(9, -1)), int(chunk.get(11, 0))
+def _start(chunk: Struct) -> int:
+    first, dictionary = _field(chunk, 9, -1), _field(chunk, 11, 0)
     return min(first, dictionary) if dictionary > 0 else first
 
 
@@ -143,7 +143,7 @@ def _pages(chunk: _Chunk, source: BinaryIO) -> Iterator[_Page]:
     while seen < chunk.values:
         source.seek(place)
         header, used = _Thrift(source.read(_HEADER)).read()
-        unpacked, packed = header.get(2, -1), header.get(3, -1)
+        unpacked, packed = _field(header, 2, -1), _field(header, 3, -1)
         count, encoding = _values(header)
         if min(unpacked, packed, count) < 0 or encoding not in (_PLAIN, _RLE, *_DICTIONARIES):
             raise InputError(f"{source.name} has a page that none of ours is like")
@@ -152,12 +152,31 @@ def _pages(chunk: _Chunk, source: BinaryIO) -> Iterator[_Page]:
         yield _Page(unpacked, count, dictionary if encoding in _DICTIONARIES else 0)
 
 
-def _values(header: Mapping[int, Any]) -> tuple[int, int]:
+def _values(header: Struct) -> tuple[int, int]:
     """The number of values of a page, 0 for a dictionary and -1 for a page of neither kind, and their encoding."""
     if 7 in header:
-        return 0, header[7].get(2, -1)
-    data = header.get(5) or header.get(8) or {}
-    return data.get(1, 0) or -1, data.get(2 if 5 in header else 4, -1)
+        return 0, _field(_field(header, 7, Struct()), 2, -1)
+    data = _field(header, 5, Struct()) or _field(header, 8, Struct())
+    return _field(data, 1, 0) or -1, _field(data, 2 if 5 in header else 4, -1)
+
+
+class Struct(dict[int, Any]):
+    """The fields of a struct of Thrift, by number."""
+
+
+class Structs(list[Struct]):
+    """A list of structs of Thrift; that of a list of anything else is empty."""
+
+
+F = TypeVar("F", int, Struct, Structs)
+
+
+def _field(fields: Struct, number: int, absent: F) -> F:
+    """A field, or `absent` if there is none. Raises InputError if it is of another type than `absent`."""
+    value = fields.get(number, absent)
+    if type(value) is not type(absent):
+        raise InputError("it is no Parquet file of ours: a field has another type")
+    return value
 
 
 class _Thrift:
@@ -168,15 +187,15 @@ class _Thrift:
     def __init__(self, raw: bytes) -> None:
         self.raw, self.at = raw, 0
 
-    def read(self) -> tuple[dict[int, Any], int]:
+    def read(self) -> tuple[Struct, int]:
         """The fields by number, and the number of bytes that they take. Raises InputError for any other bytes."""
         try:
             return self._struct(0), self.at
         except (IndexError, KeyError) as error:
             raise InputError("it is no Parquet file of ours: a page has no header, or the footer is damaged") from error
 
-    def _struct(self, depth: int) -> dict[int, Any]:
-        fields, number = dict[int, Any](), 0
+    def _struct(self, depth: int) -> Struct:
+        fields, number = Struct(), 0
         while (head := self._byte()) != 0:
             number = number + (head >> 4) if head >> 4 else self._zigzag()
             if number in fields or depth > self.DEEPEST:
@@ -199,12 +218,13 @@ class _Thrift:
             return self._struct(depth + 1)
         raise KeyError(kind)
 
-    def _list(self, depth: int) -> list[Any]:
+    def _list(self, depth: int) -> Structs:
         head = self._byte()
         size, kind = head >> 4, head & 15
         if kind not in (5, 6, 8, 12):
             raise KeyError(kind)
-        return [self._value(kind, depth) for _ in range(self._varint() if size == 15 else size)]
+        values = [self._value(kind, depth) for _ in range(self._varint() if size == 15 else size)]
+        return Structs(values if kind == 12 else ())
 
     def _byte(self) -> int:
         self.at += 1

@@ -232,9 +232,17 @@ def _entries(record: Record) -> dict[str, Any]:
 
 def _parsed(adapter: TypeAdapter[Any], raw: bytes) -> Any:
     try:
+        if b"NaN" in raw or b"Infinity" in raw:  # pydantic takes them for numbers, and JSON has none of them
+            json.loads(raw, parse_constant=_refused)
         return adapter.validate_json(raw)
     except ValidationError as error:
         raise DamagedError(str(error.errors()[0]["msg"])) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"it is no JSON: {error}") from error
+
+
+def _refused(constant: str) -> None:
+    raise DamagedError(f"{constant} is no number of JSON")
 
 
 def _checked(record: Record) -> Record:

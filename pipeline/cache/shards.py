@@ -127,7 +127,7 @@ def open_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)  # texts are UTF-8, and lists are where they say
         return table
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, InputError) as error:  # the third: in a column's name
         raise InputError(f"{path} is no shard: {error}") from error
 
 

@@ -30,7 +30,7 @@ from pipeline.utterance import MISSING, SCHEMA, UNREADABLE, Utterance, from_tabl
 if TYPE_CHECKING:
     from pipeline.cache.remote import Remote
 
-BOUNDS = Bounds(20_000_000, bytes=1 << 26, ratio=400, most=1 << 34, texts=1 << 31, value=64, shared=True)
+BOUNDS = Bounds(20_000_000, bytes=1 << 24, ratio=150, most=1 << 34, texts=1 << 31, value=64, shared=True)
 """What a manifest may hold. Each of its values becomes an object of Python."""
 LABELS = (pa.string(), pa.float64(), pa.int64())
 """The types that a column of annotations may have."""
@@ -139,7 +139,7 @@ def _table(path: Path) -> pa.Table:
         if sum(_text_bytes(column) for column in table.columns) > BOUNDS.allowed(path.stat().st_size):
             raise InputError(f"{path} is not a manifest: its texts are too long")
         return table
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: in the name of a column
         raise InputError(f"{path} is not a manifest: {error}") from error
 
 

@@ -1,6 +1,6 @@
 """Counts how often a row took all memory or killed its process, so that it is not tried for ever.
 
-Either may be the machine's fault, and is transient. A row to which it happens in three runs has a permanent reason.
+Either may be the machine's fault, and is transient. A row to which it happens in three tries has a permanent reason.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def counted(tracks: Mapping[str, Track], before: Record | None) -> dict[str, int
 
 
 def settled(tracks: Mapping[str, Track], tries: Mapping[str, int]) -> dict[str, Track]:
-    """The tracks, of which those that failed in as many runs as they may have a permanent reason."""
+    """The tracks, of which those that failed in as many tries as they may have a permanent reason."""
     return {name: _final(track, tries.get(name, 0)) for name, track in tracks.items()}
 
 
 def _final(track: Track, tries: int) -> Track:
     if track.reason is None or tries < MOST_TRIES:
         return track
-    return replace(track, reason=FINALLY[track.reason], message=f"{track.reason} in {tries} runs: {track.message}")
+    return replace(track, reason=FINALLY[track.reason], message=f"{track.reason} in {tries} tries: {track.message}")

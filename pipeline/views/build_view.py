@@ -231,8 +231,9 @@ def _table(store: Store, part: FoldRows, shard: Shard, columns: list[str] | None
     Raises InputError if it is not the shard that was asked for, or was made with another state than its scope has.
     """
     record = part.records[shard.key]
-    table = shards.open_table(store.open(record), columns)
+    path = store.open(record)
     try:
+        table = shards.open_table(path, columns)
         shards.check(table, part.node.digest, [(row.id, key) for row, key in zip(shard.rows, shard.keys, strict=True)])
         _check_form(part, table)
     except InputError as error:

@@ -131,6 +131,14 @@ def test_statistics_that_contradict_the_schema_end_no_process(tmp_path):
     assert ended.returncode == 0 and "histogram size mismatch" in ended.stdout, ended.stderr
 
 
+@pytest.mark.parametrize("kind", [b"\x11", b"\x15\x02", b"\x18\x01a"])
+def test_a_field_of_a_footer_that_is_of_another_type_is_refused(kind):
+    """Field 4, the groups of rows, is a flag, a number or a text."""
+    footer = bytes([kind[0] & 15 | 0x40]) + kind[1:] + b"\x00"
+    with pytest.raises(InputError, match="a field has another type"):
+        parquet_pages._chunks(footer, 1)
+
+
 @pytest.mark.parametrize("raw", [b"", b"PAR1", bytes(range(100)), b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_is_no_shard_and_no_state(tmp_path, raw):
     (tmp_path / "x").write_bytes(raw)

@@ -93,6 +93,15 @@ def test_an_index_whose_remarks_have_another_form_is_refused(remarks):
 # --- reasons of another version --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_refused_and_its_name_in_a_text_is_not(constant):
+    named = replace(RECORD, about={"stage": constant})
+    assert decode_index(encode_index([named]), STAGE) == [named]
+    raw = encode_index([named]).replace(f'"{constant}"'.encode(), constant.encode())
+    with pytest.raises(DamagedError, match="is no number of JSON"):
+        decode_index(raw, STAGE)
+
+
 def test_a_reason_that_this_version_does_not_know_is_unknown_failed_and_permanent():
     assert Reason("eaten_by_the_dog") is Reason.UNKNOWN
     assert Reason.UNKNOWN.failed and not Reason.UNKNOWN.transient

@@ -42,14 +42,14 @@ def spoken(tmp_path):
 
 
 @pytest.fixture
-def greedy(monkeypatch):
-    """While it is told so, one train row finds no memory in the stage that a fit stands on."""
+def unlucky(monkeypatch):
+    """While it is told so, one train row fails in the stage that a fit stands on."""
     trouble, real = {"on": True, "calls": 0}, TextWord2vec.transform
 
     def transform(self, loaded, state, batch):
         if trouble["on"] and any(item.id == VICTIM for item in batch):
             trouble["calls"] += len(batch) == 1
-            raise MemoryError
+            raise RuntimeError("the service is away")
         return real(self, loaded, state, batch)
 
     monkeypatch.setattr(TextWord2vec, "transform", transform)
@@ -66,22 +66,22 @@ def the_state(made):
     return catalogue.of(node, scope).state
 
 
-def test_a_fit_goes_without_a_row_whose_failure_lasts_and_every_other_row_has_features(spoken, greedy):
+def test_a_fit_goes_without_a_row_whose_failure_lasts_and_every_other_row_has_features(spoken, unlucky):
     answer, _ = extract(spoken)
-    assert answer["left_out"] == {"text_cnn on official": {VICTIM: "out_of_memory"}} and answer["waiting"] == []
-    assert answer["failed"] == {"text": {"out_of_memory": 1}} and answer["view"]["words"]
+    assert answer["left_out"] == {"text_cnn on official": {VICTIM: "stage_error"}} and answer["waiting"] == []
+    assert answer["failed"] == {"text": {"stage_error": 1}} and answer["view"]["words"]
     assert VICTIM not in the_state(spoken).about["train"] and len(the_state(spoken).about["train"]) == 23
     assert sum(track.values is not None for (name, _), (_, track) in spoken.rows().items() if "cnn" in name) == 39
 
 
-def test_a_row_is_waited_for_in_every_round_but_the_last(spoken, greedy):
+def test_a_row_is_waited_for_in_every_round_but_the_last(spoken, unlucky):
     extract(spoken)
-    assert greedy["calls"] == 3
+    assert unlucky["calls"] == 3
 
 
-def test_a_row_that_is_there_in_the_second_round_is_in_the_fit(spoken, greedy, monkeypatch):
+def test_a_row_that_is_there_in_the_second_round_is_in_the_fit(spoken, unlucky, monkeypatch):
     def once(*arguments, **options):
-        greedy["on"] = greedy["calls"] == 0
+        unlucky["on"] = unlucky["calls"] == 0
         return real(*arguments, **options)
 
     real = session.plan
@@ -90,19 +90,19 @@ def test_a_row_that_is_there_in_the_second_round_is_in_the_fit(spoken, greedy, m
     assert answer["left_out"] == {} and answer["failed"] == {} and VICTIM in the_state(spoken).about["train"]
 
 
-def test_while_the_row_fails_again_the_state_stays_and_no_row_but_it_is_computed(spoken, greedy):
+def test_while_the_row_fails_again_the_state_stays_and_no_row_but_it_is_computed(spoken, unlucky):
     extract(spoken)
-    state, greedy["calls"] = the_state(spoken), 0
+    state, unlucky["calls"] = the_state(spoken), 0
     answer, _ = extract(spoken)
-    assert the_state(spoken) == state and greedy["calls"] == 1
+    assert the_state(spoken) == state and unlucky["calls"] == 1
     assert answer["computed"] == {"text_word2vec": 1, "text_cnn": 1} and "text_cnn (fit)" not in answer["calls"]
-    assert answer["left_out"] == {"text_cnn on official": {VICTIM: "out_of_memory"}}
+    assert answer["left_out"] == {"text_cnn on official": {VICTIM: "stage_error"}}
 
 
-def test_once_the_row_is_there_the_fit_is_made_again_and_its_rows_stand_on_another_state(spoken, greedy):
+def test_once_the_row_is_there_the_fit_is_made_again_and_its_rows_stand_on_another_state(spoken, unlucky):
     extract(spoken)
     before, state = spoken.rows(), the_state(spoken)
-    greedy["on"] = False
+    unlucky["on"] = False
     answer, _ = extract(spoken)
     assert answer["left_out"] == {} and answer["calls"]["text_cnn (fit)"] == 1
     assert VICTIM in the_state(spoken).about["train"] and the_state(spoken).object != state.object
@@ -111,11 +111,11 @@ def test_once_the_row_is_there_the_fit_is_made_again_and_its_rows_stand_on_anoth
     assert spoken.extract() == {} and spoken.last.jobs == 0
 
 
-def test_neither_a_state_that_left_a_row_out_nor_what_stands_on_it_is_shared(spoken, greedy):
+def test_neither_a_state_that_left_a_row_out_nor_what_stands_on_it_is_shared(spoken, unlucky):
     extract(spoken)
     found = final_records(spoken.session())
     assert found.incomplete["text_cnn"] == 40 and the_state(spoken).stage not in found.indexes
-    greedy["on"] = False
+    unlucky["on"] = False
     extract(spoken)
     assert (
         not final_records(spoken.session()).incomplete

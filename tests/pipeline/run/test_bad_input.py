@@ -73,7 +73,7 @@ def test_an_utterance_that_takes_all_memory_in_three_runs_is_too_large_and_not_t
     assert seen == [{victim: "out_of_memory"}, {victim: "out_of_memory"}, {victim: "too_large"}]
     assert driven(planner_of(small, poison.node(victim, "memory")), Inline()).jobs == 0
     [message] = [record.messages[victim] for _, record in catalogue.store.records() if victim in record.messages]
-    assert message == "out_of_memory in 3 runs: MemoryError:"
+    assert message == "out_of_memory in 3 tries: MemoryError:"
 
 
 @pytest.mark.parametrize(
