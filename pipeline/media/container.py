@@ -83,7 +83,7 @@ class MediaFile:
 
 @contextmanager
 def media_file(path: Path) -> Iterator[MediaFile]:
-    """Opens a file. Raises Unreadable: missing_file; io_error; not_media; decode_error.
+    """Opens a file. Raises Unreadable: missing_file; io_error; not_media; decode_error; too_large.
 
     The errors of the code that reads the file, FFmpeg's and the system's, become Unreadable too, but for those of a
     machine that lacks something: see `pipeline.errors.of_machine`.
@@ -100,8 +100,8 @@ def media_file(path: Path) -> Iterator[MediaFile]:
             if not head:
                 raise Unreadable(Reason.NOT_MEDIA, "zero bytes")
             yield MediaFile(file, head, status.st_size)
-    except MemoryError:  # FFmpeg has its own
-        raise
+    except MemoryError as error:  # FFmpeg's too
+        raise Unreadable(Reason.TOO_LARGE, f"its decoder asks for more memory than it may have: {error}") from error
     except av.error.FFmpegError as error:
         raise _not_read(error, head) from error
     except (FileNotFoundError, NotADirectoryError):

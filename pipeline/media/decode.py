@@ -63,10 +63,7 @@ def decoded(
 
 def read(kind: str, stretches: Sequence[Stretch], root: Path, stages: Sequence[Stage]) -> list[Any]:
     """Decodes the stretches of one row for some stages, in this process. Raises Unreadable."""
-    try:
-        return _DECODERS[kind](stretches, root, stages)
-    except MemoryError as error:
-        raise Unreadable(Reason.TOO_LARGE, f"its decoder asks for more memory than it may have: {error}") from error
+    return _DECODERS[kind](stretches, root, stages)
 
 
 def _text(row: Utterance, stages: Sequence[tuple[str, Stage]], before: Sequence[Utterance]) -> Decoded:
