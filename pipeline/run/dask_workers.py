@@ -26,7 +26,7 @@ from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.console import print_line
-from pipeline.errors import InputError, MachineError, RemoteError
+from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
 from pipeline.run.library_folders import provide
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
@@ -100,16 +100,23 @@ class Workers:
                 if self.gpus and not self.scheduler:
                     self._start_gpus(address, stack)
                 self.client.wait_for_workers(1, timeout=START_S)
-            except (OSError, TimeoutError) as error:
-                raise InputError(f"no scheduler with workers at {self.scheduler or 'this machine'}: {error}") from error
-            except RuntimeError as error:  # Dask's, whatever kept its processes from starting
-                raise MachineError(f"this machine cannot start workers: {error}") from error
+            except (
+                OSError,
+                TimeoutError,
+                RuntimeError,
+            ) as error:  # the last is Dask's, of processes that did not start
+                raise self._unreached(error) from error
             self.client.register_plugin(_Prepares())
             for name in PACKAGES:
                 self.client.forward_logging(name, level=logging.INFO)
             self.offered = self._resources()
             self._stack = stack.pop_all()
         return self
+
+    def _unreached(self, error: Exception) -> AffectoryError:
+        if self.scheduler:
+            return RemoteError(f"no scheduler with workers at {self.scheduler}: {error}")
+        return MachineError(f"this machine cannot start workers: {error}")
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()

@@ -16,7 +16,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import plugins
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RemoteError
 from pipeline.run import dask_workers, extraction
 from pipeline.run.dask_workers import Workers, environment
 from pipeline.run.exchange import inodes, shares
@@ -130,7 +130,7 @@ def test_workers_whose_decoders_cannot_have_a_process_of_their_own_are_refused(s
 def test_a_scheduler_that_is_not_there_is_bad_input(monkeypatch):
     monkeypatch.setattr(dask_workers, "START_S", 0.5)
     with (
-        pytest.raises(InputError, match="no scheduler with workers at tcp://127.0.0.1:9"),
+        pytest.raises(RemoteError, match="no scheduler with workers at tcp://127.0.0.1:9"),
         Workers("tcp://127.0.0.1:9"),
     ):
         pass
@@ -138,7 +138,7 @@ def test_a_scheduler_that_is_not_there_is_bad_input(monkeypatch):
 
 def test_a_scheduler_without_workers_is_bad_input(scheduler, monkeypatch):
     monkeypatch.setattr(dask_workers, "START_S", 0.5)
-    with pytest.raises(InputError, match="no scheduler with workers"), Workers(scheduler):
+    with pytest.raises(RemoteError, match="no scheduler with workers"), Workers(scheduler):
         pass
 
 
