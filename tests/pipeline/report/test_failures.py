@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,12 @@ from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - 
 from tests.small import Small
 
 
-@pytest.fixture
-def failing(small: Small) -> tuple[Small, dict[str, str]]:
-    """The small corpus extracted with a missing, an empty and a damaged sound; the utterances by reason."""
+@pytest.fixture(scope="module")
+def extracted_failing(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with the small corpus, extracted with a missing, an empty and a damaged sound; utterances by reason."""
+    place = tmp_path_factory.mktemp("failing")
+    shutil.copytree(demo_root, place / "corpus")
+    small = Small(place / "corpus", place / "home", place / "small.toml")
     missing, empty, damaged = small.session().corpus.manifest.rows[3:6]
     (small.root / missing.audio[0].path).unlink()
     (small.root / empty.audio[0].path).write_bytes(b"")
@@ -26,7 +31,17 @@ def failing(small: Small) -> tuple[Small, dict[str, str]]:
     listed = {entry["utterance"]: entry["reason"] for entry in failures(small.session(modality="audio"))}
     assert listed.pop(missing.id) == "missing_file" and listed.pop(empty.id) == "not_media"
     assert listed.keys() == {damaged.id}
-    return small, by_reason | {"damaged": damaged.id}
+    return place, by_reason | {"damaged": damaged.id}
+
+
+@pytest.fixture
+def failing(extracted_failing: tuple[Path, dict[str, str]], tmp_path: Path) -> tuple[Small, dict[str, str]]:
+    """A copy of that folder to change at will; the utterances by reason."""
+    place, by_reason = extracted_failing
+    small = Small(tmp_path / "corpus", tmp_path / "home", tmp_path / "small.toml")
+    shutil.copytree(place / "corpus", small.root)
+    small.take(place / "home")
+    return small, by_reason
 
 
 def test_a_failure_is_listed_with_stage_reason_message_and_file(failing):

@@ -25,7 +25,7 @@ reader     = "table"
 labels     = "label"
 label      = "emotion"
 classes    = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
-max_failed = 0.05
+max_failed = 0.21
 
 [features.functionals]
 audio  = { stage = "audio_opensmile", feature_set = "IS10", align = { mode = "broadcast", length = 8 } }
@@ -65,13 +65,25 @@ VISUAL = {
 
 @pytest.fixture(scope="module")
 def extracted(kit, tmp_path_factory):
-    """The corpus, extracted by the command line on two workers; (session, answer, exit code)."""
+    """Good and bad media, extracted by the command line on two workers; (session, answer, exit code)."""
     place = tmp_path_factory.mktemp("kit")
-    root = place / "corpus"
-    for folder in ("media", "bad", "ravdess"):
-        shutil.copytree(kit / folder, root / folder)
-    write_table(root)
-    recipe = place / "kit.toml"
+    for folder in ("media", "bad"):
+        shutil.copytree(kit / folder, place / "corpus" / folder)
+    return extract(place, media(place / "corpus"))
+
+
+@pytest.fixture(scope="module")
+def acted(kit, tmp_path_factory):
+    """RAVDESS, its IS10 extracted likewise; the session."""
+    place = tmp_path_factory.mktemp("acted")
+    shutil.copytree(kit / "ravdess", place / "corpus" / "ravdess")
+    return extract(place, ravdess(place / "corpus" / "ravdess"), "--features", "functionals")[0]
+
+
+def extract(place, rows, *options):
+    """Extracts a table of these rows below `place`; (session, answer, exit code)."""
+    root, recipe = place / "corpus", place / "kit.toml"
+    write_table(root, rows)
     recipe.write_text(RECIPE)
     line = [
         sys.executable,
@@ -83,6 +95,7 @@ def extracted(kit, tmp_path_factory):
         "--root",
         str(root),
         "--json",
+        *options,
     ]
     environment = {**os.environ, "AFFECTORY_HOME": str(place / "home")}
     done = subprocess.run(line, env=environment, stdout=subprocess.PIPE)
@@ -90,17 +103,23 @@ def extracted(kit, tmp_path_factory):
     return session, json.loads(done.stdout), done.returncode
 
 
-def write_table(root):
-    with (root / "ravdess" / "labels.csv").open() as file:
-        labels = list(csv.DictReader(file))
+def ravdess(folder):
+    with (folder / "labels.csv").open() as file:
+        for row in csv.DictReader(file):
+            yield row["id"], f"ravdess/{row['file']}", "", f"actor-{row['actor']}", row["emotion"]
+
+
+def media(root):
+    for path in sorted([*(root / "bad").iterdir(), *(root / "media").iterdir()]):
+        video = "" if path.suffix == ".wav" else path.relative_to(root)
+        yield path.name, path.relative_to(root), video, "", ""
+
+
+def write_table(root, rows):
     with (root / "utterances.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["utterance", "audio", "video", "speaker", "emotion"])
-        for row in labels:
-            rows.writerow([row["id"], f"ravdess/{row['file']}", "", f"actor-{row['actor']}", row["emotion"]])
-        for path in sorted([*(root / "bad").iterdir(), *(root / "media").iterdir()]):
-            video = "" if path.suffix == ".wav" else path.relative_to(root)
-            rows.writerow([path.name, path.relative_to(root), video, "", ""])
+        table = csv.writer(file)
+        table.writerow(["utterance", "audio", "video", "speaker", "emotion"])
+        table.writerows(rows)
 
 
 def tracks(session, stage):
@@ -117,7 +136,7 @@ def reasons(session, stage):
 def test_the_exit_code_follows_the_share_of_failures(extracted):
     _, answer, code = extracted
     audio, visual = (sum(n for r, n in answer["failed"][m].items() if r != "absent") for m in ("audio", "visual"))
-    assert audio / 286 < 0.05 < visual / 26
+    assert visual / 26 < 0.21 < audio / 31
     assert code == 3
 
 
@@ -139,31 +158,31 @@ def test_every_good_clip_has_finite_features(extracted):
 def test_an_utterance_without_video_is_absent_and_has_not_failed(extracted):
     session, answer, _ = extracted
     absent = [name for name, t in tracks(session, "visual_resnet50") if t.reason == "absent"]
-    assert len(absent) == 256 + 5 and answer["failed"]["visual"]["absent"] == len(absent)
+    assert len(absent) == 5 and answer["failed"]["visual"]["absent"] == len(absent)
 
 
-def test_is10_equals_a_direct_call_of_opensmile(extracted, kit):
+@pytest.mark.slow
+def test_is10_equals_a_direct_call_of_opensmile(acted, kit):
     import opensmile
     import soundfile
 
-    session, _, _ = extracted
     smile = opensmile.Smile(opensmile.FeatureSet.IS10, opensmile.FeatureLevel.Functionals)
-    cached = dict(tracks(session, "audio_opensmile"))
-    for name in sorted(name for name in cached if name.startswith("03-01"))[::64]:
+    cached = dict(tracks(acted, "audio_opensmile"))
+    for name in sorted(cached)[::64]:
         samples, rate_hz = soundfile.read(kit / "ravdess" / "flac16k" / f"{name}.flac", dtype="float32")
         direct = smile.process_signal(samples, rate_hz).to_numpy()
         np.testing.assert_allclose(cached[name].values, direct, rtol=1e-5, atol=1e-5)
 
 
-def test_is10_reaches_58_percent_on_eight_emotions_of_unseen_actors(extracted):
+@pytest.mark.slow
+def test_is10_reaches_58_percent_on_eight_emotions_of_unseen_actors(acted):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    session, _, _ = extracted
-    rows = [row for row in session.corpus.manifest.rows if row.labels.get("emotion")]
-    cached = dict(tracks(session, "audio_opensmile"))
+    rows = [row for row in acted.corpus.manifest.rows if row.labels.get("emotion")]
+    cached = dict(tracks(acted, "audio_opensmile"))
     values = np.concatenate([cached[row.id].values for row in rows])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
     scores = cross_val_score(

@@ -37,7 +37,7 @@ def test_a_disk_that_grows_a_little_each_time_ends_with_everything_computed_once
     disk.mkdir()
     if not full_disk.possible(disk):
         pytest.skip("no small disk can be mounted here")
-    *full, last = run(full_disk.UNSHARE, "grow", disk, small, "12")
+    *full, last = run(full_disk.UNSHARE, "grow", disk, small, "30")
     assert {found["code"] for found in full} == {5} and last["code"] == 0
     assert all(sound(found) for found in (*full, last))
     saved = [found["saved"] for found in (*full, last)]

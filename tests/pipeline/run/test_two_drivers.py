@@ -197,6 +197,7 @@ def rows_of(session: Session) -> dict[tuple[str, str], str]:
     return found
 
 
+@pytest.mark.slow
 def test_two_machines_that_push_at_once_send_indexes_that_are_both_read(bucket, tmp_path):
     first, second = machine(tmp_path / "first"), machine(tmp_path / "second")
     second.lines[0]["text"] = "so"

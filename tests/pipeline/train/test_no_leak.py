@@ -189,7 +189,12 @@ LEARNERS_OF_A_FOLD = {
 
 @pytest.mark.parametrize(
     ("protocol", "count"),
-    [("official", 1), pytest.param("cv", 5, marks=pytest.mark.slow), ("own", 2), ("crossfit", 1)],
+    [
+        pytest.param("official", 1, marks=pytest.mark.slow),
+        pytest.param("cv", 5, marks=pytest.mark.slow),
+        ("own", 2),
+        ("crossfit", 1),
+    ],
 )
 def test_no_learner_receives_a_test_row_in_any_protocol(small, seen, protocol, count):
     small.recipe = RECIPE
