@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class AffectoryError(Exception):
@@ -63,6 +64,25 @@ def of_machine(error: BaseException, reads_files: bool = False) -> AffectoryErro
     if number in _LACKING or (number in _BARRED and not reads_files):
         return MachineError(f"this machine does not let a stage or a decoder work ({described})")
     return None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """True for a refusal of memory by Python, numpy, CUDA, or torch on a CPU, which raises a RuntimeError."""
+    refused = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return refused or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+@contextmanager
+def needing_memory(what: str) -> Iterator[None]:
+    """Raises MachineError that says `what` needs the memory, in place of a refusal of it."""
+    try:
+        yield
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise MachineError(
+            f"{what} needs more memory than this machine gives: use fewer workers, or a smaller batch_size ({error})"
+        ) from error
 
 
 TOO_MANY_FAILED = 3

@@ -18,7 +18,7 @@ from pipeline.cache.atomic import UNWRITABLE, is_full
 from pipeline.cache.home import Home
 from pipeline.cli import ask, extract, keep, prepare, share, train
 from pipeline.console import print_line
-from pipeline.errors import INTERRUPTED, AffectoryError, InputError, MachineError, SpaceError, of_machine
+from pipeline.errors import INTERRUPTED, AffectoryError, InputError, MachineError, SpaceError, lacks_memory, of_machine
 from pipeline.run.library_folders import provide
 
 app = typer.Typer(
@@ -96,6 +96,8 @@ def _of_the_machine(error: Exception) -> AffectoryError | None:
         return MachineError(f"{error.strerror}: set TMPDIR to a folder that can be written")
     if isinstance(error, UnicodeEncodeError) and error.encoding in ("utf-8", "utf8"):
         return InputError(f"{error.object[:200]!r} is no UTF-8, and libraries read no other names: rename it")
+    if lacks_memory(error):
+        return MachineError(f"this machine gives no more memory: use fewer workers ({error})")
     return of_machine(error)
 
 

@@ -2,8 +2,8 @@
 
 The content of a file decides how it is read, never its extension. libsndfile, which seeks to the stretch, reads audio
 files of one or two channels, and files of which one channel is asked for. FFmpeg reads everything else, and what
-libsndfile refuses or would not read to its end: Ogg files to which others were appended, and WAV files that no recorder
-closed. FFmpeg alone knows the positions of more than two channels, and gives Ogg's the order of other files.
+libsndfile refuses or would not read to its end: Ogg files to which others were appended, and WAV and FLAC files that no
+recorder closed. FFmpeg alone knows the positions of more than two channels, and gives Ogg's the order of other files.
 Of several audio streams the one that is marked as the default is read, as in a player.
 
 Times are those of the file: 0 is the start of its earliest stream, so zeros precede an audio stream that begins late.
@@ -13,7 +13,8 @@ say (see `audio_timeline`). Nothing is added after the last stretch.
 
 Files of bare MP3, AAC and the like have no stamps: how long a damaged part lasted follows from its bytes, exactly in
 MP3 of a constant bit rate, else roughly, and what follows may come early. So it may where bytes were cut out of such a
-file, or out of an AVI file. A remark counts the packets that do not decode, those before the stretch too.
+file, or out of an AVI file. A remark counts the packets that do not decode, those before the stretch too; an AVI file
+that is shorter than its header says counts as one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pipeline.media.audio_stream import CUT_S, Levels, Stream, mono
 from pipeline.media.audio_timeline import check_rate
 from pipeline.media.bounds import check_row
 from pipeline.media.container import MediaFile, media_file
-from pipeline.media.headers import holds_several, riff_size, wav_goes_on
+from pipeline.media.headers import flac_goes_on, holds_several, riff_size, wav_goes_on
 from pipeline.media.stretches import naming, sample_range
 from pipeline.reason import Reason, Unreadable
 from pipeline.remark import joined
@@ -42,7 +43,7 @@ from pipeline.utterance import Audio
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
-VERSION: int = 3
+VERSION: int = 4
 """Bumped by hand when `decode` may give other samples; enters the digest of every audio row."""
 
 _AUDIO_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"NIST")
@@ -148,6 +149,8 @@ def _holds_more(sound: SoundFile, file: FileIO, head: bytes) -> bool:
         return True
     if head.startswith(_OGG):
         return holds_several(file)
+    if head.startswith(b"fLaC"):
+        return flac_goes_on(file, sound.frames)
     values = sound.frames * sound.channels
     if not head.startswith(b"RIFF") or 0 <= size - 2 * values <= _HEADERS_BYTES:  # 16 bits, as most have
         return False
@@ -180,4 +183,4 @@ def _check_riff_size(head: bytes, file: FileIO, duration_s: float) -> None:
 
 def _with_ffmpeg(source: Audio, media: MediaFile) -> Waveform:
     with media.container() as container:
-        return Stream(container, containers.audio_stream(container)).read(source)
+        return Stream(container, containers.audio_stream(container), media.is_short_avi).read(source)

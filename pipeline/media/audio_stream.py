@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pipeline.media import container as containers
 from pipeline.media.audio_timeline import Timeline, check_rate
 from pipeline.media.container import MICROSECONDS
-from pipeline.media.doctor_rules import CANCELLED_SHARE, SILENT_RMS
 from pipeline.media.stretches import sample_range
 from pipeline.reason import Reason, Unreadable
 from pipeline.remark import Kind, Remark
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
 
 CUT_S = 0.5
 """A stream that ends so much earlier than its file states was cut."""
+SILENT_RMS = 1e-4
+"""The root mean square, full scale at 1, below which a whole file counts as silence: -80 dB."""
+CANCELLED_SHARE = 0.1
+"""The share of the channels' own root mean square, 20 dB less, below which their mix counts as cancelled."""
 
 _SIDE, _SURROUND = 0.5**0.5, 0.5
 _WEIGHTS = {"FC": 1.0, "FL": _SIDE, "FR": _SIDE, "LFE": 0.0} | dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), _SURROUND)
@@ -37,15 +40,17 @@ _CHUNK_HEAD_BYTES = 8
 
 
 class Stream:
-    """An audio stream, read through FFmpeg."""
+    """An audio stream, read through FFmpeg. short: bytes of its file are missing somewhere, which counts as a packet
+    that does not decode at the start of the file."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream) -> None:
+    def __init__(self, container: InputContainer, stream: AudioStream, short: bool = False) -> None:
         self._container, self._stream = container, stream
         self._format = container.format.name.partition(",")[0]
         self._start_s = (container.start_time or 0) / MICROSECONDS
         self._lost = _Lost() if self._format in _BARE else _Chunks(stream) if self._format == "avi" else None
         self.packets = 0
-        self._damaged_s: list[float] = []
+        self._missing_s = [0.0] if short else []
+        self._damaged_s = [*self._missing_s]
         self._levels = Levels()
 
     @property
@@ -63,7 +68,7 @@ class Stream:
         wave = self._from_here(source, self._seek(source.start_s or 0.0))
         if wave is None:
             self._container.seek(0)
-            self._damaged_s.clear()
+            self._damaged_s = [*self._missing_s]
             wave = self._from_here(source, sought=False)
         if wave is None:
             raise Unreadable(Reason.DECODE_ERROR if self._damaged_s else Reason.TOO_SHORT, "no sound in the stream")

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.errors import of_machine
-from pipeline.media.headers import wav_goes_on
+from pipeline.media.headers import riff_size, wav_goes_on
 from pipeline.reason import Reason, Unreadable
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ class MediaFile:
     def is_mp4(self) -> bool:
         """True if the file begins with a box of MP4 or QuickTime that is shorter than 16 MiB."""
         return self.head[:1] == b"\0" and self.head[4:8] in _BOXES
+
+    @property
+    def is_short_avi(self) -> bool:
+        """True if an AVI file has fewer bytes than its header states: some were cut out, or its end is missing."""
+        stated = riff_size(self.head) if self.head[8:12] == b"AVI " else None
+        return stated is not None and self.size < stated
 
     @contextmanager
     def container(self) -> Iterator[InputContainer]:

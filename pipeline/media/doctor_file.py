@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media import audio, video
-from pipeline.media.audio_stream import Stream, mono, planes
+from pipeline.media.audio_stream import CUT_S, Stream, mono, planes
 from pipeline.media.audio_timeline import Placer, check_rate
 from pipeline.media.bounds import bound_this_process
 from pipeline.media.container import (
@@ -28,7 +28,7 @@ from pipeline.media.container import (
     media_file,
     video_stream,
 )
-from pipeline.media.doctor_rules import CUT_S, AudioFacts, Kind, VideoFacts
+from pipeline.media.doctor_rules import AudioFacts, Kind, VideoFacts
 from pipeline.media.headers import riff_size
 from pipeline.media.video_decoder import decoder
 from pipeline.media.video_frames import Image, decoded, frames, rgb
@@ -101,7 +101,7 @@ def _examine_audio(path: Path) -> AudioFacts:
 def _with_ffmpeg(path: Path, media: MediaFile, container: InputContainer) -> AudioFacts | None:
     """None if no packet gives a sample."""
     stream = audio_stream(container)
-    frames, meter = Stream(container, stream), _Meter()
+    frames, meter = Stream(container, stream, media.is_short_avi), _Meter()
     for position, frame in frames.placed():
         meter.add(planes(frame), [channel.name for channel in frame.layout.channels], position, frame.sample_rate)
     if not meter.samples:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from math import inf
 from typing import Literal
 
+from pipeline.media.audio_stream import CANCELLED_SHARE, CUT_S, SILENT_RMS
 from pipeline.media.audio_timeline import mostly_filled
 from pipeline.media.bounds import check_row
 from pipeline.media.stretches import name
@@ -20,8 +21,6 @@ from pipeline.utterance import Stretch, Utterance
 
 SHORTEST_S = 0.025
 """One analysis window of speech; a shorter stretch gives no acoustic features."""
-CUT_S = 0.5
-"""How much earlier than its container states a stream may end."""
 LATE_S = 0.1
 """How long after the start of the file a stream may start."""
 MISMATCH_S = 0.5
@@ -32,10 +31,6 @@ GAP_S = 0.5
 """How long a hole in the sound may be."""
 GAP_SHARE = 0.01
 """The share of a stretch that holes may make."""
-SILENT_RMS = 1e-4
-"""The root mean square, full scale at 1, below which a whole file counts as silence: -80 dB."""
-CANCELLED_SHARE = 0.1
-"""The share of the channels' own root mean square, 20 dB less, below which their mix counts as cancelled."""
 CLIPPED_SHARE = 0.01
 """The share of samples that may be at full scale."""
 BLACK_LEVEL = 10.0

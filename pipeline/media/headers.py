@@ -13,6 +13,9 @@ _MOST_CHUNKS = 1000
 _PADDING_BYTES = 1024  # so little after the sound is padding, or a tag without a header
 _TAGS = (b"LIST", b"id3 ", b"ID3 ")  # whose last byte may be missing
 _FIRST_PAGE, _LATER_PAGE = b"OggS\0\2", b"OggS\0\0"
+_LARGEST_FRAME = 1 << 16  # bytes in which the last frame of a FLAC file begins, if its header does not say
+_FRAME_STARTS = (b"\xff\xf8", b"\xff\xf9")
+_SIZE_BYTES, _RATE_BYTES = {6: 1, 7: 2}, {12: 1, 13: 2, 14: 2}  # that a code of a block's size, or of a rate, adds
 
 
 def riff_size(head: bytes) -> int | None:
@@ -52,6 +55,50 @@ def _ends_at(file: FileIO, end: int, size: int) -> bool:
         return True
     chunks = (_chunk(file, place) for place in {end, end + end % 2})
     return any(name in _TAGS or (last <= size and all(32 <= byte < 127 for byte in name)) for name, last in chunks)
+
+
+def flac_goes_on(file: FileIO, samples: int) -> bool:
+    """True if the last frame of a FLAC file begins at or behind the number of samples that its header states.
+
+    An encoder that was ended early leaves such a header.
+    """
+    file.seek(8)
+    info = file.read(10)
+    block, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[7:], "big") or _LARGEST_FRAME
+    size = os.fstat(file.fileno()).st_size
+    file.seek(max(0, size - largest - _PADDING_BYTES))
+    tail = file.read()
+    places = ((mark, tail.rfind(mark)) for mark in _FRAME_STARTS)
+    mark, place = max(places, key=lambda found: found[1])
+    while place >= 0:
+        number = _frame_number(tail[place : place + 16])
+        if number is not None:
+            return number * (1 if mark == _FRAME_STARTS[1] else block) >= samples
+        place = tail.rfind(mark, 0, place)
+    return False
+
+
+def _frame_number(head: bytes) -> int | None:
+    """The number of a FLAC frame, or of its first sample, by its header; None for bytes that are no such header."""
+    if len(head) < 16:
+        return None
+    length = max(1, 8 - (head[4] ^ 0xFF).bit_length())  # of a number coded as UTF-8 codes a character
+    end = 4 + length + _SIZE_BYTES.get(head[2] >> 4, 0) + _RATE_BYTES.get(head[2] & 15, 0)
+    if length > 7 or _crc8(head[:end]) != head[end]:
+        return None
+    number = head[4] & (0x7F >> length if length > 1 else 0x7F)
+    for byte in head[5 : 4 + length]:
+        number = number << 6 | byte & 0x3F
+    return number
+
+
+def _crc8(data: bytes) -> int:
+    check = 0
+    for byte in data:
+        check ^= byte
+        for _ in range(8):
+            check = (check << 1 ^ 0x07 if check & 0x80 else check << 1) & 0xFF
+    return check
 
 
 def holds_several(file: FileIO) -> bool:

@@ -91,7 +91,8 @@ def _status(status: StageStatus, utterance: str) -> dict[str, Any]:
         return {"status": row.status, "reason": row.reason}
     made = {name: row.record.about.get(name) for name in ("host", "backend", "at")}
     shard = {"shard": row.record.key, "object": row.record.object}
-    return {"status": Status.CACHED, **shard, **made, "reason": row.reason}
+    remarks = {remark.kind.value: str(remark) for remark in row.record.remarks_on(utterance)}
+    return {"status": Status.CACHED, **shard, **made, "reason": row.reason, "remarks": remarks}
 
 
 # --- the answer as text ----------------------------------------------------------------------------------------
@@ -103,6 +104,7 @@ def as_text(answer: Mapping[str, Any]) -> str:
     for row in answer["rows"]:
         fold = f", fold {row['fold']}" if row["fold"] else ""
         text.append(f"{answer['utterance']} through {answer['stage']}{fold}: {_status_text(row)}")
+        text += [f"  remark {kind}: {said}" for kind, said in row.get("remarks", {}).items()]
         text += [f"  {_part_text(part)}" for part in row["parts"]]
         since = f"since {answer['last']}" if answer["last"] else "since then"
         text += [f"  {since}: {line}" for line in row["differs"] or ["nothing has changed"]]

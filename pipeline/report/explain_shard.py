@@ -87,7 +87,8 @@ def _actions(store: Store) -> list[_Action]:
 def _action_answer(action: _Action) -> dict[str, Any]:
     record, about = action.record, action.record.about
     made = {name: about.get(name) for name in ("host", "backend", "at", "rows", "computed")}
-    return {"key": record.key, "final": action.final, **made, "seconds": round(record.seconds, 3)}
+    remarks = {kind: sorted(rows) for kind, rows in record.remarks.items()}
+    return {"key": record.key, "final": action.final, **made, "seconds": round(record.seconds, 3), "remarks": remarks}
 
 
 def _of_record(record: Record) -> dict[str, Any]:
@@ -181,4 +182,5 @@ def _action_lines(actions: Sequence[Mapping[str, Any]]) -> list[str]:
         final = "" if action["final"] else ", provisional"
         made = f"{action['seconds']} s on {action['host']} ({action['backend']}) at {action['at']}"
         lines.append(f"key {action['key'][:12]}{final}: {made}")
+        lines += [f"  remark {kind} on {', '.join(rows)}" for kind, rows in action["remarks"].items()]
     return lines

@@ -15,7 +15,7 @@ from pipeline.cache.home import MEMORY
 from pipeline.cache.record import FITS
 from pipeline.cache.states import save_state
 from pipeline.cache.store import Store
-from pipeline.errors import InputError
+from pipeline.errors import InputError, needing_memory
 from pipeline.media.decode import decoded
 from pipeline.plan.jobs import FitJob
 from pipeline.reason import Reason, Unreadable
@@ -69,7 +69,7 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
         if not train.items:
             raise InputError(f"{job.node.name} has nothing to learn from in {job.scope}")
         try:
-            with machine_to_blame():
+            with machine_to_blame(), needing_memory(f"the fit of {job.node.name} on {job.scope}"):
                 state = job.node.stage.fit(train, valid, job.target, knobs.device)
         except Unreadable as why:
             raise NotYetError(f"{missing.name} lost a clip on the way: {why}") from why

@@ -16,7 +16,7 @@ from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.cache.states import load_state
 from pipeline.corpus.recipe import Node
-from pipeline.errors import AffectoryError, InputError, of_machine
+from pipeline.errors import AffectoryError, InputError, lacks_memory, of_machine
 from pipeline.media.child import Bound, Child
 from pipeline.media.files import media_digests
 from pipeline.reason import Reason, Unreadable
@@ -164,7 +164,7 @@ def by_halves(transform: Transform, items: list[Item], name: str) -> tuple[list[
     except Unreadable as why:
         failed = Track.failed(why.reason, why.detail)
     except Exception as error:
-        reason = Reason.OUT_OF_MEMORY if _out_of_memory(error) else Reason.STAGE_ERROR
+        reason = Reason.OUT_OF_MEMORY if lacks_memory(error) else Reason.STAGE_ERROR
         failed = Track.failed(reason, f"{type(error).__name__}: {error}")
         log.exception("%s failed on %d utterances, first %s", name, len(items), items[0].id)
     if len(items) == 1:
@@ -194,10 +194,6 @@ def _alone(child: Child, node: Node, device: str, state: Path | None, item: Item
     except Unreadable as why:
         return Track.failed(Reason.WORKER_DIED if why.reason in _DEATHS else why.reason, why.detail)
     return track
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _best_device() -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve
-from pipeline.errors import InputError
+from pipeline.errors import InputError, needing_memory
 from pipeline.model import Input, Model
 from pipeline.objective import Objective, class_weights
 from pipeline.reader import Fold, Label
@@ -94,7 +94,8 @@ def train_fold(request: TrainRequest) -> FoldResult:
         return finished
     setup = _set_up(request)
     request.run.mkdir(parents=True, exist_ok=True)
-    with flock.alone(request.run / LOCK, lambda: _log_waiting(request)):
+    training = needing_memory(f"training {request.model} on {request.fold.name}")
+    with training, flock.alone(request.run / LOCK, lambda: _log_waiting(request)):
         return _finished(request) or _trained(setup)
 
 

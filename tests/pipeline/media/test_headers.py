@@ -127,3 +127,29 @@ def test_a_flac_that_claims_too_many_samples_costs_no_memory_and_has_a_permanent
         tracemalloc.stop()
     assert error.reason in (Reason.DECODE_ERROR, Reason.TOO_LARGE) and not error.reason.transient
     assert len(heard(path, 1.0, 2.0)) == RATE
+
+
+@pytest.mark.parametrize("stated", [1, RATE, 6 * RATE - 5000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_flac_whose_header_states_too_few_samples_is_read_to_its_end(
+    tmp_path: Path, noise: NDArray[np.float32], stated: int, channels: int
+) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.tile(noise[:, None], channels), RATE, subtype="PCM_16")
+    assert len(heard(path)) == len(noise), "and one that states them all is read by libsndfile"
+    data = bytearray(path.read_bytes())
+    data[22:26] = stated.to_bytes(4, "big")  # the lower 32 of its 36 bits
+    path.write_bytes(data)
+    whole = heard(path)
+    assert len(whole) == len(noise) and np.abs(whole - noise).max() < 1e-4
+    facts = examine("audio", path)
+    assert isinstance(facts, AudioFacts) and facts.end_s == pytest.approx(6) and facts.refusal == ""
+
+
+def test_what_follows_the_sound_of_a_flac_is_no_sound(tmp_path: Path, noise: NDArray[np.float32]) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise, RATE, subtype="PCM_16")
+    whole = path.read_bytes()
+    for after in (b"TAG" + b"y" * 125, b"\xff\xf8\xc9\x08" + b"\xff" * 40, bytes(300)):
+        path.write_bytes(whole + after)
+        assert len(heard(path)) == len(noise)

@@ -12,7 +12,7 @@ from pipeline.cli.extract import extracted
 from pipeline.errors import InputError
 from pipeline.plan import remarked
 from pipeline.remark import Kind
-from pipeline.report import status
+from pipeline.report import explain_row, explain_shard, status
 from pipeline.report.failures import remarks
 from pipeline.report.features_section import Extracted
 from pipeline.report.remarks_section import Remarks
@@ -142,3 +142,16 @@ def test_an_answer_without_remarks_says_so(tmp_path: Path, affectory) -> None:  
     code, _, err = affectory("errors", *options(made, "--remarks"))
     assert code == 0 and "No row has a remark." in err
     assert list(Remarks(Extracted(made.session())).sheets()) == []
+
+
+def test_why_tells_the_remarks_on_a_row_and_explain_those_in_a_shard(spoken: Clips) -> None:
+    session = spoken.session()
+    answer = explain_row.why(session, "u12", "text_word2vec")
+    [row] = answer["rows"]
+    assert row["remarks"] == {"unknown_words": "2 of 4 words without a vector"}
+    assert "  remark unknown_words: 2 of 4 words without a vector\n" in explain_row.as_text(answer)
+    shard = explain_shard.explain(session.home, row["object"])
+    assert [action["remarks"] for action in shard["actions"]] == [{"unknown_words": ["u12"]}]
+    assert "  remark unknown_words on u12" in explain_shard.as_text(shard)
+    [other] = explain_row.why(session, "u01", "text_word2vec")["rows"]
+    assert other["remarks"] == {}

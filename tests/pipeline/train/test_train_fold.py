@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.corpus.recipe_training import resolve, split
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MachineError
 from pipeline.train import loop
 from pipeline.train import train_fold as train
 from pipeline.train.fold_result import read_result
@@ -174,3 +174,9 @@ def test_the_models_of_the_papers_train_in_this_loop(request_of, model):
     result = train_fold(request)
     assert result.epochs == 2 and set(result.pretrain) == ({"text", "audio"} if model == "mulg" else {"audio"})
     assert load_model(request.run).config.dropout if model == "hjcag" else load_model(request.run).config.hidden == 8
+
+
+def test_training_that_is_refused_memory_is_named(request_of, monkeypatch):
+    monkeypatch.setattr(Tiny, "forward", lambda *given: torch.empty(10**16))
+    with pytest.raises(MachineError, match="training tiny on one needs more memory"):
+        train_fold(request_of())
