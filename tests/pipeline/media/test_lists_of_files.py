@@ -108,3 +108,16 @@ def test_the_name_of_a_film_does_not_say_what_is_in_it(tmp_path: Path, name: str
     path = tmp_path / name
     shutil.move(write(next(kind for kind in KINDS if kind.name == "h264"), tmp_path / "film.mp4"), path)
     assert decoder(path, read_timeline(path)) == "decord"
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+@pytest.mark.parametrize("form", ["ffconcat", "hls", "sdp", "asx", "metadata"])
+def test_the_head_of_a_list_before_a_film_opens_nothing_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    real = film(tmp_path / "real.mp4", moving(1)).read_bytes()
+    with untouched(tmp_path / "other.mp4"):
+        path = tmp_path / "headed.mp4"
+        path.write_bytes(LISTS[form].format(name="other.mp4", url="http://127.0.0.1:9/", port=9).encode() + real)
+        assert reason(kind, path) in (Reason.NOT_MEDIA, Reason.DECODE_ERROR, Reason.NO_AUDIO_STREAM)
