@@ -32,6 +32,7 @@ class HJCAGConfig:
     visual_dim: int | None = 512  # H9: ResNet-50's 2048 to 512
     space: Literal["unified", "native"] = "unified"  # H5
     gate: Literal["channel", "scalar"] = "channel"  # H12: a weight per step and channel, or per step
+    pool: Literal["own", "union"] = "own"  # X23: each modality over its own steps before the gate, or all after it
     mask: Literal["strict", "none"] = "strict"  # X3: "none" is as in the paper, which treats padding as content
     layer_norm: bool = True  # X4: after (12) and after (16)
     bimodal: bool = True  # X17: without it, X enters (13) directly
@@ -153,6 +154,9 @@ class HJCAG(Model):
             x = level(x, masks)
         if self.config.space == "native":
             x = {m: self.project[m](x[m].mT).mT for m in self.modalities}  # H5; the gate is 0 where m is invalid
+        if self.config.pool == "own":  # X23: then the gate and the mean below have one step
+            x = {m: masked_mean(x[m].mT, masks[m]).unsqueeze(2) for m in self.modalities}  # [B, d, 1]
+            masks = {m: masks[m].any(dim=1, keepdim=True) for m in self.modalities}  # [B, 1]
         stacked = torch.stack([x[m] for m in self.modalities], dim=1)  # [B, M, d, L]
         g = self._weigh(x, torch.stack([masks[m] for m in self.modalities], dim=1))
         union = _union(masks.values())

@@ -26,6 +26,8 @@ class Paper:
         self.J2, self.C2, self.H2, self.X2 = self.level(0, self.X, self.pairs())
         self.J3, self.C3, self.H3, self.X3 = self.level(1, self.X2, [self.names])
         self.out = self.X3 if self.config.space == "unified" else {m: self.project(m, x) for m, x in self.X3.items()}
+        if self.config.pool == "own":
+            self.pool()
         self.g = self.gate()
         self.logits = self.classify()
 
@@ -69,6 +71,14 @@ class Paper:
         centred = x - x.mean(1, keepdim=True)
         scaled = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
         return self.valid(m, scaled * weight[:, None] + bias[:, None])
+
+    def pool(self) -> None:
+        """X23: each modality becomes the mean over its own valid steps, a single step from here on."""
+        count = {m: mask.sum(1).clamp(min=1) for m, mask in self.masks.items()}
+        self.out = {
+            m: torch.einsum("bdl,bl,b->bd", self.out[m], self.masks[m], 1 / count[m])[..., None] for m in self.out
+        }
+        self.masks = {m: mask.amax(1, keepdim=True) for m, mask in self.masks.items()}
 
     def gate(self) -> Tensors:
         if f"gate.{self.names[0]}.weight" not in self.w:
@@ -156,7 +166,8 @@ def test_equations_15_and_16_repeat_7_to_12_on_the_joint_of_three(masks: Tensors
 @CASES
 @pytest.mark.parametrize("gate", ["channel", "scalar"])
 def test_equation_17_is_a_softmax_over_modalities_and_none_for_what_is_invalid(masks: Tensors, gate: str) -> None:
-    model = build(HJCAGConfig(d_model=4, visual_dim=3, layer_norm=False, gate=gate))  # type: ignore[arg-type]
+    config = HJCAGConfig(d_model=4, visual_dim=3, layer_norm=False, gate=gate, pool="union")  # type: ignore[arg-type]
+    model = build(config)
     paper = Paper(model, features(), masks)
     g = model._weigh(paper.out, torch.stack([masks[m] for m in DIMS], 1))
     close(dict(zip(DIMS, g.unbind(1), strict=True)), paper.g)
@@ -166,10 +177,13 @@ def test_equation_17_is_a_softmax_over_modalities_and_none_for_what_is_invalid(m
 @CASES
 @pytest.mark.parametrize("space", ["unified", "native"])
 @pytest.mark.parametrize("gate", ["channel", "scalar"])
+@pytest.mark.parametrize("pool", ["own", "union"])
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["without LN", "with LN"])
-def test_equation_18_and_all_before_it_give_the_logits(masks: Tensors, space: str, gate: str, layer_norm: bool) -> None:
-    config = HJCAGConfig(d_model=4, visual_dim=3, space=space, gate=gate, layer_norm=layer_norm)  # type: ignore[arg-type]
-    model = build(config)
+def test_equation_18_and_all_before_it_give_the_logits(
+    masks: Tensors, space: str, gate: str, layer_norm: bool, pool: str
+) -> None:
+    options: dict[str, Any] = {"space": space, "gate": gate, "pool": pool}
+    model = build(HJCAGConfig(d_model=4, visual_dim=3, layer_norm=layer_norm, **options))
     torch.testing.assert_close(
         model(features(), masks).logits, Paper(model, features(), masks).logits, rtol=1e-4, atol=1e-5
     )
