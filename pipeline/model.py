@@ -7,12 +7,15 @@ where a step is valid.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.stage import Target
 
 MODALITIES = ("text", "audio", "visual")
 
@@ -23,6 +26,15 @@ class Input:
 
     dim: int
     length: int
+
+
+class Batch(NamedTuple):
+    """rows: [B], their numbers in the view. values, masks: modality -> [B, T, D], [B, T]. labels: [B] or [B, heads]."""
+
+    rows: Tensor
+    values: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    labels: Tensor
 
 
 class Prediction(NamedTuple):
@@ -94,11 +106,13 @@ class Model(nn.Module, ABC):
     features names the feature set of the recipe that the model reads: `[features.<features>]`.
     train_defaults are this model's settings of the training loop: at least the fields of `TrainConfig` that have no
     default there.
+    ablations are the paper's: a name -> what it changes in `[train.<model>]`.
     """
 
     Config: ClassVar[type[Any]]
     features: ClassVar[str]
     train_defaults: ClassVar[Mapping[str, float | int | bool]]
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 
     def __init__(self, config: Any, inputs: Mapping[str, Input], outputs: int) -> None:
         """Keeps what the model is built from, and makes its standardiser.
@@ -129,6 +143,20 @@ class Model(nn.Module, ABC):
         The modalities are those of `inputs`. T is the modality's `length`, or 1 for one vector that stands for every
         step (X6); then its mask may have one step or all of them. The values are not standardised yet, and an invalid
         step may hold anything, also nan. A row's logits do not depend on the other rows of the batch.
+        """
+
+
+class Solved(Model):
+    """A model whose weights are solved for at once, not trained by epochs.
+
+    Of the training loop it reads `batch_size` and `normalize` alone.
+    """
+
+    @abstractmethod
+    def solve(self, train: Iterable[Batch], valid: Iterable[Batch], target: Target) -> None:
+        """Sets the weights by the batches of the train rows; those of validation may choose a setting.
+
+        The values are raw, as in `forward`.
         """
 
 

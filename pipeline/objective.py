@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,3 +61,19 @@ def class_weights(labels: Tensor, target: Target) -> Tensor:
     heads = labels.reshape(len(labels), -1).unbind(dim=1)
     counts = torch.stack([torch.bincount(head, minlength=classes) for head in heads])
     return len(labels) / (classes * counts.clamp(min=1).float())
+
+
+def prior(labels: Sequence[Label] | Tensor, target: Target) -> NDArray[Any]:
+    """The logits [outputs] that follow from the train labels alone: log frequencies (add-one), or medians.
+
+    They predict the majority class. Utterances without any valid modality are scored with them.
+    """
+    truth = np.asarray(labels)
+    if target.task == "regression":
+        return np.atleast_1d(np.median(truth, axis=0))
+    if target.task == "multiclass":
+        return np.asarray(np.log(np.bincount(truth, minlength=len(target.classes)) + 1.0) - np.log(len(truth)))
+    positive = truth.sum(axis=0)
+    return np.asarray(
+        np.log(np.stack([len(truth) - positive, positive], axis=1) + 1.0).reshape(-1) - np.log(len(truth))
+    )

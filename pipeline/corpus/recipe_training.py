@@ -9,12 +9,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import InputError, closest
-from pipeline.model import Model
+from pipeline.model import Model, Solved
 from pipeline.plugins import find, name_of
 
 Values = Mapping[str, Any]
 Problem = tuple[tuple[str, ...], str]
 """The place in a table of settings, and what is wrong there."""
+
+
+OF_SOLVED = ("batch_size", "normalize")
+"""The settings of the loop that a model reads whose weights are solved for."""
 
 
 class TrainConfig(BaseModel):
@@ -99,7 +103,13 @@ def _resolved(model: type[Model], config: Values, training: Values) -> tuple[Any
     configured, wrong = _validated(model.Config, {n: v for n, v in config.items() if n in _names(model)})
     known = {n: v for n, v in training.items() if n in TrainConfig.model_fields}
     settings, refused = _validated(TrainConfig, {**model.train_defaults, **known})
-    return configured, settings, [*unknown, *wrong, *refused]
+    return configured, settings, [*unknown, *wrong, *refused, *_unread(model, known)]
+
+
+def _unread(model: type[Model], training: Values) -> list[Problem]:
+    """A problem for each setting of the training loop that a model does not read, since it is not trained by epochs."""
+    unread = [name for name in training if issubclass(model, Solved) and name not in OF_SOLVED]
+    return [((name,), "this model is solved for at once, and reads no such setting") for name in unread]
 
 
 def _validated(kind: Any, values: Values) -> tuple[Any, list[Problem]]:

@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from pipeline.cache import keys
 from pipeline.cache.atomic import publish, replacing
 from pipeline.corpus.recipe_training import TrainConfig
 from pipeline.errors import InputError
-from pipeline.model import Prediction
+from pipeline.model import Batch, Prediction, Solved
 from pipeline.objective import Objective
+from pipeline.stage import Target
 from pipeline.train.model_file import load_weights, save_weights
-from pipeline.views.dataset import Batch, Dataset
+from pipeline.views.dataset import Dataset
 from pipeline.views.view import Rows
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,21 @@ def fit(model: nn.Module, job: Job) -> History:
         raise InputError("no epoch had a finite validation loss: lower learning_rate, or set normalize = train")
     load_weights(model.cpu(), job.directory / BEST)
     return training.history
+
+
+def solve(model: Solved, job: Job, target: Target) -> History:
+    """Solves for the weights of `model` in place, and returns its losses as those of a single epoch."""
+    began, size = time.perf_counter(), job.settings.batch_size
+    parts = {"train_loss": job.train, "valid_loss": job.valid}
+    model.solve(job.dataset.batches(job.train, size), job.dataset.batches(job.valid, size), target)
+    losses = {name: _mean(_losses(model, job, rows)) for name, rows in parts.items()}
+    return [{"epoch": 0, **losses, "learning_rate": 0.0, "seconds": time.perf_counter() - began}]
+
+
+def _losses(model: nn.Module, job: Job, rows: Rows) -> Iterator[tuple[Tensor, int]]:
+    with torch.inference_mode():
+        for batch in job.dataset.batches(rows, job.settings.batch_size):
+            yield job.objective(_predicted(model, batch, "cpu").logits, batch.labels), len(batch.rows)
 
 
 def best_epoch(history: History) -> int | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
+from pipeline.objective import prior
 from pipeline.reader import Label
 from pipeline.stage import Target
 
@@ -41,22 +42,6 @@ def decide(logits: Array, target: Target) -> Array:
         return np.asarray(logits).reshape((-1, target.outputs) if target.several else -1)
     shape = (len(logits), len(target.classes), 2) if target.task == "multilabel" else (len(logits), -1)
     return np.asarray(np.asarray(logits).reshape(shape).argmax(axis=-1))
-
-
-def prior(labels: Sequence[Label], target: Target) -> Array:
-    """The logits [outputs] that follow from the train labels alone: log frequencies (add-one), or medians.
-
-    They predict the majority class. Utterances without any valid modality are scored with them.
-    """
-    truth = np.asarray(labels)
-    if target.task == "regression":
-        return np.atleast_1d(np.median(truth, axis=0))
-    if target.task == "multiclass":
-        return np.asarray(np.log(np.bincount(truth, minlength=len(target.classes)) + 1.0) - np.log(len(truth)))
-    positive = truth.sum(axis=0)
-    return np.asarray(
-        np.log(np.stack([len(truth) - positive, positive], axis=1) + 1.0).reshape(-1) - np.log(len(truth))
-    )
 
 
 def answers(train: Sequence[Label], target: Target) -> Answers:

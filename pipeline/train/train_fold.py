@@ -18,13 +18,13 @@ from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve
 from pipeline.errors import InputError, needing_memory
-from pipeline.model import Input, Model
-from pipeline.objective import Objective, class_weights
+from pipeline.model import Input, Model, Solved
+from pipeline.objective import Objective, class_weights, prior
 from pipeline.reader import Fold, Label
 from pipeline.stage import Target
 from pipeline.train import metrics, predictions
 from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
-from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, predict
+from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, predict, solve
 from pipeline.train.model_file import build, save_model
 from pipeline.train.predictions import Predictions
 from pipeline.train.pretrain import pretrain
@@ -167,6 +167,8 @@ def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
     objective = Objective(request.target, weights)
     work = request.run / f".work-{request.digest}"
     job = Job(setup.dataset, train, valid, objective, settings, request.seed, setup.device, work)
+    if isinstance(model, Solved):
+        return model, {}, solve(model, job, request.target)
     pretrained = pretrain(model, replace(job, directory=work / "pretrain")) if settings.unimodal_pretrain else {}
     return model, pretrained, fit(model, replace(job, directory=work / "fusion"))
 
@@ -221,7 +223,7 @@ def _save(setup: _Setup, model: Model) -> None:
         "align": {modality: asdict(column.align) for modality, column in setup.view.columns.items()},
         "training": settings.model_dump(),
         "normalize": settings.normalize,
-        "prior": metrics.prior(setup.labels("train"), request.target).tolist(),
+        "prior": prior(setup.labels("train"), request.target).tolist(),
         "seed": request.seed,
         "digest": request.digest,
     }
@@ -229,9 +231,9 @@ def _save(setup: _Setup, model: Model) -> None:
 
 
 def _predict(setup: _Setup, model: Model, part: str) -> Predictions:
-    """The predictions of a part. A row without a valid modality has the logits of `metrics.prior`."""
+    """The predictions of a part. A row without a valid modality has the logits of `prior`."""
     rows, usable, target = setup.parts[part], setup.view.usable[setup.parts[part]], setup.request.target
-    logits = np.tile(metrics.prior(setup.labels("train"), target), (len(rows), 1))
+    logits = np.tile(prior(setup.labels("train"), target), (len(rows), 1))
     gates: dict[str, NDArray[np.float64]] = {}
     if usable.any():
         size, device = setup.settings.batch_size, setup.device

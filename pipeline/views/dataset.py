@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import InputError
-from pipeline.model import Standardiser
+from pipeline.model import Batch, Standardiser
 from pipeline.objective import targets
 from pipeline.reader import Label
 from pipeline.stage import Target
@@ -82,15 +82,6 @@ class SpeakerScale(NamedTuple):
 
 
 # --- batches ---------------------------------------------------------------------------------------------------
-
-
-class Batch(NamedTuple):
-    """rows: [B], their numbers in the view. values, masks: modality -> [B, T, D], [B, T]. labels: [B] or [B, heads]."""
-
-    rows: Tensor
-    values: dict[str, Tensor]
-    masks: dict[str, Tensor]
-    labels: Tensor
 
 
 class Dataset:

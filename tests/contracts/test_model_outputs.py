@@ -12,6 +12,7 @@ from pipeline.stage import Target
 from tests.contracts.model_cases import (
     EACH,
     EACH_SET,
+    EACH_TRAINED,
     OUTPUTS,
     B,
     L,
@@ -50,7 +51,7 @@ def test_one_two_or_three_modalities_give_a_prediction(name: str, modalities: tu
     assert not any(x.requires_grad for part in (prediction.gates, prediction.attention) for x in (part or {}).values())
 
 
-@EACH
+@EACH_TRAINED
 def test_a_seed_decides_the_weights_and_what_is_dropped(name: str) -> None:
     one, two, other = build(name), build(name), build(name, seed=1)
     close(one(features(), masks()).logits, two(features(), masks()).logits)
@@ -91,7 +92,7 @@ def test_what_invalid_steps_hold_changes_nothing(name: str) -> None:
         close(model(spoiled, steps).logits, expected)
 
 
-@EACH
+@EACH_TRAINED
 def test_valid_steps_change_something(name: str) -> None:
     model, steps = build(name), masks()
     before = model(features(), steps).logits
@@ -101,7 +102,7 @@ def test_valid_steps_change_something(name: str) -> None:
         assert not torch.allclose(model(values, steps).logits, before, rtol=1e-4, atol=1e-5)
 
 
-@EACH
+@EACH_TRAINED
 @pytest.mark.parametrize("missing", MODALITIES)
 def test_a_wholly_missing_modality_gives_a_finite_loss_and_no_gradient(name: str, missing: str) -> None:
     model, steps = build(name).train(), masks(missing=missing)
@@ -135,7 +136,7 @@ def test_a_broadcast_vector_is_the_same_as_the_vector_at_every_step(name: str, m
     close(once, model(values, steps).logits)
 
 
-@EACH
+@EACH_TRAINED
 def test_every_parameter_learns(name: str) -> None:
     model = build(name).train()
     complete = {m: torch.ones(B, L, dtype=torch.bool) for m in MODALITIES}
@@ -145,7 +146,7 @@ def test_every_parameter_learns(name: str) -> None:
     assert still == []
 
 
-@EACH
+@EACH_TRAINED
 @pytest.mark.parametrize(("target", "label"), TARGETS, ids=lambda each: getattr(each, "task", ""))
 def test_the_loss_of_every_kind_of_target_is_finite_and_reaches_the_logits(
     name: str, target: Target, label: Label

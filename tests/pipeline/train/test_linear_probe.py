@@ -9,9 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError
+from pipeline.linear import STRENGTHS
 from pipeline.reader import Fold
 from pipeline.stage import Target
-from pipeline.train.linear_probe import STRENGTHS, pooled, probe
+from pipeline.train.linear_probe import pooled, probe
 from pipeline.views.view import Column, View
 
 N = 120
