@@ -161,15 +161,29 @@ def remote_tables(answer: Mapping[str, Any]) -> Iterator[Table]:
 SCORES = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc2_non0", "acc7")
 
 
-def score_table(answers: Sequence[Mapping[str, Any]]) -> Table:
-    """The test scores of trained models over all folds, with those of the majority in the last row."""
-    pooled = [answer["metrics"]["pooled"] for answer in answers]
-    names = [name for name in SCORES if isinstance(pooled[0].get(name), float)]
-    shown = table("Test", "model", *names)
-    for answer, scores in zip(answers, pooled, strict=True):
-        shown.add_row(escape(answer["model"]), *(_score(scores.get(name)) for name in names))
-    shown.add_row("majority", *(_score(pooled[0].get(f"majority_{name}")) for name in names))
+def score_tables(answers: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The scores of trained models on validation, then on test, with those of the majority in the last row.
+
+    Scores are means over folds; rows are counted over all of them.
+    """
+    return [_part_table(answers, "Validation", "valid", "valid"), _part_table(answers, "Test", "metrics", "test")]
+
+
+def _part_table(answers: Sequence[Mapping[str, Any]], title: str, scores: str, part: str) -> Table:
+    folds = [[fold[scores] for fold in answer["folds"]] for answer in answers]
+    names = [name for name in SCORES if isinstance(folds[0][0].get(name), float)]
+    rows = sum(fold["counts"][part] for fold in answers[0]["folds"])
+    several = f", means over {len(folds[0])} folds" if len(folds[0]) > 1 else ""
+    shown = table(f"{title}, {rows:,} rows{several}", "model", *names)
+    for answer, of_model in zip(answers, folds, strict=True):
+        shown.add_row(escape(answer["name"]), *(_score(_mean(of_model, name)) for name in names))
+    shown.add_row("majority", *(_score(_mean(folds[0], f"majority_{name}")) for name in names))
     return shown
+
+
+def _mean(folds: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    known = [fold[name] for fold in folds if fold.get(name) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _score(value: Any) -> str:

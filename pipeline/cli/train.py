@@ -24,7 +24,7 @@ from pipeline.cli.options import (
     or_last,
     show_answer,
 )
-from pipeline.cli.tables import score_table
+from pipeline.cli.tables import score_tables
 from pipeline.console import console, print_line
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.corpus.same_media import answers as same_media_answers
@@ -95,7 +95,8 @@ def trained(session: Session, models: list[str], seed: int, *, extract: bool) ->
     same = same_media(session.corpus)
     also = {"same_media": same_media_answers(same)}
     answers = [train_models.answer(session, run, coverage.failed) | also for run in runs]
-    console.print(score_table(answers))
+    for shown in score_tables(answers):
+        console.print(shown)
     for found in same:
         print_line(found.line, "red")
     return answers, coverage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -85,6 +85,12 @@ def resolve(model: type[Model], config: Values, training: Values) -> tuple[Any, 
     configured, settings, wrong = _resolved(model, config, training)
     _refuse(model, wrong)
     return configured, settings
+
+
+def all_settings(model: type[Model], section: Values) -> dict[str, Any]:
+    """Every setting of the model and of the training loop under a recipe's `[train.<model>]`, as JSON has them."""
+    config, training = resolve(model, *split(model, section))
+    return {**asdict(config), **training.model_dump()}
 
 
 def _parts(model: type[Model], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:

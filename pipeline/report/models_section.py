@@ -1,4 +1,4 @@
-"""The section of the report on trained models: the newest run of each model and protocol, beside baselines."""
+"""The section of the report on trained models: the newest run of each name and protocol, beside baselines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.cache.store import CorruptError
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.recipe_training import model_class
+from pipeline.corpus.recipe_training import all_settings, model_class
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.report.probes_section import Line, Probe, bounds, headline, score_name
@@ -26,7 +26,7 @@ from pipeline.views.build_view import column_keys
 
 log = logging.getLogger(__name__)
 
-FOLDS, FEATURES = "folds or labels", "features"
+FOLDS, FEATURES, SETTINGS = "folds or labels", "features", "settings"
 """What may have changed in the recipe since a run was trained."""
 
 Answer = Mapping[str, Any]
@@ -37,7 +37,7 @@ class Trained:
     """A finished run.
 
     ended_s: the Unix time of its end. features: the feature set of its model. bound: the accuracy that is known to be
-    possible on its test rows. stale: what the recipe gives otherwise than when the run was trained.
+    possible on its test rows. stale: what the recipe now gives otherwise than it did then. stem: `RunName.stem`.
     """
 
     answer: Answer
@@ -46,11 +46,12 @@ class Trained:
     features: str
     bound: float | None
     stale: Sequence[str]
+    stem: str = ""
 
     @property
     def name(self) -> str:
-        """Model and protocol."""
-        return f"{self.answer['model']}, {self.answer['protocol']}"
+        """What the run is called, and its protocol."""
+        return f"{self.answer.get('name', self.answer['model'])}, {self.answer['protocol']}"
 
     @property
     def folds(self) -> Sequence[Answer]:
@@ -87,7 +88,7 @@ class Trained:
 
 
 def trained(session: Session) -> list[Trained]:
-    """The newest run of each model and protocol on this dataset. Damaged files are left out, with a line in the log."""
+    """The newest run of each name and protocol on this dataset. Damaged files are left out, with a line in the log."""
     folder = session.home.runs / session.corpus.recipe.home_name
     runs = [_trained(session, path) for path in sorted(folder.glob("*.json"))]
     return [run for run in runs if run is not None]
@@ -102,8 +103,9 @@ def _trained(session: Session, path: Path) -> Trained | None:
         stale = [FOLDS]
         if then is not None and _same_folds(answer, then.corpus):
             bound = bounds(then.corpus, [i for fold in then.corpus.folds for i in fold.test]).get("all")
-            stale = [] if _same_features(answer, then, features) else [FEATURES]
-        return Trained(answer, folder, path.stat().st_mtime, features, bound, stale)
+            same = {FEATURES: _same_features(answer, then, features), SETTINGS: _same_settings(answer, then)}
+            stale = [name for name, holds in same.items() if not holds]
+        return Trained(answer, folder, path.stat().st_mtime, features, bound, stale, path.stem)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         log.warning("%s does not hold a run of a model, so the report leaves it out: %r", path, error)
         return None
@@ -143,6 +145,19 @@ def _same_features(answer: Answer, session: Session, features: str) -> bool:
         return bool(answer["columns"] == columns)
     except (InputError, CorruptError):
         return True
+
+
+def _same_settings(answer: Answer, session: Session) -> bool:
+    """False if the recipe, with what `--set` changed for this run, gives other settings now."""
+    settings, name = answer.get("settings"), answer["model"]
+    if settings is None:
+        return True
+    changed = {change.partition("=")[0].strip() for change in answer["changes"]}
+    try:
+        now = all_settings(model_class(name), session.corpus.recipe.train.get(name, {}))
+    except InputError:
+        return False
+    return all(settings.get(key) == value for key, value in now.items() if key not in changed)
 
 
 # --- scores ----------------------------------------------------------------------------------------------------

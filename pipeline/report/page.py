@@ -42,7 +42,7 @@ def write(session: Session) -> dict[str, Any]:
     runs = models_section.trained(session)
     path = session.home.reports / f"{session.corpus.recipe.home_name}.html"
     _publish(path, _render(session, extracted, remarks, probes, runs))
-    lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs)]
+    lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     if lines:
         console.print(_score_table(lines, session.corpus.target))
     return {
@@ -52,7 +52,7 @@ def write(session: Session) -> dict[str, Any]:
         "warnings": _notices(session, extracted, remarks, probes, runs),
         "remarks": by_stage(remarks.counts),
         "probes": {f"{probe.features}/{probe.modality}": probe.answer() for probe in probes if probe.folds},
-        "models": {f"{run.answer['model']}-{run.answer['protocol']}": _model(run) for run in runs},
+        "models": {run.stem: _model(run) for run in runs},
         "bounds": dict(probes_section.bounds(session.corpus, [i for fold in session.corpus.folds for i in fold.test])),
     }
 
@@ -82,7 +82,7 @@ def _render(
     labels, label_chart = corpus_section.labels(corpus)
     lengths, length_charts = corpus_section.lengths(corpus)
     notes = corpus_section.notes_sheet(corpus.manifest.rows)
-    lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs)]
+    lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     return environment.get_template(TEMPLATE).render(
         dataset=corpus.recipe.name,
         when=time.strftime("%Y-%m-%d %H:%M"),

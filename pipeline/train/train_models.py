@@ -13,13 +13,14 @@ from pipeline import plugins
 from pipeline.cache import flock, keys
 from pipeline.cache.atomic import publish
 from pipeline.console import Bars, print_line
-from pipeline.corpus.recipe_training import model_class, split
+from pipeline.corpus.recipe_training import all_settings, model_class, split
 from pipeline.errors import InputError, KilledError
 from pipeline.plan.session import Session
 from pipeline.reader import Fold
 from pipeline.run.exchange import inodes, shares
 from pipeline.run.extraction import workers as workers_of
 from pipeline.train.fold_result import FoldResult, summarise
+from pipeline.train.run_name import RunName
 from pipeline.train.train_fold import LOCK, TrainRequest, train_fold
 from pipeline.views.build_view import build_columns
 
@@ -42,12 +43,21 @@ class FoldJob:
 
 @dataclass
 class Run:
-    """One model on all folds: its jobs, the directory of its files, and the results so far, by fold."""
+    """One model on all folds: its jobs, the directory of its files, and the results so far, by fold.
 
-    model: str
+    settings: of the model and of the training loop, all of them.
+    """
+
+    name: RunName
+    settings: dict[str, Any]
     path: Path
     jobs: list[FoldJob]
     results: dict[str, FoldResult] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.name.model
 
 
 def work(job: FoldJob) -> FoldResult:
@@ -64,7 +74,10 @@ def prepare(session: Session, name: str, seed: int) -> Run:
     requests = [_request(session, name, fold, seed) for fold in corpus.folds]
     digest = keys.digest("run", [request.digest for request in requests])
     path = session.home.runs / recipe.home_name / f"{name}-{corpus.protocol}-seed{seed}-{digest[:8]}"
-    return Run(name, path, [FoldJob(replace(request, run=path / request.fold.name)) for request in requests])
+    jobs = [FoldJob(replace(request, run=path / request.fold.name)) for request in requests]
+    kind, changes = model_class(name), session.options.changes
+    called = RunName.of(name, kind.features, corpus.protocol, changes, seed)
+    return Run(called, all_settings(kind, recipe.train.get(name, {})), path, jobs)
 
 
 def _request(session: Session, name: str, fold: Fold, seed: int) -> TrainRequest:
@@ -76,7 +89,7 @@ def _request(session: Session, name: str, fold: Fold, seed: int) -> TrainRequest
     names = {modality: path.name for modality, path in columns.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}
-    decides = [name, _code(), config, training, names, labels, asdict(corpus.target), speakers, asdict(fold), seed]
+    decides = [name, _code(name), config, training, names, labels, asdict(corpus.target), speakers, asdict(fold), seed]
     return TrainRequest(
         model=name,
         config=config,
@@ -94,9 +107,12 @@ def _request(session: Session, name: str, fold: Fold, seed: int) -> TrainRequest
     )
 
 
-def _code() -> str:
-    """A digest of the models' source and the loop's version: an edited model is trained again."""
-    return keys.digest(LOOP_VERSION, keys.file_digest(plugins.folder("models")))
+def _code(model: str) -> str:
+    """A digest of a model's source, of what models share, and of the loop's version: an edited model is trained again,
+    and a new one leaves the others alone."""
+    folder = plugins.folder("models")
+    sources = [folder / f"{model}.py", *sorted(folder.glob("_*.py"))]
+    return keys.digest(LOOP_VERSION, [(path.name, keys.file_digest(path)) for path in sources])
 
 
 def train(session: Session, runs: Sequence[Run]) -> None:
@@ -130,7 +146,7 @@ def train(session: Session, runs: Sequence[Run]) -> None:
 
 
 def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """The JSON answer of one model. It is written beside its folds, and as the newest run of this model and protocol.
+    """The JSON answer of one model. It is written beside its folds, and as the newest run of its name (`RunName`).
 
     failed: utterances without features, by modality and reason.
     """
@@ -139,6 +155,9 @@ def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) 
     protocol = session.corpus.protocol
     summary = {
         "model": run.model,
+        "name": run.name.text,
+        "changes": list(run.name.changes),
+        "settings": run.settings,
         "dataset": recipe.name,
         "protocol": protocol,
         "seed": folds[0].seed,
@@ -148,6 +167,6 @@ def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) 
         "run": str(run.path),
         "failed": {modality: dict(reasons) for modality, reasons in failed.items()},
     }
-    for path in (run.path / "run.json", session.home.runs / recipe.home_name / f"{run.model}-{protocol}.json"):
+    for path in (run.path / "run.json", session.home.runs / recipe.home_name / f"{run.name.stem}.json"):
         publish(path, json.dumps(summary, indent=1))
     return summary

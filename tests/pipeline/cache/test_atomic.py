@@ -47,8 +47,9 @@ def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
     recipe = SimpleNamespace(name="small", home_name="small")
     corpus = SimpleNamespace(recipe=recipe, protocol="official", folds=(SimpleNamespace(name="one"),))
     session = SimpleNamespace(corpus=corpus, home=SimpleNamespace(runs=tmp_path))
+    name = train_models.RunName("hjcag", "official", (), 0)
     first, second = (
-        train_models.Run("hjcag", tmp_path / "small" / "run", [], {"one": Given(seed=seed)}) for seed in (0, 1)
+        train_models.Run(name, {}, tmp_path / "small" / "run", [], {"one": Given(seed=seed)}) for seed in (0, 1)
     )
     newest = tmp_path / "small" / "hjcag-official.json"
     monkeypatch.setattr(train_models, "summarise", lambda folds: {"pooled": {}})
