@@ -7,7 +7,7 @@ where a step is valid.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -42,12 +42,13 @@ class Prediction(NamedTuple):
 
     logits: [B, outputs]. gates: modality -> [B], the mean share of that modality, None for a model without gates.
     attention: "source->target" -> [B, T, S] with T steps of the target and S of the source, None for a model without
-    attention between modalities.
+    attention between modalities. parts: what the model's own loss needs, with gradients; None for a model without one.
     """
 
     logits: Tensor
     gates: dict[str, Tensor] | None = None
     attention: dict[str, Tensor] | None = None
+    parts: dict[str, Tensor] | None = None
 
 
 class Standardiser(nn.Module):
@@ -98,7 +99,19 @@ class Standardiser(nn.Module):
         return zero_invalid(((x - mean) * scale).clamp(-limit, limit), mask)
 
 
-class Model(nn.Module, ABC):
+class Trainable(nn.Module):
+    """What the training loop trains: a network with a loss."""
+
+    def loss(self, prediction: Prediction, labels: Tensor, rows: Tensor, objective: Callable[..., Tensor]) -> Tensor:
+        """What training minimises on a batch, a scalar: the task's objective, unless a model says otherwise.
+
+        labels: [B] or [B, heads]. rows: int64 [B], the numbers of the rows in the view. objective(logits, labels) is
+        the loss of the task, see `pipeline.objective`; validation selects by it alone.
+        """
+        return objective(prediction.logits, labels)
+
+
+class Model(Trainable, ABC):
     """A network that predicts a target from aligned features. A file in `models/` defines one public subclass.
 
     Config is a frozen dataclass with a default for every field. It raises ValueError with a line for each impossible
@@ -135,6 +148,14 @@ class Model(nn.Module, ABC):
         learns stays in the model.
         """
         return {}
+
+    def begin(self, count: int, rows: Tensor, labels: Tensor, target: Target) -> None:  # noqa: B027, most need nothing
+        """Is called once before training, also before a killed run resumes; does nothing unless a model says otherwise.
+
+        count: how many rows the view has. rows: int64 [n], the numbers of the train rows in it. labels: [n] or
+        [n, heads]. What a model keeps for each row has to be in buffers that are not persistent: they are in the
+        checkpoint of the loop, and not in the saved model. Raises InputError if the model can't learn this target.
+        """
 
     @abstractmethod
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:

@@ -24,7 +24,7 @@ from pipeline.cache import keys
 from pipeline.cache.atomic import publish, replacing
 from pipeline.corpus.recipe_training import TrainConfig
 from pipeline.errors import InputError
-from pipeline.model import Batch, Prediction, Solved
+from pipeline.model import Batch, Prediction, Solved, Trainable
 from pipeline.objective import Objective
 from pipeline.stage import Target
 from pipeline.train.model_file import load_weights, save_weights
@@ -63,7 +63,7 @@ def pick_device(device: str) -> str:
     return "cuda" if available and device != "cpu" else "cpu"
 
 
-def fit(model: nn.Module, job: Job) -> History:
+def fit(model: Trainable, job: Job) -> History:
     """Trains `model` in place, gives it the weights of its best epoch by validation loss, and returns all epochs.
 
     A run that was killed resumes after the last epoch that it finished, with the same result. The model is on the CPU
@@ -129,7 +129,7 @@ def as_csv(history: History) -> str:
 class _Training:
     """A model in training: its optimiser, the decay of its learning rate, and the losses of each epoch."""
 
-    def __init__(self, model: nn.Module, job: Job) -> None:
+    def __init__(self, model: Trainable, job: Job) -> None:
         settings = job.settings
         self.job, self.model, self.objective = job, model.to(job.device), job.objective.to(job.device)
         self.optimiser = torch.optim.Adam(
@@ -148,6 +148,8 @@ class _Training:
         if kept is None:
             return
         self.model.load_state_dict(kept["model"])
+        for name, content in kept["buffers"].items():
+            self.model.get_buffer(name).copy_(content)
         self.optimiser.load_state_dict(kept["optimiser"])
         self.decay.load_state_dict(kept["decay"])
         self.history = kept["history"]
@@ -174,12 +176,13 @@ class _Training:
 
     def _step(self, batch: Batch) -> tuple[Tensor, int]:
         self.optimiser.zero_grad()
-        loss, rows = self._loss(batch)
+        prediction, labels = self._predicted(batch)
+        loss = self.model.loss(prediction, labels, batch.rows.to(labels.device), self.objective)
         torch.autograd.backward(loss)
         if self.job.settings.clip_norm:
             clip_grad_norm_(self.model.parameters(), self.job.settings.clip_norm)
         self.optimiser.step()
-        return loss.detach(), rows
+        return loss.detach(), len(batch.rows)
 
     @torch.inference_mode()
     def _validate(self) -> float:
@@ -187,17 +190,22 @@ class _Training:
         return _mean(map(self._loss, self.job.dataset.batches(self.job.valid, self.job.settings.batch_size)))
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The mean loss of a batch, and its number of rows."""
-        logits = _predicted(self.model, batch, self.job.device).logits
-        return self.objective(logits, batch.labels.to(self.job.device, non_blocking=True)), len(batch.rows)
+        """The mean of the task's objective over a batch, and its number of rows."""
+        prediction, labels = self._predicted(batch)
+        return self.objective(prediction.logits, labels), len(batch.rows)
+
+    def _predicted(self, batch: Batch) -> tuple[Prediction, Tensor]:
+        prediction = _predicted(self.model, batch, self.job.device)
+        return prediction, batch.labels.to(self.job.device, non_blocking=True)
 
     def _keep(self) -> None:
         """Writes the weights if they are the best so far, then the checkpoint, with their digest and its own."""
-        directory = self.job.directory
+        directory, state = self.job.directory, self.model.state_dict()
         if best_epoch(self.history) == len(self.history) - 1:
             save_weights(self.model, directory / BEST)
         checkpoint = {
-            "model": self.model.state_dict(),
+            "model": state,
+            "buffers": {name: kept for name, kept in self.model.named_buffers() if name not in state},
             "optimiser": self.optimiser.state_dict(),
             "decay": self.decay.state_dict(),
             "history": self.history,

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import Model, Prediction, Standardiser, masked_mean
+from pipeline.model import Model, Prediction, Standardiser, Trainable, masked_mean
 from pipeline.train.loop import History, Job, fit
 
 
-class Unimodal(nn.Module):
+class Unimodal(Trainable):
     """A linear head on the mean of one modality's reduced steps. Shapes: B rows, T steps, D features."""
 
     def __init__(self, standardise: Standardiser, modality: str, reduce: nn.Module, dim: int, outputs: int) -> None:

@@ -170,6 +170,7 @@ def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
     if isinstance(model, Solved):
         return model, {}, solve(model, job, request.target)
     pretrained = pretrain(model, replace(job, directory=work / "pretrain")) if settings.unimodal_pretrain else {}
+    model.begin(len(setup.view.ids), torch.from_numpy(train), setup.dataset.labels[train], request.target)
     return model, pretrained, fit(model, replace(job, directory=work / "fusion"))
 
 

@@ -13,6 +13,7 @@ from tests.contracts.model_cases import (
     EACH,
     EACH_SET,
     EACH_TRAINED,
+    NUMBER,
     OUTPUTS,
     B,
     L,
@@ -138,10 +139,12 @@ def test_a_broadcast_vector_is_the_same_as_the_vector_at_every_step(name: str, m
 
 @EACH_TRAINED
 def test_every_parameter_learns(name: str) -> None:
-    model = build(name).train()
+    model, labels = build(name, outputs=1).train(), torch.linspace(-2, 3, B)
     complete = {m: torch.ones(B, L, dtype=torch.bool) for m in MODALITIES}
+    model.begin(B, torch.arange(B), labels, NUMBER)
     for seed in range(4):
-        model(features(seed=seed), complete).logits.square().sum().backward()
+        prediction = model(features(seed=seed), complete)
+        model.loss(prediction, labels, torch.arange(B), lambda logits, _: logits.square().sum()).backward()
     still = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
 

@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from blake3 import blake3
+from safetensors.torch import load_file
 
 from pipeline.cache import flock
+from pipeline.model import Trainable
 from pipeline.train import loop
 from pipeline.train import train_fold as train
 from pipeline.train.fold_result import read_result
 from pipeline.train.train_fold import train_fold
-from tests.tiny import WILD, Killed, die, epochs, weights
+from tests.tiny import WILD, Killed, Tiny, die, epochs, weights
 
 
 @pytest.mark.parametrize(("after", "where"), [(3, "_keep"), (2, "_keep"), (0, "_keep"), (9, "_step"), (3, "_validate")])
@@ -137,3 +139,25 @@ def test_no_checkpoint_needs_pickle_to_be_read(request_of, monkeypatch, tmp_path
     last = next(tmp_path.rglob("last.ckpt"))
     content = io.BytesIO(last.read_bytes()[blake3.digest_size :])
     assert torch.load(content, weights_only=True)["history"][-1]["epoch"] == 1
+
+
+def test_what_a_model_keeps_for_each_row_survives_a_kill_and_is_not_saved(request_of, tmp_path, monkeypatch):
+    def begin(self, count, rows, labels, target):
+        self.register_buffer("seen", torch.zeros(count), persistent=False)
+
+    def loss(self, prediction, labels, rows, objective):
+        self.seen[rows] += prediction.logits.detach().abs().sum(dim=1)
+        return objective(prediction.logits, labels) * (1 + self.seen[rows].mean())
+
+    monkeypatch.setattr(Tiny, "begin", begin)
+    monkeypatch.setattr(Tiny, "loss", loss)
+    train_fold(request_of(run=tmp_path / "whole"))
+    request = request_of(run=tmp_path / "killed")
+    die(monkeypatch, request, 3)
+    train_fold(request)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
+    assert "seen" not in load_file(tmp_path / "whole" / "model.safetensors")
+    monkeypatch.setattr(Tiny, "loss", Trainable.loss)
+    train_fold(request_of(run=tmp_path / "plain"))
+    assert weights(tmp_path / "plain") != weights(tmp_path / "whole")
