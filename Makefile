@@ -38,7 +38,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED \
+KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -142,6 +142,10 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 .PHONY: train
 train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=]
 	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)
+
+.PHONY: table
+table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]
+	$(AFFECTORY) table$(CORPUS)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)
 
 .PHONY: report
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,16 @@ class HJCAG(Model):
             "decay_every": 10,
             "clip_norm": 0.0,
             "unimodal_pretrain": True,  # X8
+        }
+    )
+
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {  # Table 4
+            "w/o bi-modal joint": {"bimodal": False},
+            "w/o tri-modal joint": {"trimodal": False},
+            "w/o gate": {"gated": False},
+            "pooled after the gate": {"pool": "union"},  # X23
+            "without masks": {"mask": "none"},  # X3: as in the paper
         }
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,15 @@ class MulG(Model):
             "decay_every": 0,
             "clip_norm": 0.8,  # X11
             "unimodal_pretrain": False,  # X8
+        }
+    )
+
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {  # Tables 5 to 7, and the residual connections that the paper describes
+            "w/o cross-modal attention": {"pairs": "none"},
+            "self-attention": {"pairs": "self"},
+            "post-LN": {"residual": "post_ln"},
+            "ResiDual": {"residual": "residual"},
         }
     )
 

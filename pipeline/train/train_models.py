@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline import plugins
@@ -65,25 +66,32 @@ def work(job: FoldJob) -> FoldResult:
     return train_fold(job.request)
 
 
-def prepare(session: Session, name: str, seed: int) -> Run:
+def prepare(session: Session, name: str, seed: int, ablation: Mapping[str, Any] = MappingProxyType({})) -> Run:
     """The jobs of one model on all folds, with their columns, which are written if they do not exist yet.
 
-    Raises InputError for unknown settings, and for features that are not extracted.
+    ablation: settings that differ from the recipe's `[train.<name>]`, and are in the name of the run. Raises InputError
+    for unknown settings, and for features that are not extracted.
     """
     corpus, recipe = session.corpus, session.corpus.recipe
-    requests = [_request(session, name, fold, seed) for fold in corpus.folds]
+    section = {**recipe.train.get(name, {}), **ablation}
+    requests = [_request(session, name, section, fold, seed) for fold in corpus.folds]
     digest = keys.digest("run", [request.digest for request in requests])
     path = session.home.runs / recipe.home_name / f"{name}-{corpus.protocol}-seed{seed}-{digest[:8]}"
     jobs = [FoldJob(replace(request, run=path / request.fold.name)) for request in requests]
-    kind, changes = model_class(name), session.options.changes
+    kind = model_class(name)
+    changes = [
+        *session.options.changes,
+        *(f"train.{name}.{key}={json.dumps(value)}" for key, value in ablation.items()),
+    ]
     called = RunName.of(name, kind.features, corpus.protocol, changes, seed)
-    return Run(called, all_settings(kind, recipe.train.get(name, {})), path, jobs)
+    return Run(called, all_settings(kind, section), path, jobs)
 
 
-def _request(session: Session, name: str, fold: Fold, seed: int) -> TrainRequest:
-    """The request of one fold. Its run is the directory of all runs, since a run's own is named by all of its folds."""
+def _request(session: Session, name: str, section: Mapping[str, Any], fold: Fold, seed: int) -> TrainRequest:
+    """The request of one fold. section: the settings of the model. Its run is the directory of all runs, since a run's
+    own is named by all of its folds."""
     corpus, rows, kind = session.corpus, session.corpus.manifest.rows, model_class(name)
-    config, training = split(kind, corpus.recipe.train.get(name, {}))
+    config, training = split(kind, section)
     built = build_columns(corpus, session.catalogue, kind.features, fold, session.home.root)
     columns: dict[str, Path] = dict(built.items())
     names = {modality: path.name for modality, path in columns.items()}

@@ -29,6 +29,14 @@ def test_a_model_names_its_features_and_its_settings(name: str) -> None:
 
 
 @EACH
+def test_each_ablation_is_a_setting_of_the_model_that_makes_it_another(name: str) -> None:
+    kind = model_class(name)
+    for ablation, changes in kind.ablations.items():
+        assert kind.Config(**changes) != kind.Config(), ablation
+    assert len({str(changes) for changes in kind.ablations.values()}) == len(kind.ablations)
+
+
+@EACH
 def test_a_configuration_is_frozen_has_defaults_and_can_be_written_as_json(name: str) -> None:
     config = model_class(name).Config()
     assert type(config)(**json.loads(json.dumps(dataclasses.asdict(config), allow_nan=False))) == config

@@ -1,0 +1,144 @@
+"""The command `table`: many models on one corpus, compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from pipeline.cache.home import Home
+from pipeline.cli.extract import covered, extract_shown
+from pipeline.cli.options import (
+    Gpus,
+    Json,
+    NoExtract,
+    OrLast,
+    Protocol,
+    Root,
+    Scheduler,
+    Set,
+    Workers,
+    options,
+    or_last,
+    show_answer,
+)
+from pipeline.console import console, print_line, table
+from pipeline.corpus.recipe_file import home_name, recipe_path
+from pipeline.errors import InputError
+from pipeline.plan.session import Session
+from pipeline.run.extraction import repaired
+from pipeline.run.reference_job import open_session
+
+commands = typer.Typer()
+
+
+@commands.command("table")
+def compare(
+    models: Annotated[
+        str, typer.Option(help='Names of models in models/, with blanks between: "linear mult hjcag". Default: all.')
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each model is trained with, from 0.")] = 3,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Also each model without the parts it names.")] = False,
+    dataset: OrLast = "",
+    root: Root = "",
+    protocol: Protocol = "",
+    workers: Workers = None,
+    scheduler: Scheduler = "",
+    gpus: Gpus = 0,
+    change: Set = None,
+    no_extract: NoExtract = False,
+    as_json: Json = False,
+) -> None:
+    """Compares models: trains what is missing, and writes scores, intervals and costs as Markdown, CSV and LaTeX.
+
+    Every model reads the same rows, is selected on validation and scored on test once. What was trained before is not
+    trained again. Example: `affectory table --models "majority linear mult mulg hjcag" --dataset meld --seeds 5`
+    """
+    from pipeline.corpus.recipe_training import model_class
+    from pipeline.plugins import names
+    from pipeline.report import model_table
+
+    home = Home()
+    dataset, root, change = or_last(home, dataset, root, change)
+    log = home.log_to_file("table", home_name(recipe_path(dataset)))
+    chosen = models.split() or list(names("models"))
+    given = options(
+        dataset,
+        root,
+        features=sorted({model_class(name).features for name in chosen}),
+        protocol=protocol,
+        workers=workers,
+        scheduler=scheduler,
+        gpus=gpus,
+        change=change,
+    )
+    session = open_session(home, given)
+    made = compared(session, chosen, seeds, ablations=ablations, extract=not no_extract)
+    recipe, corpus = session.corpus.recipe, session.corpus
+    caption = f"{recipe.name}, {corpus.protocol}, {seeds} seeds, {time.strftime('%Y-%m-%d')}"
+    paths = model_table.write(made, caption, home.reports / f"{recipe.home_name}-{corpus.protocol}-table")
+    _show(made.columns(), caption)
+    answer = {"table": made.columns(), "files": [str(path) for path in paths]}
+    show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV and LaTeX\nLog: {log}")
+
+
+def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: bool, extract: bool) -> Any:
+    """The `ModelTable` of models on a session's corpus. A model that is solved for has one seed, since none changes it.
+
+    Raises InputError for a corpus without labels, and for features that are missing if `extract` is False.
+    """
+    from pipeline.report.model_table import Entry, ModelTable
+    from pipeline.train import train_models
+    from pipeline.train.cost import cost
+
+    if not session.corpus.labels:
+        raise InputError("this corpus has no labels to train on")
+    session.check_train()
+    coverage = extract_shown(session)[1] if extract else covered(session)
+    lines = list(_lines(models, ablations))
+    with session.pinned():
+        runs = repaired(session, lambda: [_runs(session, *line[1:], seeds) for line in lines])
+        train_models.train(session, [run for of_line in runs for run in of_line])
+    answers = [[train_models.answer(session, run, coverage.failed) for run in of_line] for of_line in runs]
+    with console.status("Timing the models"):
+        costs = [cost(of_line[0].jobs[0].request) for of_line in runs]
+    kept = zip(lines, answers, costs, strict=True)
+    entries = [Entry(line[0], of_line, _solved(line[1]), spent) for line, of_line, spent in kept]
+    return ModelTable(entries, {row.id: row.dialogue for row in session.corpus.manifest.rows})
+
+
+def _lines(models: Sequence[str], ablations: bool) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The label of each line, its model, and the settings of an ablation; models that are solved for come first."""
+    from pipeline.corpus.recipe_training import model_class
+
+    for name in sorted(models, key=lambda name: not _solved(name)):
+        yield name, name, {}
+        for label, changes in (model_class(name).ablations if ablations else {}).items():
+            yield f"{name}, {label}", name, changes
+
+
+def _runs(session: Session, name: str, ablation: Mapping[str, Any], seeds: int) -> list[Any]:
+    from pipeline.train import train_models
+
+    return [train_models.prepare(session, name, seed, ablation) for seed in range(1 if _solved(name) else seeds)]
+
+
+def _solved(name: str) -> bool:
+    from pipeline.corpus.recipe_training import model_class
+    from pipeline.model import Solved
+
+    return issubclass(model_class(name), Solved)
+
+
+def _show(rows: Sequence[Mapping[str, str]], caption: str) -> None:
+    """The columns that fit a terminal: validation, the first score on test, the difference from the best solved."""
+    scores = [name for name in rows[0] if name.startswith(("valid ", "test "))][:2]
+    shown = ["model", *scores, *(name for name in rows[0] if name.endswith(", paired"))]
+    lines = table(caption, *shown)
+    for row in rows:
+        lines.add_row(*(escape(row[name]) for name in shown))
+    console.print(lines)
+    print_line("Means over seeds with 95 % t-intervals; the difference is paired by row, drawn by dialogue.")

@@ -1,0 +1,185 @@
+"""`affectory table`: many models on one corpus, by one loop and one rule of selection, each with several seeds.
+
+Scores have intervals: over seeds by Student's t (G16), over dialogues by a bootstrap (X18), paired where two models are
+compared on the same rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache.atomic import publish
+from pipeline.stage import Target
+from pipeline.train import predictions
+from pipeline.train.intervals import Interval, Scores, by_row, over_dialogues, over_seeds, score_by_row
+
+LOWER_IS_BETTER = ("mae",)
+SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc7", "acc5") + (
+    "acc2_non0",
+    "f1_non0",
+    "acc2_has0",
+    "f1_has0",
+)
+"""The scores that have a column, as far as the task has them."""
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: the runs of one model, or of one of its ablations, with a seed each.
+
+    solved: the model is solved for, so that its score is what the others have to beat. cost: see `pipeline.train.cost`.
+    """
+
+    label: str
+    answers: Sequence[Answer]
+    solved: bool
+    cost: Mapping[str, Any]
+
+    @property
+    def target(self) -> Target:
+        """What every run predicts."""
+        target = self.answers[0]["folds"][0]["target"]
+        return Target(target["task"], tuple(target["classes"]))
+
+    def over_seeds(self, part: str, score: str) -> Interval | None:
+        """A score on "valid" or "metrics" (test), the mean over folds of each seed; None if it is undefined."""
+        by_seed = [[fold[part].get(score) for fold in answer["folds"]] for answer in self.answers]
+        if any(value is None for values in by_seed for value in values):
+            return None
+        return over_seeds([float(np.mean(values)) for values in by_seed])
+
+    @cached_property
+    def rows(self) -> dict[str, float]:
+        """The score of each test utterance of all folds (`by_row`), the mean over seeds."""
+        found: dict[str, list[float]] = {}
+        for fold in (fold for answer in self.answers for fold in answer["folds"]):
+            test = predictions.read(Path(fold["predictions"]), "test")
+            for name, score in zip(test.ids, by_row(test.logits, test.labels, self.target), strict=True):
+                found.setdefault(name, []).append(float(score))
+        return {name: float(np.mean(scores)) for name, scores in found.items()}
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """The entries of a table, and the dialogue of each utterance."""
+
+    entries: Sequence[Entry]
+    dialogues: Mapping[str, str]
+
+    @property
+    def score(self) -> str:
+        """The score that entries are compared by, row by row."""
+        return score_by_row(self.entries[0].target)
+
+    @cached_property
+    def best_solved(self) -> Entry | None:
+        """Of the models that are solved for, the best one on validation."""
+        sign = -1 if self.score in LOWER_IS_BETTER else 1
+        solved = [(entry.over_seeds("valid", self.score), entry) for entry in self.entries if entry.solved]
+        known = [(sign * valid.mean, entry) for valid, entry in solved if valid is not None]
+        return max(known, key=lambda found: found[0])[1] if known else None
+
+    def interval(self, entry: Entry, other: Entry | None = None) -> Interval:
+        """The score of an entry over dialogues, or its paired difference from another one on the same rows."""
+        names = sorted(entry.rows)
+        scores: Scores = np.array([entry.rows[name] - (other.rows[name] if other else 0.0) for name in names])
+        return over_dialogues(scores, [self.dialogues[name] for name in names])
+
+    def columns(self) -> list[dict[str, str]]:
+        """A row of texts for each entry, by the name of the column."""
+        return [self._row(entry) for entry in self.entries]
+
+    def _row(self, entry: Entry) -> dict[str, str]:
+        valid = entry.over_seeds("valid", self.score)
+        row = {"model": entry.label, "seeds": str(len(entry.answers)), f"valid {self.score}": _plus_minus(valid)}
+        first = entry.answers[0]["folds"][0]["metrics"]
+        for score in (name for name in SHOWN if name in first):
+            row[f"test {score}"] = _plus_minus(entry.over_seeds("metrics", score))
+        row[f"{self.score}, 95 % over dialogues"] = _ends(self.interval(entry))
+        if self.best_solved is not None:
+            less = _between(self.interval(entry, self.best_solved)) if entry is not self.best_solved else "–"
+            row[f"less {self.best_solved.label}, paired"] = less
+        return row | {f"F1 {name}": text for name, text in _by_class(entry).items()} | _cost(entry.cost)
+
+
+def write(table: ModelTable, caption: str, stem: Path) -> list[Path]:
+    """Writes the table as Markdown, CSV and LaTeX beside each other; `stem` is their path without an ending."""
+    rows = table.columns()
+    texts = {"md": _markdown(rows, caption), "csv": _csv(rows), "tex": _latex(rows, caption)}
+    paths = {stem.with_name(f"{stem.name}.{ending}"): text for ending, text in texts.items()}
+    for path, text in paths.items():
+        publish(path, text)
+    return list(paths)
+
+
+# --- cells -----------------------------------------------------------------------------------------------------
+
+
+def _plus_minus(found: Interval | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found.mean:.4f}" if np.isnan(found.low) else f"{found.mean:.4f} ± {found.high - found.mean:.4f}"
+
+
+def _ends(found: Interval) -> str:
+    return f"[{found.low:.4f}, {found.high:.4f}]"
+
+
+def _between(found: Interval) -> str:
+    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+
+
+def _by_class(entry: Entry) -> dict[str, str]:
+    """The F1 of each class or head: the mean over folds and seeds in which it is defined."""
+    tests = [fold["metrics"] for answer in entry.answers for fold in answer["folds"]]
+    classes = [test.get("classes") or (test.get("heads") if "f1" in test else None) or {} for test in tests]
+    found = {}
+    for name in classes[0]:
+        known = [of[name]["f1"] for of in classes if of[name]["f1"] is not None]
+        found[name] = f"{np.mean(known):.4f}" if known else "–"
+    return found
+
+
+def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
+    times = {f"ms an utterance, batch {size}": f"{ms:.3f}" for size, ms in cost["ms"].items()}
+    return {"parameters": f"{cost['parameters']:,}", "MFLOP": f"{cost['mflops']:,.2f}"} | times
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def _markdown(rows: Sequence[Mapping[str, str]], caption: str) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    shown = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+    return "\n".join([caption, "", *(f"| {line} |" for line in shown), ""])
+
+
+def _csv(rows: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--"} | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+
+
+def _latex(rows: Sequence[Mapping[str, str]], caption: str) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join("".join(_LATEX.get(mark, mark) for mark in cell) for cell in cells) + r" \\"
+
+    body = [line(list(row.values())) for row in rows]
+    columns = f"l{'r' * (len(rows[0]) - 1)}"
+    head = [f"% {caption}", rf"\begin{{tabular}}{{{columns}}}", r"\hline", line(list(rows[0])), r"\hline"]
+    return "\n".join([*head, *body, r"\hline", r"\end{tabular}", ""])
