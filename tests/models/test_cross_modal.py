@@ -11,7 +11,7 @@ from tests.models.baseline_cases import build
 from tests.models.mulg_cases import DIFFERENT, DIMS, LENGTHS, features, spoiled
 
 INPUTS = {m: Input(DIMS[m], LENGTHS[m]) for m in DIMS}
-EACH = pytest.mark.parametrize("name", ["ef_lstm", "lf_lstm", "tfn", "lmf", "gmu"])
+EACH = pytest.mark.parametrize("name", ["ef_lstm", "lf_lstm", "tfn", "lmf", "gmu", "misa"])
 
 
 def test_without_attention_the_features_pass_unchanged_at_all_their_steps() -> None:
@@ -60,5 +60,6 @@ def test_with_attention_every_parameter_learns(name: str) -> None:
         generator = torch.Generator().manual_seed(seed)
         values = {m: torch.randn(3, lengths[m], d, generator=generator) for m, d in DIMS.items()}
         masks = {m: torch.ones(3, n).bool() for m, n in lengths.items()}
-        model(values, masks).logits.square().sum().backward()
+        loss = model.loss(model(values, masks), None, None, lambda logits, _: logits.square().sum())
+        loss.backward()
     assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
