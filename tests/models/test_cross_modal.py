@@ -11,7 +11,7 @@ from tests.models.baseline_cases import build
 from tests.models.mulg_cases import DIFFERENT, DIMS, LENGTHS, features, spoiled
 
 INPUTS = {m: Input(DIMS[m], LENGTHS[m]) for m in DIMS}
-EACH = pytest.mark.parametrize("name", ["ef_lstm", "lf_lstm", "tfn", "lmf", "gmu", "misa"])
+EACH = pytest.mark.parametrize("name", ["ef_lstm", "lf_lstm", "tfn", "lmf", "gmu", "misa", "raven"])
 
 
 def test_without_attention_the_features_pass_unchanged_at_all_their_steps() -> None:
