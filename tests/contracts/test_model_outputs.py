@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.model import MODALITIES, Prediction
+from pipeline.corpus.recipe_training import model_class
+from pipeline.model import MODALITIES, Input, Prediction
 from pipeline.objective import Objective, targets
 from pipeline.reader import Label
 from pipeline.stage import Target
+from pipeline.train.model_file import build as build_model
 from tests.contracts.model_cases import (
+    DIMS,
     EACH,
     EACH_SET,
     EACH_TRAINED,
@@ -160,3 +163,27 @@ def test_the_loss_of_every_kind_of_target_is_finite_and_reaches_the_logits(
     loss = Objective(target)(logits, targets([label] * B, target))
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.any(dim=0).all()
+
+
+@EACH_TRAINED
+def test_the_gradient_is_that_of_the_function(name: str) -> None:
+    model, steps = build(name).double(), picked(masks(missing="audio"), slice(2))
+    values = [x[:2].double().requires_grad_() for x in features().values()]
+
+    def logits(*each: torch.Tensor) -> torch.Tensor:
+        return model(dict(zip(MODALITIES, each, strict=True)), steps).logits
+
+    assert torch.autograd.gradcheck(logits, values, fast_mode=True)
+
+
+@EACH_TRAINED
+def test_one_row_of_one_step_is_learned_from(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(name, model_class(name).Config(), {m: Input(DIMS[m], 1) for m in MODALITIES}, 1).train()
+    values, labels = {m: x[:1, :1] for m, x in features().items()}, torch.tensor([2.0])
+    steps = {m: torch.ones(1, 1, dtype=torch.bool) for m in MODALITIES}
+    model.begin(1, torch.tensor([0]), labels, NUMBER)
+    prediction = model(values, steps)
+    model.loss(prediction, labels, torch.tensor([0]), Objective(NUMBER)).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients) and any(gradient.any() for gradient in gradients)
