@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,8 +12,10 @@ from pipeline.errors import InputError
 from pipeline.model import Input
 from pipeline.objective import Objective
 from pipeline.stage import Target
+from pipeline.train.train_fold import train_fold
 from tests.models.baseline_cases import build, linear, lstm, masked
 from tests.models.mulg_cases import DIFFERENT, DIMS, LENGTHS, VALID, features
+from tests.tiny import IDS, die, epochs, request, weights, write_view
 
 NAMES = ("text", "audio", "visual")
 NUMBER = Target("regression", ())
@@ -99,3 +103,17 @@ def test_labels_without_one_of_the_signs_stay_what_they_are() -> None:
 def test_classes_and_several_numbers_are_refused(target: Target) -> None:
     with pytest.raises(InputError, match="one number"):
         begun().begin(5, ROWS, LABELS, target)
+
+
+def test_a_killed_fold_resumes_with_the_labels_that_were_derived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, numbers = write_view(tmp_path / "view"), {name: 2.0 * (i % 3 - 1) for i, name in enumerate(IDS)}
+    given = {"model": "self_mm", "labels": numbers, "target": NUMBER, "training": {"epochs": 5, "learning_rate": 0.01}}
+    whole = train_fold(request(columns, tmp_path / "whole", **given))
+    assert whole.metrics["mae"] < whole.metrics["majority_mae"]
+    killed = request(columns, tmp_path / "killed", **given)
+    die(monkeypatch, killed, 3)
+    train_fold(killed)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
