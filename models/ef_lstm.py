@@ -41,6 +41,7 @@ class EFLSTM(Model):
     config: EFLSTMConfig
     Config = EFLSTMConfig
     features: ClassVar[str] = "hjcag"
+    fixed_length: ClassVar[bool] = True
     train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(
         {**PLAIN_ADAM, "batch_size": 128, "learning_rate": 5e-3, "weight_decay": 1e-4}
     )

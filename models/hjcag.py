@@ -93,6 +93,7 @@ class HJCAG(Model):
     config: HJCAGConfig
     Config = HJCAGConfig
     features: ClassVar[str] = "hjcag"
+    fixed_length: ClassVar[bool] = True
     train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(
         {  # section 4.2; MELD's batches are of 100
             "epochs": 200,
@@ -115,6 +116,12 @@ class HJCAG(Model):
             "w/o gate": {"gated": False},
             "pooled after the gate": {"pool": "union"},  # X23
             "without masks": {"mask": "none"},  # X3: as in the paper
+            "T": {"modalities": ["text"]},
+            "A": {"modalities": ["audio"]},
+            "V": {"modalities": ["visual"]},
+            "T + A": {"modalities": ["text", "audio"]},
+            "T + V": {"modalities": ["text", "visual"]},
+            "A + V": {"modalities": ["audio", "visual"]},
         }
     )
 

@@ -125,6 +125,9 @@ class MulG(Model):
         {  # Tables 5 to 7, and the residual connections that the paper describes
             "w/o cross-modal attention": {"pairs": "none"},
             "self-attention": {"pairs": "self"},
+            "only text": {"modalities": ["text"]},
+            "only audio": {"modalities": ["audio"]},
+            "only visual": {"modalities": ["visual"]},
             "post-LN": {"residual": "post_ln"},
             "ResiDual": {"residual": "residual"},
         }

@@ -100,6 +100,7 @@ class MulT(Model):
     config: MulTConfig
     Config = MulTConfig
     features: ClassVar[str] = "mulg"
+    fixed_length: ClassVar[bool] = True  # its causal mask depends on the lengths
     train_defaults: ClassVar[Mapping[str, float | int | bool]] = MappingProxyType(
         {**PLAIN_ADAM, "epochs": 40, "batch_size": 24, "clip_norm": 0.8}
     )

@@ -120,12 +120,15 @@ class Model(Trainable, ABC):
     train_defaults are this model's settings of the training loop: at least the fields of `TrainConfig` that have no
     default there.
     ablations are the paper's: a name -> what it changes in `[train.<model>]`.
+    fixed_length: its weights belong to steps, so it gets as many as `Input.length` says; other models get batches that
+    are cut to their longest row, and may get fewer.
     """
 
     Config: ClassVar[type[Any]]
     features: ClassVar[str]
     train_defaults: ClassVar[Mapping[str, float | int | bool]]
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    fixed_length: ClassVar[bool] = False
 
     def __init__(self, config: Any, inputs: Mapping[str, Input], outputs: int) -> None:
         """Keeps what the model is built from, and makes its standardiser.
@@ -161,16 +164,16 @@ class Model(Trainable, ABC):
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T, D], masks: modality -> bool [B, T] -> logits [B, outputs].
 
-        The modalities are those of `inputs`. T is the modality's `length`, or 1 for one vector that stands for every
-        step (X6); then its mask may have one step or all of them. The values are not standardised yet, and an invalid
-        step may hold anything, also nan. A row's logits do not depend on the other rows of the batch.
+        The modalities are those of `inputs`. T is the modality's `length` or less (`fixed_length`), or 1 for one vector
+        that stands for every step (X6); then its mask may have one step or all of them. The values are not standardised
+        yet, and an invalid step may hold anything, also nan. A row's logits do not depend on other rows of the batch.
         """
 
 
 class Solved(Model):
     """A model whose weights are solved for at once, not trained by epochs.
 
-    Of the training loop it reads `batch_size` and `normalize` alone.
+    Of the training loop it reads `batch_size`, `normalize` and `modalities` alone.
     """
 
     @abstractmethod

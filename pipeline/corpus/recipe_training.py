@@ -17,7 +17,7 @@ Problem = tuple[tuple[str, ...], str]
 """The place in a table of settings, and what is wrong there."""
 
 
-OF_SOLVED = ("batch_size", "normalize")
+OF_SOLVED = ("batch_size", "normalize", "modalities")
 """The settings of the loop that a model reads whose weights are solved for."""
 
 
@@ -48,6 +48,10 @@ class TrainConfig(BaseModel):
     normalize: Literal["train", "speaker", "none"] = "train"
     """Features are standardised by the train rows, by all rows of each speaker (which is transductive), or not at all
     (X1)."""
+    modalities: tuple[Literal["text", "audio", "visual"], ...] = ()
+    """The modalities that the model reads; all that its feature set has, if none is named."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    """The probability with which a modality of a train row is hidden in a step; never all that the row has."""
     pretrain_epochs: int = Field(30, ge=1)
     pretrain_learning_rate: float = Field(1e-3, gt=0)
 
@@ -90,7 +94,7 @@ def resolve(model: type[Model], config: Values, training: Values) -> tuple[Any, 
 def all_settings(model: type[Model], section: Values) -> dict[str, Any]:
     """Every setting of the model and of the training loop under a recipe's `[train.<model>]`, as JSON has them."""
     config, training = resolve(model, *split(model, section))
-    return {**asdict(config), **training.model_dump()}
+    return {**asdict(config), **training.model_dump(mode="json")}
 
 
 def _parts(model: type[Model], section: Values) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -126,6 +126,17 @@ def as_csv(history: History) -> str:
     return text.getvalue()
 
 
+def hide_some(masks: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Hides each modality of each row with this probability, but none of a row that would have nothing left.
+
+    masks: modality -> [B, T] -> the same. torch's random numbers decide.
+    """
+    present = torch.stack([mask.any(dim=1) for mask in masks.values()])  # [M, B]
+    kept = torch.rand(present.shape) >= share
+    kept |= ~(kept & present).any(dim=0)
+    return {modality: mask & keep.unsqueeze(1) for (modality, mask), keep in zip(masks.items(), kept, strict=True)}
+
+
 class _Training:
     """A model in training: its optimiser, the decay of its learning rate, and the losses of each epoch."""
 
@@ -175,6 +186,8 @@ class _Training:
         return _mean(map(self._step, self.job.dataset.batches(self.job.train, self.job.settings.batch_size, seed)))
 
     def _step(self, batch: Batch) -> tuple[Tensor, int]:
+        if share := self.job.settings.modality_dropout:
+            batch = batch._replace(masks=hide_some(batch.masks, share))
         self.optimiser.zero_grad()
         prediction, labels = self._predicted(batch)
         loss = self.model.loss(prediction, labels, batch.rows.to(labels.device), self.objective)

@@ -133,7 +133,8 @@ def _set_up(request: TrainRequest) -> _Setup:
     by_speaker = settings.normalize == "speaker"
     scales = {m: SpeakerScale.of(c, speakers) for m, c in view.columns.items()} if by_speaker else {}
     device = pick_device(request.device)
-    dataset = Dataset(view, request.labels, request.target, scales, pin=device == "cuda")
+    cut = not model_class(request.model).fixed_length
+    dataset = Dataset(view, request.labels, request.target, scales, pin=device == "cuda", cut=cut)
     return _Setup(request, config, settings, device, view, dataset, parts)
 
 

@@ -14,18 +14,21 @@ from pipeline import plugins
 from pipeline.cache import flock, keys
 from pipeline.cache.atomic import publish
 from pipeline.console import Bars, print_line
-from pipeline.corpus.recipe_training import all_settings, model_class, split
+from pipeline.corpus.recipe_training import TrainConfig, all_settings, model_class, resolve, split
 from pipeline.errors import InputError, KilledError
+from pipeline.model import Model
 from pipeline.plan.session import Session
+from pipeline.plugins import name_of
 from pipeline.reader import Fold
 from pipeline.run.exchange import inodes, shares
 from pipeline.run.extraction import workers as workers_of
+from pipeline.stage import Modality
 from pipeline.train.fold_result import FoldResult, summarise
 from pipeline.train.run_name import RunName
 from pipeline.train.train_fold import LOCK, TrainRequest, train_fold
 from pipeline.views.build_view import build_columns
 
-LOOP_VERSION = 2
+LOOP_VERSION = 3
 """Bumped when the same request gives other results, because the training loop has changed."""
 
 
@@ -93,7 +96,7 @@ def _request(session: Session, name: str, section: Mapping[str, Any], fold: Fold
     corpus, rows, kind = session.corpus, session.corpus.manifest.rows, model_class(name)
     config, training = split(kind, section)
     built = build_columns(corpus, session.catalogue, kind.features, fold, session.home.root)
-    columns: dict[str, Path] = dict(built.items())
+    columns: dict[str, Path] = {m: built[m] for m in _chosen(kind, resolve(kind, config, training)[1], list(built))}
     names = {modality: path.name for modality, path in columns.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}
@@ -113,6 +116,14 @@ def _request(session: Session, name: str, section: Mapping[str, Any], fold: Fold
         device="auto",
         digest=keys.digest("fold", decides),
     )
+
+
+def _chosen(kind: type[Model], settings: TrainConfig, known: Sequence[Modality]) -> Sequence[Modality]:
+    """The modalities that a model reads. Raises InputError if its feature set lacks one that the settings name."""
+    absent = [m for m in settings.modalities if m not in known]
+    if absent:
+        raise InputError(f"{name_of(kind)}.modalities: [features.{kind.features}] has no {', '.join(absent)}")
+    return settings.modalities or known
 
 
 def _code(model: str) -> str:

@@ -88,7 +88,8 @@ class Dataset:
     """A view with its labels, read in batches. A batch is one gather from the memory map for each modality.
 
     labels: utterance -> label, at least of the rows that will be read. scales: modality -> SpeakerScale, if features
-    are standardised by speaker. pin: gathers into page-locked memory, for a GPU.
+    are standardised by speaker. pin: gathers into page-locked memory, for a GPU. cut: a batch has as many steps as its
+    longest row, at least two.
     """
 
     def __init__(
@@ -98,8 +99,9 @@ class Dataset:
         target: Target,
         scales: Mapping[str, SpeakerScale] | None = None,
         pin: bool = False,
+        cut: bool = False,
     ) -> None:
-        self.view, self.scales, self.pin = view, dict(scales or {}), pin
+        self.view, self.scales, self.pin, self.cut = view, dict(scales or {}), pin, cut
         self.labels = label_tensor([labels.get(name) for name in view.ids], target)
         self.values = {modality: _tensor(column.values) for modality, column in view.columns.items()}
         self.masks = {modality: _tensor(column.mask) for modality, column in view.columns.items()}
@@ -115,6 +117,10 @@ class Dataset:
         """The batch of these rows, in their order."""
         masks = {modality: mask.index_select(0, rows) for modality, mask in self.masks.items()}
         values = {modality: part.index_select(0, rows) for modality, part in self.values.items()}
+        if self.cut:
+            steps = {modality: _longest(mask) for modality, mask in masks.items()}
+            masks = {modality: mask[:, : steps[modality]] for modality, mask in masks.items()}
+            values = {modality: part[:, : steps[modality]] for modality, part in values.items()}
         for modality, scale in self.scales.items():
             values[modality] = scale.apply(rows, values[modality], masks[modality])
         if self.pin:
@@ -128,6 +134,11 @@ class Dataset:
         """
         order = rows if seed is None else np.random.default_rng(seed).permutation(rows)
         return map(self.gather, torch.split(torch.from_numpy(order), size))
+
+
+def _longest(mask: Tensor) -> int:
+    """The steps of the longest row of mask [B, T]; at least 2, since one step would stand for all (X6)."""
+    return max(2, int(mask.any(dim=0).nonzero().max()) + 1) if mask.any() else 2
 
 
 def label_tensor(labels: Sequence[Label | None], target: Target) -> Tensor:

@@ -78,6 +78,18 @@ def test_the_order_of_modalities_does_not_matter(name: str) -> None:
 
 @EACH
 @EACH_SET
+def test_steps_that_no_row_has_can_be_cut_off(name: str, modalities: tuple[str, ...]) -> None:
+    if model_class(name).fixed_length:
+        pytest.skip("its weights belong to steps")
+    model, values = build(name, modalities), features(modalities)
+    short = {m: mask & (torch.arange(L) < L - 1 - (m == "audio")) for m, mask in masks(modalities).items()}
+    steps = {m: L - 1 - (m == "audio") for m in modalities}
+    cut = [{m: x[:, : steps[m]] for m, x in part.items()} for part in (values, short)]
+    close(model(*cut).logits, model(values, short).logits)
+
+
+@EACH
+@EACH_SET
 def test_a_row_is_the_same_alone_and_among_others(name: str, modalities: tuple[str, ...]) -> None:
     model, values, steps = build(name, modalities), features(modalities), masks(modalities)
     together = model(values, steps).logits

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import torch
 
-from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve, split
+from pipeline.corpus.recipe_training import TrainConfig, all_settings, model_class, resolve, split
 from pipeline.errors import InputError
 from pipeline.model import MODALITIES, Input, Model, Standardiser
 from pipeline.train.model_file import load_model, save_model
@@ -32,7 +32,7 @@ def test_a_model_names_its_features_and_its_settings(name: str) -> None:
 def test_each_ablation_is_a_setting_of_the_model_that_makes_it_another(name: str) -> None:
     kind = model_class(name)
     for ablation, changes in kind.ablations.items():
-        assert kind.Config(**changes) != kind.Config(), ablation
+        assert all_settings(kind, changes) != all_settings(kind, {}), ablation
     assert len({str(changes) for changes in kind.ablations.values()}) == len(kind.ablations)
 
 

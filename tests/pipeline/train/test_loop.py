@@ -22,7 +22,7 @@ from tests.tiny import CLASSES, FOLD, IDS, LABELS, WILD, N, Tiny, TinyConfig, ep
 def by_hand(columns) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The tiny model trained with its defaults by a loop without any options: its best weights, its losses."""
     view = open_view(IDS, columns)
-    dataset = Dataset(view, LABELS, CLASSES)
+    dataset = Dataset(view, LABELS, CLASSES, cut=True)
     train, valid = (rows[view.usable[rows]] for rows in map(view.rows, (FOLD.train, FOLD.valid)))
     torch.manual_seed(3)
     model = Tiny(TinyConfig(), {m: Input(column.dim, column.length) for m, column in view.columns.items()}, 3)

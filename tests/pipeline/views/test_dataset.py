@@ -189,3 +189,17 @@ def test_a_row_without_a_label_is_minus_one_in_each_of_several_numbers():
 
 def test_one_modality_can_be_read_alone(view):
     assert list(dataset(view).only("audio").gather(torch.tensor([0])).values) == ["audio"]
+
+
+def test_a_batch_is_cut_to_its_longest_row_and_a_broadcast_vector_stays_one_step(tmp_path):
+    text = [tracks(1, steps, 2, seed=steps)[0] for steps in (1, 2, 3, 1)]
+    column(tmp_path / "text", text, Align("pad", 9))
+    column(tmp_path / "audio", tracks(4, 1, 5), Align("broadcast", 9), dim=5)
+    view = open_view(tuple("abcd"), {m: tmp_path / m for m in ("text", "audio")})
+    whole, cut = dataset(view), dataset(view, cut=True)
+    for rows, steps in (([1, 2], 3), ([0, 1], 2), ([3, 0], 2)):
+        batch, full = cut.gather(torch.tensor(rows)), whole.gather(torch.tensor(rows))
+        assert batch.values["text"].shape == (2, steps, 2) and batch.masks["text"].shape == (2, steps)
+        assert torch.equal(batch.values["text"], full.values["text"][:, :steps])
+        assert not full.masks["text"][:, steps:].any()
+        assert torch.equal(batch.values["audio"], full.values["audio"]) and batch.values["audio"].shape[1] == 1
