@@ -3,7 +3,8 @@
 W. Yu et al., "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for Multimodal
 Sentiment Analysis", AAAI 2021. Labels are derived as in the authors' code (relative distances by the positive centre).
 Settings are those that MMSA publishes for MOSI; it trains with a learning rate for each part, and this loop with one.
-The paper fine-tunes BERT; here an LSTM reads text as it reads sound and pictures.
+The paper fine-tunes BERT; here an LSTM reads text as it reads sound and pictures, and MMSA's linear layer behind the
+LSTMs of sound and pictures is left out.
 
 Shapes: B rows of the batch, N rows of the view, T steps, D features of a modality, M modalities, d width of a state.
 """
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 
 from models._cross_modal import Front
 from models._layers import PLAIN_ADAM, LastState, check_settings
-from pipeline.errors import InputError
 from pipeline.model import Input, Model, Prediction
 from pipeline.stage import Target
 
@@ -101,14 +101,17 @@ class SelfMM(Model):
         return Prediction(logits, attention=maps, parts=parts)
 
     def begin(self, count: int, rows: Tensor, labels: Tensor, target: Target) -> None:
-        """Begins with the row's label for every modality. Raises InputError if the target is not one number."""
-        if target.task != "regression" or target.several:
-            raise InputError("self_mm derives labels from the sign of one number, and learns no other target")
+        """Begins with the row's label for every modality."""
         for name in (FUSION, *self.inputs):
             self._keep(f"label_{name}", torch.zeros(count).index_put((rows,), labels))
             self._keep(f"state_{name}", torch.zeros(count, self.widths[name]))
             self._keep(f"known_{name}", torch.zeros(count, dtype=torch.bool))
         self._keep("visits", torch.zeros(count))
+
+    @classmethod
+    def learns(cls, target: Target) -> bool:
+        """Labels are derived from the sign of one number, so the target is one."""
+        return target.task == "regression" and not target.several
 
     def _keep(self, name: str, content: Tensor) -> None:
         self.register_buffer(name, content.to(next(self.parameters()).device), persistent=False)

@@ -157,8 +157,13 @@ class Model(Trainable, ABC):
 
         count: how many rows the view has. rows: int64 [n], the numbers of the train rows in it. labels: [n] or
         [n, heads]. What a model keeps for each row has to be in buffers that are not persistent: they are in the
-        checkpoint of the loop, and not in the saved model. Raises InputError if the model can't learn this target.
+        checkpoint of the loop, and not in the saved model.
         """
+
+    @classmethod
+    def learns(cls, target: Target) -> bool:
+        """False if the model can't learn this target, whatever the features are; most learn all."""
+        return True
 
     @abstractmethod
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:

@@ -27,7 +27,6 @@ from pipeline.cli.options import (
 )
 from pipeline.console import console, print_line, table
 from pipeline.corpus.recipe_file import home_name, recipe_path
-from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import open_session
@@ -38,7 +37,8 @@ commands = typer.Typer()
 @commands.command("table")
 def compare(
     models: Annotated[
-        str, typer.Option(help='Names of models in models/, with blanks between: "linear mult hjcag". Default: all.')
+        str,
+        typer.Option(help='Names of models in models/: "linear mult hjcag". Default: all that can learn the labels.'),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each model is trained with, from 0.")] = 3,
     ablations: Annotated[bool, typer.Option("--ablations", help="Also each model without the parts it names.")] = False,
@@ -76,6 +76,8 @@ def compare(
         change=change,
     )
     session = open_session(home, given)
+    if not models:
+        chosen = [name for name in chosen if model_class(name).learns(session.corpus.target)]
     made = compared(session, chosen, seeds, ablations=ablations, extract=not no_extract)
     recipe, corpus = session.corpus.recipe, session.corpus
     caption = f"{recipe.name}, {corpus.protocol}, {seeds} seeds, {time.strftime('%Y-%m-%d')}"
@@ -94,11 +96,9 @@ def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: 
     from pipeline.train import train_models
     from pipeline.train.cost import cost
 
-    if not session.corpus.labels:
-        raise InputError("this corpus has no labels to train on")
-    session.check_train()
+    train_models.check(session, models)
     coverage = extract_shown(session)[1] if extract else covered(session)
-    lines = list(_lines(models, ablations))
+    lines = list(_lines(session, models, ablations))
     with session.pinned():
         runs = repaired(session, lambda: [_runs(session, *line[1:], seeds) for line in lines])
         train_models.train(session, [run for of_line in runs for run in of_line])
@@ -110,14 +110,19 @@ def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: 
     return ModelTable(entries, {row.id: row.dialogue for row in session.corpus.manifest.rows})
 
 
-def _lines(models: Sequence[str], ablations: bool) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """The label of each line, its model, and the settings of an ablation; models that are solved for come first."""
+def _lines(session: Session, models: Sequence[str], ablations: bool) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The label of each line, its model, and the settings of an ablation; models that are solved for come first.
+
+    An ablation that names a modality which the model's feature set lacks has no line.
+    """
     from pipeline.corpus.recipe_training import model_class
 
     for name in sorted(models, key=lambda name: not _solved(name)):
         yield name, name, {}
+        known = session.corpus.recipe.features[model_class(name).features].keys()
         for label, changes in (model_class(name).ablations if ablations else {}).items():
-            yield f"{name}, {label}", name, changes
+            if known >= set(changes.get("modalities", ())):
+                yield f"{name}, {label}", name, changes
 
 
 def _runs(session: Session, name: str, ablation: Mapping[str, Any], seeds: int) -> list[Any]:

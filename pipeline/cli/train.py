@@ -29,7 +29,7 @@ from pipeline.console import console, print_line
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.corpus.same_media import answers as same_media_answers
 from pipeline.corpus.same_media import same_media
-from pipeline.errors import TOO_MANY_FAILED, InputError
+from pipeline.errors import TOO_MANY_FAILED
 from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import open_session
@@ -85,9 +85,7 @@ def trained(session: Session, models: list[str], seed: int, *, extract: bool) ->
     """
     from pipeline.train import train_models
 
-    if not session.corpus.labels:
-        raise InputError("this corpus has no labels to train on")
-    session.check_train()
+    train_models.check(session, models)
     coverage = extract_shown(session)[1] if extract else covered(session)
     with session.pinned():
         runs = repaired(session, lambda: [train_models.prepare(session, name, seed) for name in models])

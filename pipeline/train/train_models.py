@@ -69,6 +69,18 @@ def work(job: FoldJob) -> FoldResult:
     return train_fold(job.request)
 
 
+def check(session: Session, models: Sequence[str]) -> None:
+    """Raises InputError if a corpus has no labels, or if a model can't learn them."""
+    if not session.corpus.labels:
+        raise InputError("this corpus has no labels to train on")
+    target = session.corpus.target
+    unfit = [name for name in models if not model_class(name).learns(target)]
+    if unfit:
+        several = f" of {len(target.classes)}" if target.several or target.task != "regression" else " of one number"
+        raise InputError(f"{', '.join(unfit)} can't learn the labels of this corpus, a {target.task}{several}")
+    session.check_train()
+
+
 def prepare(session: Session, name: str, seed: int, ablation: Mapping[str, Any] = MappingProxyType({})) -> Run:
     """The jobs of one model on all folds, with their columns, which are written if they do not exist yet.
 

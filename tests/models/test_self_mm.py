@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from models.self_mm import SelfMM, SelfMMConfig, derive
-from pipeline.errors import InputError
 from pipeline.model import Input
 from pipeline.objective import Objective
 from pipeline.stage import Target
@@ -100,9 +99,8 @@ def test_labels_without_one_of_the_signs_stay_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("target", [Target("multiclass", ("a", "b")), Target("regression", ("valence", "arousal"))])
-def test_classes_and_several_numbers_are_refused(target: Target) -> None:
-    with pytest.raises(InputError, match="one number"):
-        begun().begin(5, ROWS, LABELS, target)
+def test_it_learns_no_classes_and_not_several_numbers(target: Target) -> None:
+    assert not SelfMM.learns(target) and SelfMM.learns(NUMBER)
 
 
 def test_a_killed_fold_resumes_with_the_labels_that_were_derived(

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.report import model_table
 from pipeline.report.model_table import Entry, ModelTable
-from pipeline.train import predictions
+from pipeline.train import predictions, train_models
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.small import RECIPE, Small
 
@@ -65,6 +66,15 @@ def test_an_ablation_has_a_line_of_its_own_and_does_not_pass_for_its_model(small
 def test_an_unknown_model_is_refused_before_anything_is_extracted(small_table, affectory):  # noqa: F811
     code, _, err = affectory("table", *options(small_table, "--models", "gmuu"))
     assert code == 2 and "no 'gmuu' in models/: did you mean gmu" in err
+
+
+def test_a_model_that_cannot_learn_the_labels_is_refused_before_extraction_and_is_not_among_all(
+    small_table: Small,
+) -> None:
+    session = small_table.session()
+    with pytest.raises(InputError, match="self_mm can't learn the labels of this corpus, a multiclass of 6"):
+        train_models.check(session, ["gmu", "self_mm"])
+    train_models.check(session, ["gmu"])
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------
