@@ -63,15 +63,16 @@ class Layer(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("weight", torch.zeros(width, outputs))
-        self.register_buffer("bias", torch.zeros(outputs))
+        self.weight = nn.Parameter(torch.zeros(width, outputs), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False)
 
     def take(self, solution: Linear) -> None:
         """Takes the numbers of a solution."""
-        for name in ("mean", "scale", "weight", "bias"):
-            self.get_buffer(name).copy_(torch.from_numpy(getattr(solution, name)))
+        with torch.no_grad():
+            for name in ("mean", "scale", "weight", "bias"):
+                getattr(self, name).copy_(torch.from_numpy(getattr(solution, name)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x [B, F] to [B, outputs]."""
         scaled = (x - self.get_buffer("mean")) / self.get_buffer("scale")
-        return scaled @ self.get_buffer("weight") + self.get_buffer("bias")
+        return scaled @ self.weight + self.bias

@@ -128,7 +128,8 @@ def test_every_kind_of_target_is_solved_for(name: str, target: Target, labels: A
     model, _, valid = solved(name, target, labels)
     found = logits(model, valid)
     assert found.shape == (N, target.outputs) and np.isfinite(found).all()
-    assert sum(p.numel() for p in model.parameters()) == 0
+    numbers = {"majority": 0, "linear": 14 + 1, "late_fusion": 14 + 2}[name]  # mean and deviation of 3 + 4 dimensions
+    assert sum(p.numel() for p in model.parameters()) == numbers * target.outputs
 
 
 def test_a_class_without_a_train_row_is_never_predicted() -> None:
