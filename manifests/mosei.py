@@ -105,7 +105,7 @@ class Mosei(Reader):
     licence: ClassVar[str] = (
         "CMU-MOSEI is for research; its videos belong to the people in them: share transcripts and features with care."
     )
-    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 16326}}
+    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {"sentiment": {"train": 16326, "valid": 1871, "test": 4659}}
 
     encoding: str = "utf-8"
 

@@ -164,11 +164,11 @@ def _same_settings(answer: Answer, session: Session) -> bool:
 
 
 def best_probe(run: Trained, probes: Sequence[Probe]) -> Probe | None:
-    """The best probe on test of the run's feature set, or of all sets if there is none of its own."""
+    """The probe of the run's feature set that is best on validation, or of all sets if there is none of its own."""
     name, _ = headline(run.target, [run.line])
     scored = [probe for probe in probes if probe.line.scores.get(name) is not None]
     own = [probe for probe in scored if probe.features == run.features] or scored
-    return max(own, key=lambda probe: probe.line.scores[name] or 0.0, default=None)
+    return max(own, key=lambda probe: probe.part("valid").get(name) or 0.0, default=None)
 
 
 def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:

@@ -33,7 +33,7 @@ def test_scores_of_several_folds_are_said_to_be_pooled(known: Small) -> None:
 def test_a_model_and_a_probe_are_compared_by_their_means_over_folds() -> None:
     target = Target("multiclass", ("a", "b"))
     parts = {"accuracy": 0.7, "f1_weighted": 0.7}
-    best = Probe("set", "text", (), {name: {"test": parts, "majority": {}} for name in ("one", "two")})
+    best = Probe("set", "text", (), {name: {"valid": parts, "test": parts, "majority": {}} for name in ("one", "two")})
     wrong, right = (fold(name, target, np.eye(2)[[0, 1, 1]], [0, 1, 0], [0, 0, 1]) for name in ("one", "two"))
     for mean, said in ((0.6, True), (0.8, False)):  # pooled it is 0.6667
         each = answer("any", [wrong, right])
@@ -44,6 +44,19 @@ def test_a_model_and_a_probe_are_compared_by_their_means_over_folds() -> None:
             any("the best probe of a single modality" in told for told in models_section.notices(run, [best])) == said
         )
     assert "on the test rows that have its modality, means over folds" in models_section.scores(run, [best]).note
+
+
+def test_the_probe_beside_a_model_is_the_best_on_validation_and_not_on_test() -> None:
+    target = Target("multiclass", ("a", "b"))
+    run = trained([fold("one", target, np.eye(2)[[0, 1, 1]], [0, 1, 0], [0, 0, 1])])
+
+    def probe(name: str, valid: float, test: float) -> Probe:
+        return Probe(
+            "set", name, (), {"one": {"valid": {"accuracy": valid}, "test": {"accuracy": test}, "majority": {}}}
+        )
+
+    chosen = models_section.best_probe(run, [probe("text", 0.6, 0.5), probe("audio", 0.5, 0.9)])
+    assert chosen is not None and chosen.modality == "text"
 
 
 def test_each_head_has_its_own_majority_beside_it() -> None:
