@@ -100,9 +100,9 @@ class Bars:
         self._progress.advance(self._bars[name], size)
         self._show_line(name)
 
-    def reach(self, name: str, done: int) -> None:
-        """Sets what is done in all."""
-        self._progress.update(self._bars[name], completed=done)
+    def reach(self, name: str, done: int, said: str = "") -> None:
+        """Sets what is done in all. said: more about it, shown behind the name."""
+        self._progress.update(self._bars[name], completed=done, description=f"{name} {said}".rstrip())
         self._show_line(name)
 
     def _show_line(self, name: str) -> None:

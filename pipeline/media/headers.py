@@ -14,7 +14,7 @@ _PADDING_BYTES = 1024  # so little after the sound is padding, or a tag without 
 _TAGS = (b"LIST", b"id3 ", b"ID3 ")  # whose last byte may be missing
 _FIRST_PAGE, _LATER_PAGE = b"OggS\0\2", b"OggS\0\0"
 _LARGEST_FRAME = 1 << 16  # bytes in which the last frame of a FLAC file begins, if its header does not say
-_FRAME_STARTS = (b"\xff\xf8", b"\xff\xf9")
+_FRAME_STARTS = (b"\xff\xf8", b"\xff\xf9")  # whose frames are numbered, or say their first sample
 _SIZE_BYTES, _RATE_BYTES = {6: 1, 7: 2}, {12: 1, 13: 2, 14: 2}  # that a code of a block's size, or of a rate, adds
 
 
@@ -68,13 +68,11 @@ def flac_goes_on(file: FileIO, samples: int) -> bool:
     size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - largest - _PADDING_BYTES))
     tail = file.read()
-    places = ((mark, tail.rfind(mark)) for mark in _FRAME_STARTS)
-    mark, place = max(places, key=lambda found: found[1])
-    while place >= 0:
+    place = len(tail)
+    while (place := max(tail.rfind(mark, 0, place + 1) for mark in _FRAME_STARTS)) >= 0:
         number = _frame_number(tail[place : place + 16])
         if number is not None:
-            return number * (1 if mark == _FRAME_STARTS[1] else block) >= samples
-        place = tail.rfind(mark, 0, place)
+            return number * (block if tail.startswith(_FRAME_STARTS[0], place) else 1) >= samples
     return False
 
 

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 """The file in a fold's folder that the process which trains it locks."""
+FUSION = "fusion"
+"""The folder of the whole model's training, beside that of what is trained before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,11 @@ class TrainRequest:
     seed: int
     device: Literal["auto", "cpu", "cuda"]
     digest: str
+
+    @property
+    def work(self) -> Path:
+        """The directory of what a killed run resumes from; `FUSION` in it is that of the whole model."""
+        return self.run / f".work-{self.digest}"
 
 
 class _Setup(NamedTuple):
@@ -166,13 +173,14 @@ def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
         _standardise(model, setup.view, train)
     weights = class_weights(setup.dataset.labels[train], request.target) if settings.class_weights else None
     objective = Objective(request.target, weights)
-    work = request.run / f".work-{request.digest}"
-    job = Job(setup.dataset, train, valid, objective, settings, request.seed, setup.device, work)
+    job = Job(setup.dataset, train, valid, objective, settings, request.seed, setup.device, request.work)
     if isinstance(model, Solved):
         return model, {}, solve(model, job, request.target)
-    pretrained = pretrain(model, replace(job, directory=work / "pretrain")) if settings.unimodal_pretrain else {}
+    pretrained = (
+        pretrain(model, replace(job, directory=request.work / "pretrain")) if settings.unimodal_pretrain else {}
+    )
     model.begin(len(setup.view.ids), torch.from_numpy(train), setup.dataset.labels[train], request.target)
-    return model, pretrained, fit(model, replace(job, directory=work / "fusion"))
+    return model, pretrained, fit(model, replace(job, directory=request.work / FUSION))
 
 
 def _inputs(view: View) -> dict[str, Input]:

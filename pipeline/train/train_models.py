@@ -13,7 +13,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.cache import flock, keys
 from pipeline.cache.atomic import publish
-from pipeline.console import Bars, print_line
+from pipeline.console import print_line
 from pipeline.corpus.recipe_training import TrainConfig, all_settings, model_class, resolve, split
 from pipeline.errors import InputError, KilledError
 from pipeline.model import Model
@@ -24,8 +24,9 @@ from pipeline.run.exchange import inodes, shares
 from pipeline.run.extraction import workers as workers_of
 from pipeline.stage import Modality
 from pipeline.train.fold_result import FoldResult, summarise
+from pipeline.train.progress import EpochBars, Training
 from pipeline.train.run_name import RunName
-from pipeline.train.train_fold import LOCK, TrainRequest, train_fold
+from pipeline.train.train_fold import FUSION, LOCK, TrainRequest, train_fold
 from pipeline.views.build_view import build_columns
 
 LOOP_VERSION = 3
@@ -155,12 +156,11 @@ def train(session: Session, runs: Sequence[Run]) -> None:
     jobs = [job for run in runs for job in run.jobs]
     by_path = {job.request.run: run for run in runs for job in run.jobs}
     batches = iter([jobs])
+    trainings = {job.request.run: _training(run, job) for run in runs for job in run.jobs}
     if any(flock.held(job.request.run / LOCK) for job in jobs):
         print_line("Another process trains the same: waiting for its results.")
     killed: list[str] = []
-    with workers_of(session) as workers, Bars() as bars:
-        for run in runs:
-            bars.grow(run.model, "folds", len(run.jobs))
+    with workers_of(session) as workers, EpochBars(list(trainings.values())) as bars:
         workers.preflight()
         if not workers.agree(partial(shares, session.home.cache, inodes(session.home.root))):
             raise InputError(
@@ -169,11 +169,15 @@ def train(session: Session, runs: Sequence[Run]) -> None:
         for job, result in workers.run(work, lambda: next(batches, [])):
             if isinstance(result, FoldResult):
                 by_path[job.request.run].results[result.fold] = result
-                bars.advance(job.request.model)
+                bars.end(trainings[job.request.run])
             else:
                 killed.append(f"training {job.request.model} on {job.request.fold.name} {result.advice}")
     if killed:
         raise KilledError("\n".join(killed))
+
+
+def _training(run: Run, job: FoldJob) -> Training:
+    return Training(run.model, job.request.work / FUSION, run.settings["epochs"])
 
 
 def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.media.audio import decode
 from pipeline.media.doctor_file import examine
 from pipeline.media.doctor_rules import AudioFacts
+from pipeline.media.headers import flac_goes_on
 from pipeline.reason import Reason, Unreadable
 from pipeline.utterance import Audio
 from stages.audio_mfcc import AudioMfcc
@@ -144,6 +145,20 @@ def test_a_flac_whose_header_states_too_few_samples_is_read_to_its_end(
     assert len(whole) == len(noise) and np.abs(whole - noise).max() < 1e-4
     facts = examine("audio", path)
     assert isinstance(facts, AudioFacts) and facts.end_s == pytest.approx(6) and facts.refusal == ""
+
+
+def test_bytes_that_look_like_a_frame_of_the_other_kind_do_not_hide_the_last_frame_of_a_flac(tmp_path: Path) -> None:
+    path, hidden = tmp_path / "a.flac", 0
+    for seed in range(60):
+        noise = np.random.default_rng(seed).normal(0, 0.3, RATE // 2).astype(np.float32)
+        soundfile.write(path, noise, RATE, subtype="PCM_16")
+        data = bytearray(path.read_bytes())
+        hidden += data.rfind(b"\xff\xf9") > data.rfind(b"\xff\xf8")
+        data[22:26] = (1000).to_bytes(4, "big")
+        path.write_bytes(data)
+        with path.open("rb", buffering=0) as file:
+            assert flac_goes_on(file, 1000) and not flac_goes_on(file, len(noise))
+    assert hidden > 0, "one of the files has such bytes"
 
 
 def test_what_follows_the_sound_of_a_flac_is_no_sound(tmp_path: Path, noise: NDArray[np.float32]) -> None:
