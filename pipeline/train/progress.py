@@ -47,6 +47,7 @@ class EpochBars:
     def __init__(self, trainings: Sequence[Training]) -> None:
         self._bars, self._open = Bars(), dict.fromkeys(trainings)
         self._done = {training.model: 0 for training in trainings}
+        self._shown: dict[str, int] = {}
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -78,7 +79,9 @@ class EpochBars:
                 reached[training.model] += min(count, training.epochs)
                 losses[training.model] = said or losses.get(training.model, "")
             for model, count in reached.items():
-                self._bars.reach(model, count, losses.get(model, ""))
+                if self._shown.get(model) != count:
+                    self._bars.reach(model, count, losses.get(model, ""))
+                    self._shown[model] = count
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_S):

@@ -34,6 +34,7 @@ def test_a_bar_counts_the_epochs_of_all_folds_and_tells_the_newest_losses(tmp_pa
         bars.look()
         epochs(one.folder, 0.8, 0.6)
         bars.look()
+        bars.look()
         epochs(two.folder, 0.9)
         bars.look()
     assert reached == [("gmu", 0, ""), ("gmu", 2, "train 0.300 valid 0.600"), ("gmu", 3, "train 0.450 valid 0.900")]
