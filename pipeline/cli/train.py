@@ -55,11 +55,12 @@ def train(
 
     Example: `affectory train --dataset iemocap --model hjcag --protocol cv`
     """
-    from pipeline.corpus.recipe_training import model_class
-
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("train", home_name(recipe_path(dataset)))
+    print_line(f"Training {', '.join(model)} on {dataset}: first the corpus is read and its features are checked.")
+    from pipeline.corpus.recipe_training import model_class
+
     features = [model_class(name).features for name in model]
     given = options(
         dataset,
