@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from blake3 import blake3
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import StepLR
@@ -28,6 +26,7 @@ from pipeline.model import Batch, Prediction, Solved, Trainable
 from pipeline.objective import Objective
 from pipeline.stage import Target
 from pipeline.train.model_file import load_weights, save_weights
+from pipeline.train.predict import predicted
 from pipeline.views.dataset import Dataset
 from pipeline.views.view import Rows
 
@@ -92,29 +91,13 @@ def solve(model: Solved, job: Job, target: Target) -> History:
 def _losses(model: nn.Module, job: Job, rows: Rows) -> Iterator[tuple[Tensor, int]]:
     with torch.inference_mode():
         for batch in job.dataset.batches(rows, job.settings.batch_size):
-            yield job.objective(_predicted(model, batch, "cpu").logits, batch.labels), len(batch.rows)
+            yield job.objective(predicted(model, batch, "cpu").logits, batch.labels), len(batch.rows)
 
 
 def best_epoch(history: History) -> int | None:
     """The first epoch, from 0, with the lowest validation loss; None if no loss is finite."""
     finite = [epoch for epoch, row in enumerate(history) if math.isfinite(row["valid_loss"])]
     return min(finite, key=lambda epoch: history[epoch]["valid_loss"], default=None)
-
-
-def predict(
-    model: nn.Module, dataset: Dataset, rows: Rows, size: int, device: str
-) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """The logits [rows, outputs], and for a model with gates, modality -> [rows], its mean share."""
-    model = model.to(device).eval()
-    logits: list[Tensor] = []
-    gates: dict[str, list[Tensor]] = {}
-    with torch.inference_mode():
-        for batch in dataset.batches(rows, size):
-            prediction = _predicted(model, batch, device)
-            logits.append(prediction.logits.float().cpu())
-            for modality, share in (prediction.gates or {}).items():
-                gates.setdefault(modality, []).append(share.float().cpu())
-    return torch.cat(logits).numpy(), {modality: torch.cat(shares).numpy() for modality, shares in gates.items()}
 
 
 def as_csv(history: History) -> str:
@@ -208,7 +191,7 @@ class _Training:
         return self.objective(prediction.logits, labels), len(batch.rows)
 
     def _predicted(self, batch: Batch) -> tuple[Prediction, Tensor]:
-        prediction = _predicted(self.model, batch, self.job.device)
+        prediction = predicted(self.model, batch, self.job.device)
         return prediction, batch.labels.to(self.job.device, non_blocking=True)
 
     def _keep(self) -> None:
@@ -260,13 +243,3 @@ def _mean(losses: Iterable[tuple[Tensor, int]]) -> float:
     for loss, rows in losses:
         total, count = total + loss * rows, count + rows
     return float(total / count)
-
-
-def _predicted(model: nn.Module, batch: Batch, device: str) -> Prediction:
-    values, masks = (_moved(part, device) for part in (batch.values, batch.masks))
-    prediction: Prediction = model(values, masks)
-    return prediction
-
-
-def _moved(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
-    return {modality: tensor.to(device, non_blocking=True) for modality, tensor in tensors.items()}

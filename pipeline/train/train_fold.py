@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.cache import flock
 from pipeline.cache.atomic import publish
@@ -24,8 +22,9 @@ from pipeline.reader import Fold, Label
 from pipeline.stage import Target
 from pipeline.train import metrics, predictions
 from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
-from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, predict, solve
+from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, solve
 from pipeline.train.model_file import build, save_model
+from pipeline.train.predict import predict_all
 from pipeline.train.predictions import Predictions
 from pipeline.train.pretrain import pretrain
 from pipeline.views.dataset import Dataset, SpeakerScale, statistics
@@ -241,17 +240,10 @@ def _save(setup: _Setup, model: Model) -> None:
 
 
 def _predict(setup: _Setup, model: Model, part: str) -> Predictions:
-    """The predictions of a part. A row without a valid modality has the logits of `prior`."""
-    rows, usable, target = setup.parts[part], setup.view.usable[setup.parts[part]], setup.request.target
-    logits = np.tile(prior(setup.labels("train"), target), (len(rows), 1))
-    gates: dict[str, NDArray[np.float64]] = {}
-    if usable.any():
-        size, device = setup.settings.batch_size, setup.device
-        logits[usable], shares = predict(model, setup.dataset, rows[usable], size, device)
-        gates = {modality: np.full(len(rows), np.nan) for modality in shares}
-        for modality, share in shares.items():
-            gates[modality][usable] = share
-    return Predictions([setup.view.ids[row] for row in rows], logits, setup.labels(part), gates)
+    labels, settings = setup.labels(part), setup.settings
+    given = prior(setup.labels("train"), setup.request.target)
+    rows, size, device = setup.parts[part], settings.batch_size, setup.device
+    return predict_all(model, setup.dataset, rows, labels, prior=given, size=size, device=device)
 
 
 def _score(predicted: Predictions, train: Sequence[Label], target: Target) -> dict[str, Any]:

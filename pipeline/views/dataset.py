@@ -113,6 +113,19 @@ class Dataset:
         narrowed.scales = {name: scale for name, scale in self.scales.items() if name == modality}
         return narrowed
 
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """[N], True for a row with a valid step of any modality."""
+        present = [mask.any(dim=1) for mask in self.masks.values()]
+        return np.asarray(torch.stack(present).any(dim=0).numpy(), bool)
+
+    def hiding(self, hidden: Mapping[str, NDArray[np.bool_]]) -> Dataset:
+        """The same rows with modalities hidden: modality -> [N], True for each row that is to be without it."""
+        changed = copy(self)
+        shown = {modality: ~torch.from_numpy(rows).unsqueeze(1) for modality, rows in hidden.items()}  # [N, 1]
+        changed.masks = {m: mask & shown[m] if m in shown else mask for m, mask in self.masks.items()}
+        return changed
+
     def gather(self, rows: Tensor) -> Batch:
         """The batch of these rows, in their order."""
         masks = {modality: mask.index_select(0, rows) for modality, mask in self.masks.items()}

@@ -17,9 +17,9 @@ from pipeline.objective import prior
 from pipeline.train import loop
 from pipeline.train import train_fold as train
 from pipeline.train.fold_result import read_result
-from pipeline.train.loop import predict
 from pipeline.train.metrics import evaluate
 from pipeline.train.model_file import load_model
+from pipeline.train.predict import predict
 from pipeline.train.train_fold import train_fold
 from pipeline.views.dataset import Dataset
 from pipeline.views.view import open_view

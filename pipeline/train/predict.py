@@ -1,0 +1,72 @@
+"""Predicts rows of a dataset with a model, and scores them: the one path of training, `evaluate` and `table`.
+
+Shapes: N rows of the dataset, R rows that are predicted, B rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.model import Batch, Prediction
+from pipeline.reader import Label
+from pipeline.train.predictions import Predictions
+from pipeline.views.dataset import Dataset
+from pipeline.views.view import Rows
+
+
+def predicted(model: nn.Module, batch: Batch, device: str) -> Prediction:
+    """What the model gives for a batch, which is moved to the device first."""
+    values, masks = (_moved(part, device) for part in (batch.values, batch.masks))
+    prediction: Prediction = model(values, masks)
+    return prediction
+
+
+def predict(
+    model: nn.Module, dataset: Dataset, rows: Rows, size: int, device: str
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """The logits [R, outputs], and for a model with gates, modality -> [R], its mean share."""
+    model = model.to(device).eval()
+    logits: list[Tensor] = []
+    gates: dict[str, list[Tensor]] = {}
+    with torch.inference_mode():
+        for batch in dataset.batches(rows, size):
+            prediction = predicted(model, batch, device)
+            logits.append(prediction.logits.float().cpu())
+            for modality, share in (prediction.gates or {}).items():
+                gates.setdefault(modality, []).append(share.float().cpu())
+    return torch.cat(logits).numpy(), {modality: torch.cat(shares).numpy() for modality, shares in gates.items()}
+
+
+def predict_all(
+    model: nn.Module,
+    dataset: Dataset,
+    rows: Rows,
+    labels: Sequence[Label],
+    *,
+    prior: Sequence[Any] | NDArray[Any],
+    size: int,
+    device: str,
+) -> Predictions:
+    """The predictions of all rows; one without a valid step of any modality has the logits of the prior.
+
+    labels: [R]. prior: [outputs], the train rows' (`pipeline.objective.prior`). size: rows of a batch.
+    """
+    usable = dataset.usable[rows]
+    logits = np.tile(np.asarray(prior), (len(rows), 1))
+    gates: dict[str, NDArray[np.float64]] = {}
+    if usable.any():
+        logits[usable], shares = predict(model, dataset, rows[usable], size, device)
+        gates = {modality: np.full(len(rows), np.nan) for modality in shares}
+        for modality, share in shares.items():
+            gates[modality][usable] = share
+    return Predictions([dataset.view.ids[row] for row in rows], logits, labels, gates)
+
+
+def _moved(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+    return {modality: tensor.to(device, non_blocking=True) for modality, tensor in tensors.items()}
