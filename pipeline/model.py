@@ -1,7 +1,7 @@
 """The Model contract: what a file of `models/` offers, what the training loop gives it, and what it gives back.
 
-Shapes: B rows of the batch, T steps of a sequence, S steps of a source, D features of a modality. Masks are bool, True
-where a step is valid.
+Shapes: B rows of the batch, T steps of a sequence, S steps of a source, D features of a modality, C dialogues of U
+turns. Masks are bool, True where a step is valid.
 """
 
 from __future__ import annotations
@@ -28,13 +28,47 @@ class Input:
     length: int
 
 
+class Turns(NamedTuple):
+    """The dialogues of a batch: each of its rows is one turn of one dialogue.
+
+    turns: int64 [C, U], the row within the batch of each turn, in the order of the dialogue; -1 after the last turn.
+    speakers: int64 [B], the speaker of each row, numbered within the dialogue from 0. All turns of a dialogue whose
+    speaker is unknown have one number.
+    """
+
+    turns: Tensor
+    speakers: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """bool [C, U], False after a dialogue's last turn."""
+        return self.turns >= 0
+
+    def of_rows(self, x: Tensor) -> Tensor:
+        """Rows x [B, ...] in their places in the dialogues: [C, U, ...], 0 after a dialogue's last turn."""
+        absent = ~self.mask.view(*self.turns.shape, *[1] * (x.dim() - 1))
+        return x[self.turns.clamp(min=0)].masked_fill(absent, 0)
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """The inverse of `of_rows`: turns x [C, U, ...] in the order of the batch's rows, [B, ...]."""
+        return x[self.mask][self.turns[self.mask].argsort()]
+
+    def to(self, device: str) -> Turns:
+        """The same on a device."""
+        return Turns(self.turns.to(device), self.speakers.to(device))
+
+
 class Batch(NamedTuple):
-    """rows: [B], their numbers in the view. values, masks: modality -> [B, T, D], [B, T]. labels: [B] or [B, heads]."""
+    """rows: [B], their numbers in the view. values, masks: modality -> [B, T, D], [B, T]. labels: [B] or [B, heads].
+
+    turns: of a `DialogueModel`, None for other models.
+    """
 
     rows: Tensor
     values: dict[str, Tensor]
     masks: dict[str, Tensor]
     labels: Tensor
+    turns: Turns | None = None
 
 
 class Prediction(NamedTuple):
@@ -101,6 +135,11 @@ class Standardiser(nn.Module):
 
 class Trainable(nn.Module):
     """What the training loop trains: a network with a loss."""
+
+    def predict(self, batch: Batch) -> Prediction:
+        """The prediction for a batch, whose tensors are on this network's device."""
+        prediction: Prediction = self(batch.values, batch.masks)
+        return prediction
 
     def loss(self, prediction: Prediction, labels: Tensor, rows: Tensor, objective: Callable[..., Tensor]) -> Tensor:
         """What training minimises on a batch, a scalar: the task's objective, unless a model says otherwise.
@@ -173,6 +212,38 @@ class Model(Trainable, ABC):
         that stands for every step (X6); then its mask may have one step or all of them. The values are not standardised
         yet, and an invalid step may hold anything, also nan. A row's logits do not depend on other rows of the batch.
         """
+
+
+class DialogueModel(Model):
+    """A model that reads each utterance among the others of its dialogue.
+
+    Its batches hold whole dialogues, so `batch_size` counts dialogues. A dialogue in a batch has those turns that are
+    in the same part (train, valid, test) and have a valid step of any modality.
+    """
+
+    def predict(self, batch: Batch) -> Prediction:
+        """As `Trainable` says. Raises ValueError if the batch does not say its turns."""
+        if batch.turns is None:
+            raise ValueError(f"{type(self).__name__} reads dialogues, and the batch has no turns")
+        prediction: Prediction = self(batch.values, batch.masks, batch.turns)
+        return prediction
+
+    def vectors(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor], turns: Turns) -> dict[str, Tensor]:
+        """One vector of each modality for each turn: the mean of its standardised features over the valid steps.
+
+        values: modality -> [B, T, D], masks: modality -> [B, T] -> modality -> [C, U, D], 0 where the modality is
+        missing. The literature's models of conversations read such vectors of an utterance, and no steps.
+        """
+        x = self.standardise({m: values[m] for m in self.inputs}, masks)
+        means = {m: masked_mean(x[m], masks[m]) for m in self.inputs}
+        return {m: turns.of_rows(mean) for m, mean in means.items()}
+
+    @abstractmethod
+    def forward(  # type: ignore[override]
+        self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor], turns: Turns
+    ) -> Prediction:
+        """As `Model.forward`, with the dialogues of the batch's rows. A row's logits depend on no row of another
+        dialogue, and not on the order of the rows in the batch."""
 
 
 class Solved(Model):

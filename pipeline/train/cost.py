@@ -26,13 +26,15 @@ def cost(request: TrainRequest) -> dict[str, Any]:
 
     mflops: millions of floating-point operations for one utterance, as torch counts those of matrix products and
     convolutions. ms: batch size -> milliseconds an utterance, the median of five turns; a batch that the test rows do
-    not fill repeats them.
+    not fill repeats them. For a `DialogueModel` one utterance is a dialogue of one turn, and 64 have the dialogues of
+    the first test rows.
     """
     model, view = load_model(request.run), open_view(request.ids, request.columns)
-    dataset, rows = Dataset(view, request.labels, request.target), view.rows(request.fold.test)
+    dataset = Dataset(view, request.labels, request.target, dialogues=request.dialogue_rows)
+    rows = view.rows(request.fold.test)
     batches = {size: dataset.gather(torch.from_numpy(rows).repeat(size)[:size]) for size in SIZES}
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(batches[1].values, batches[1].masks)
+        model.predict(batches[1])
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "mflops": counter.get_total_flops() / 1e6,
@@ -44,7 +46,7 @@ def _ms(model: Model, batch: Batch) -> float:
     def once() -> float:
         began = time.perf_counter()
         with torch.inference_mode():
-            model(batch.values, batch.masks)
+            model.predict(batch)
         return (time.perf_counter() - began) * 1e3
 
     once()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from blake3 import blake3
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import StepLR
 
@@ -88,7 +88,7 @@ def solve(model: Solved, job: Job, target: Target) -> History:
     return [{"epoch": 0, **losses, "learning_rate": 0.0, "seconds": time.perf_counter() - began}]
 
 
-def _losses(model: nn.Module, job: Job, rows: Rows) -> Iterator[tuple[Tensor, int]]:
+def _losses(model: Trainable, job: Job, rows: Rows) -> Iterator[tuple[Tensor, int]]:
     with torch.inference_mode():
         for batch in job.dataset.batches(rows, job.settings.batch_size):
             yield job.objective(predicted(model, batch, "cpu").logits, batch.labels), len(batch.rows)

@@ -11,40 +11,48 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.model import Batch, Prediction
+from pipeline.model import Batch, Prediction, Trainable
 from pipeline.reader import Label
 from pipeline.train.predictions import Predictions
 from pipeline.views.dataset import Dataset
 from pipeline.views.view import Rows
 
 
-def predicted(model: nn.Module, batch: Batch, device: str) -> Prediction:
+def predicted(model: Trainable, batch: Batch, device: str) -> Prediction:
     """What the model gives for a batch, which is moved to the device first."""
     values, masks = (_moved(part, device) for part in (batch.values, batch.masks))
-    prediction: Prediction = model(values, masks)
-    return prediction
+    turns = None if batch.turns is None else batch.turns.to(device)
+    return model.predict(batch._replace(values=values, masks=masks, turns=turns))
 
 
 def predict(
-    model: nn.Module, dataset: Dataset, rows: Rows, size: int, device: str
+    model: Trainable, dataset: Dataset, rows: Rows, size: int, device: str
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """The logits [R, outputs], and for a model with gates, modality -> [R], its mean share."""
+    """The logits [R, outputs], and for a model with gates, modality -> [R], its mean share, in the order of the rows.
+
+    size: rows of a batch; its dialogues, if the dataset has them.
+    """
     model = model.to(device).eval()
+    seen: list[Tensor] = []
     logits: list[Tensor] = []
     gates: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
         for batch in dataset.batches(rows, size):
             prediction = predicted(model, batch, device)
+            seen.append(batch.rows)
             logits.append(prediction.logits.float().cpu())
             for modality, share in (prediction.gates or {}).items():
                 gates.setdefault(modality, []).append(share.float().cpu())
-    return torch.cat(logits).numpy(), {modality: torch.cat(shares).numpy() for modality, shares in gates.items()}
+    place = np.empty(len(dataset.labels), np.int64)
+    place[torch.cat(seen).numpy()] = np.arange(len(rows))  # dialogues put rows into an order of their own
+    order = place[rows]
+    return torch.cat(logits).numpy()[order], {m: torch.cat(shares).numpy()[order] for m, shares in gates.items()}
 
 
 def predict_all(
-    model: nn.Module,
+    model: Trainable,
     dataset: Dataset,
     rows: Rows,
     labels: Sequence[Label],
@@ -55,7 +63,7 @@ def predict_all(
 ) -> Predictions:
     """The predictions of all rows; one without a valid step of any modality has the logits of the prior.
 
-    labels: [R]. prior: [outputs], the train rows' (`pipeline.objective.prior`). size: rows of a batch.
+    labels: [R]. prior: [outputs], the train rows' (`pipeline.objective.prior`). size: as in `predict`.
     """
     usable = dataset.usable[rows]
     logits = np.tile(np.asarray(prior), (len(rows), 1))

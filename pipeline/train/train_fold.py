@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,7 @@ from pipeline.train.predict import predict_all
 from pipeline.train.predictions import Predictions
 from pipeline.train.pretrain import pretrain
 from pipeline.views.dataset import Dataset, SpeakerScale, statistics
+from pipeline.views.dialogue_rows import DialogueRows
 from pipeline.views.view import Rows, View, open_view
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ class TrainRequest:
 
     config, training: overrides of the model's configuration and of the loop's settings, from `recipe_training.split`.
     ids: the utterances of the view. columns: modality -> directory of its column. labels: at least of all utterances of
-    the fold. speakers: utterance -> speaker, read for `normalize = "speaker"`. run: the directory of this fold's files.
-    digest: of everything that decides the result; files of another digest in `run` are not used.
+    the fold. speakers: utterance -> speaker, read for `normalize = "speaker"` and by a `DialogueModel`. dialogues:
+    utterance -> dialogue, for a `DialogueModel` alone; the ids are in the order of a dialogue's turns. run: the
+    directory of this fold's files. digest: of everything that decides the result; files of another digest in `run` are
+    not used.
     """
 
     model: str
@@ -61,11 +64,18 @@ class TrainRequest:
     seed: int
     device: Literal["auto", "cpu", "cuda"]
     digest: str
+    dialogues: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
         """The directory of what a killed run resumes from; `FUSION` in it is that of the whole model."""
         return self.run / f".work-{self.digest}"
+
+    @property
+    def dialogue_rows(self) -> DialogueRows | None:
+        """The dialogues and speakers of the view's rows; None if the model reads no dialogues."""
+        speakers = [self.speakers.get(name, "") for name in self.ids]
+        return DialogueRows.of([self.dialogues[name] for name in self.ids], speakers) if self.dialogues else None
 
 
 class _Setup(NamedTuple):
@@ -140,7 +150,8 @@ def _set_up(request: TrainRequest) -> _Setup:
     scales = {m: SpeakerScale.of(c, speakers) for m, c in view.columns.items()} if by_speaker else {}
     device = pick_device(request.device)
     cut = not model_class(request.model).fixed_length
-    dataset = Dataset(view, request.labels, request.target, scales, pin=device == "cuda", cut=cut)
+    on_gpu, dialogues = device == "cuda", request.dialogue_rows
+    dataset = Dataset(view, request.labels, request.target, scales, pin=on_gpu, cut=cut, dialogues=dialogues)
     return _Setup(request, config, settings, device, view, dataset, parts)
 
 

@@ -16,7 +16,7 @@ from pipeline.cache.atomic import publish
 from pipeline.console import print_line
 from pipeline.corpus.recipe_training import TrainConfig, all_settings, model_class, resolve, split
 from pipeline.errors import InputError, KilledError
-from pipeline.model import Model
+from pipeline.model import DialogueModel, Model
 from pipeline.plan.session import Session
 from pipeline.plugins import name_of
 from pipeline.reader import Fold
@@ -113,7 +113,10 @@ def _request(session: Session, name: str, section: Mapping[str, Any], fold: Fold
     names = {modality: path.name for modality, path in columns.items()}
     labels = {i: corpus.labels[i] for part in (fold.train, fold.valid, fold.test) for i in part}
     speakers = {row.id: row.speaker or "" for row in rows}
+    dialogues = {row.id: row.dialogue for row in rows} if issubclass(kind, DialogueModel) else {}
     decides = [name, _code(name), config, training, names, labels, asdict(corpus.target), speakers, asdict(fold), seed]
+    if dialogues:
+        decides.append(list(dialogues.items()))  # the order of turns decides too
     return TrainRequest(
         model=name,
         config=config,
@@ -128,6 +131,7 @@ def _request(session: Session, name: str, section: Mapping[str, Any], fold: Fold
         seed=seed,
         device="auto",
         digest=keys.digest("fold", decides),
+        dialogues=dialogues,
     )
 
 

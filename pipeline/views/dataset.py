@@ -20,6 +20,7 @@ from pipeline.model import Batch, Standardiser
 from pipeline.objective import targets
 from pipeline.reader import Label
 from pipeline.stage import Target
+from pipeline.views.dialogue_rows import DialogueRows
 from pipeline.views.view import Column, Rows, View
 
 # --- statistics ------------------------------------------------------------------------------------------------
@@ -89,7 +90,8 @@ class Dataset:
 
     labels: utterance -> label, at least of the rows that will be read. scales: modality -> SpeakerScale, if features
     are standardised by speaker. pin: gathers into page-locked memory, for a GPU. cut: a batch has as many steps as its
-    longest row, at least two.
+    longest row, at least two. dialogues: of the view's rows, for a model that reads dialogues; then batches hold whole
+    ones, and say their turns.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class Dataset:
         scales: Mapping[str, SpeakerScale] | None = None,
         pin: bool = False,
         cut: bool = False,
+        dialogues: DialogueRows | None = None,
     ) -> None:
-        self.view, self.scales, self.pin, self.cut = view, dict(scales or {}), pin, cut
+        self.view, self.scales, self.pin, self.cut, self.dialogues = view, dict(scales or {}), pin, cut, dialogues
         self.labels = label_tensor([labels.get(name) for name in view.ids], target)
         self.values = {modality: _tensor(column.values) for modality, column in view.columns.items()}
         self.masks = {modality: _tensor(column.mask) for modality, column in view.columns.items()}
@@ -138,14 +141,19 @@ class Dataset:
             values[modality] = scale.apply(rows, values[modality], masks[modality])
         if self.pin:
             values = {modality: part.pin_memory() for modality, part in values.items()}
-        return Batch(rows, values, masks, self.labels.index_select(0, rows))
+        turns = None if self.dialogues is None else self.dialogues.turns(rows)
+        return Batch(rows, values, masks, self.labels.index_select(0, rows), turns)
 
     def batches(self, rows: Rows, size: int, seed: int | None = None) -> Iterator[Batch]:
         """Batches of `size` rows, the last one possibly shorter: in order, or shuffled by `seed`.
 
+        With `dialogues`, of `size` dialogues with those turns that are among the rows, a dialogue's rows side by side.
         They are gathered in this process: workers copy each batch through a pipe, which is slower.
         """
-        order = rows if seed is None else np.random.default_rng(seed).permutation(rows)
+        rng = None if seed is None else np.random.default_rng(seed)
+        if self.dialogues is not None:
+            return map(self.gather, self.dialogues.batches(rows, size, rng))
+        order = rows if rng is None else rng.permutation(rows)
         return map(self.gather, torch.split(torch.from_numpy(order), size))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.recipe_training import model_class
-from pipeline.model import MODALITIES, Batch, Input, Model, Solved
+from pipeline.model import MODALITIES, Batch, DialogueModel, Input, Model, Prediction, Solved, Turns
 from pipeline.plugins import names
 from pipeline.stage import Target
 from pipeline.train.model_file import build as build_model
@@ -22,6 +22,8 @@ MODELS = names("models")
 EACH = pytest.mark.parametrize("name", MODELS)
 TRAINED = [name for name in MODELS if not issubclass(model_class(name), Solved)]
 EACH_TRAINED = pytest.mark.parametrize("name", TRAINED)
+DIALOGUE_MODELS = [name for name in MODELS if issubclass(model_class(name), DialogueModel)]
+EACH_DIALOGUE_MODEL = pytest.mark.parametrize("name", DIALOGUE_MODELS)
 SETS = [chosen for size in (1, 2, 3) for chosen in combinations(MODALITIES, size)]
 EACH_SET = pytest.mark.parametrize("modalities", SETS, ids="+".join)
 DIMS = {"text": 5, "audio": 6, "visual": 7}
@@ -64,6 +66,23 @@ def masks(modalities: tuple[str, ...] = MODALITIES, missing: str = "") -> Tensor
     if missing:
         ragged[missing] = ragged[missing] & (torch.arange(B) % 2 == 0).unsqueeze(1)
     return {modality: ragged[modality] for modality in modalities}
+
+
+def predict(model: Model, values: Tensors, masks: Tensors, turns: Turns | None = None) -> Prediction:
+    """What the model gives; one that reads dialogues finds all rows in those of `talk`, unless others are given."""
+    rows = torch.arange(len(next(iter(values.values()))))
+    return model.predict(Batch(rows, values, masks, rows, talk(len(rows)) if turns is None else turns))
+
+
+def talk(count: int = B) -> Turns:
+    """Two dialogues of two speakers, three rows in the first and at most two in the second, out of order."""
+    turns = torch.tensor([[2, 0, 1], [3, 4, -1]]) if count > 3 else torch.arange(count).unsqueeze(0)
+    return Turns(turns, torch.tensor([1, 0, 0, 0, 1])[:count])
+
+
+def monologues(count: int = B) -> Turns:
+    """A dialogue of one turn for each row."""
+    return Turns(torch.arange(count).unsqueeze(1), torch.zeros(count, dtype=torch.int64))
 
 
 def picked(tensors: Tensors, rows: Any) -> Tensors:

@@ -24,7 +24,9 @@ from tests.contracts.model_cases import (
     close,
     features,
     masks,
+    monologues,
     picked,
+    predict,
 )
 
 TARGETS: list[tuple[Target, Label]] = [
@@ -40,7 +42,7 @@ TARGETS: list[tuple[Target, Label]] = [
 @pytest.mark.parametrize("outputs", [1, OUTPUTS])
 def test_one_two_or_three_modalities_give_a_prediction(name: str, modalities: tuple[str, ...], outputs: int) -> None:
     model = build(name, modalities, outputs=outputs)
-    prediction = model(features(modalities), masks(modalities))
+    prediction = predict(model, features(modalities), masks(modalities))
     assert isinstance(prediction, Prediction)
     assert (
         prediction.logits.shape == (B, outputs)
@@ -58,12 +60,12 @@ def test_one_two_or_three_modalities_give_a_prediction(name: str, modalities: tu
 @EACH_TRAINED
 def test_a_seed_decides_the_weights_and_what_is_dropped(name: str) -> None:
     one, two, other = build(name), build(name), build(name, seed=1)
-    close(one(features(), masks()).logits, two(features(), masks()).logits)
-    assert not torch.allclose(one(features(), masks()).logits, other(features(), masks()).logits)
+    close(predict(one, features(), masks()).logits, predict(two, features(), masks()).logits)
+    assert not torch.allclose(predict(one, features(), masks()).logits, predict(other, features(), masks()).logits)
     dropped = []
     for model in (one.train(), two.train()):
         torch.manual_seed(7)
-        dropped.append(model(features(), masks()).logits)
+        dropped.append(predict(model, features(), masks()).logits)
     assert torch.equal(*dropped)
 
 
@@ -73,7 +75,7 @@ def test_the_order_of_modalities_does_not_matter(name: str) -> None:
     backwards = build(name, tuple(reversed(MODALITIES)))
     values, steps = features(), masks()
     turned = [dict(reversed(part.items())) for part in (values, steps)]
-    assert torch.equal(backwards(*turned).logits, build(name)(values, steps).logits)
+    assert torch.equal(predict(backwards, *turned).logits, predict(build(name), values, steps).logits)
 
 
 @EACH
@@ -85,37 +87,37 @@ def test_steps_that_no_row_has_can_be_cut_off(name: str, modalities: tuple[str, 
     short = {m: mask & (torch.arange(L) < L - 1 - (m == "audio")) for m, mask in masks(modalities).items()}
     steps = {m: L - 1 - (m == "audio") for m in modalities}
     cut = [{m: x[:, : steps[m]] for m, x in part.items()} for part in (values, short)]
-    close(model(*cut).logits, model(values, short).logits)
+    close(predict(model, *cut).logits, predict(model, values, short).logits)
 
 
 @EACH
 @EACH_SET
 def test_a_row_is_the_same_alone_and_among_others(name: str, modalities: tuple[str, ...]) -> None:
     model, values, steps = build(name, modalities), features(modalities), masks(modalities)
-    together = model(values, steps).logits
+    together = predict(model, values, steps, monologues()).logits
     for row in range(B):
-        close(model(picked(values, [row]), picked(steps, [row])).logits, together[[row]])
+        close(predict(model, picked(values, [row]), picked(steps, [row])).logits, together[[row]])
     order = torch.tensor([3, 0, 4, 1, 2])
-    close(model(picked(values, order), picked(steps, order)).logits, together[order])
+    close(predict(model, picked(values, order), picked(steps, order), monologues()).logits, together[order])
 
 
 @EACH
 def test_what_invalid_steps_hold_changes_nothing(name: str) -> None:
     model, steps = build(name), masks(missing="audio")
-    expected = model(features(), steps).logits
+    expected = predict(model, features(), steps).logits
     for junk in (1e6, torch.nan, torch.inf):
         spoiled = {m: x.masked_fill(~steps[m].unsqueeze(-1), junk) for m, x in features().items()}
-        close(model(spoiled, steps).logits, expected)
+        close(predict(model, spoiled, steps).logits, expected)
 
 
 @EACH_TRAINED
 def test_valid_steps_change_something(name: str) -> None:
     model, steps = build(name), masks()
-    before = model(features(), steps).logits
+    before = predict(model, features(), steps).logits
     for modality in MODALITIES:
         values = features()
         values[modality] = values[modality].flip(0) * 2
-        assert not torch.allclose(model(values, steps).logits, before, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(predict(model, values, steps).logits, before, rtol=1e-4, atol=1e-5)
 
 
 @EACH_TRAINED
@@ -124,7 +126,7 @@ def test_a_wholly_missing_modality_gives_a_finite_loss_and_no_gradient(name: str
     model, steps = build(name).train(), masks(missing=missing)
     junk = {m: x.masked_fill(~steps[m].unsqueeze(-1), torch.nan) for m, x in features().items()}
     values = {m: x.requires_grad_() for m, x in junk.items()}
-    model(values, steps).logits.square().sum().backward()
+    predict(model, values, steps).logits.square().sum().backward()
     for modality, x in values.items():
         assert x.grad is not None and x.grad.isfinite().all()
         assert not x.grad[~steps[modality]].any()
@@ -134,9 +136,9 @@ def test_a_wholly_missing_modality_gives_a_finite_loss_and_no_gradient(name: str
 @EACH
 def test_a_row_with_nothing_valid_is_finite_and_spoils_no_other(name: str) -> None:
     model, steps = build(name), masks()
-    expected = model(features(), steps).logits
+    expected = predict(model, features(), steps, monologues()).logits
     nothing = {m: mask & (torch.arange(B) != 2).unsqueeze(1) for m, mask in steps.items()}
-    logits = model(features(), nothing).logits
+    logits = predict(model, features(), nothing, monologues()).logits
     others = [0, 1, 3, 4]
     assert logits.isfinite().all()
     close(logits[others], expected[others])
@@ -147,9 +149,9 @@ def test_a_row_with_nothing_valid_is_finite_and_spoils_no_other(name: str) -> No
 def test_a_broadcast_vector_is_the_same_as_the_vector_at_every_step(name: str, modality: str) -> None:
     model, values, steps = build(name), features(), masks()
     values[modality], steps[modality] = values[modality][:, :1], torch.arange(B).unsqueeze(1) % 2 == 0
-    once = model(values, steps).logits
+    once = predict(model, values, steps).logits
     values[modality], steps[modality] = values[modality].expand(-1, L, -1), steps[modality].expand(-1, L)
-    close(once, model(values, steps).logits)
+    close(once, predict(model, values, steps).logits)
 
 
 @EACH_TRAINED
@@ -158,7 +160,7 @@ def test_every_parameter_learns(name: str) -> None:
     complete = {m: torch.ones(B, L, dtype=torch.bool) for m in MODALITIES}
     model.begin(B, torch.arange(B), labels, NUMBER)
     for seed in range(4):
-        prediction = model(features(seed=seed), complete)
+        prediction = predict(model, features(seed=seed), complete)
         model.loss(prediction, labels, torch.arange(B), lambda logits, _: logits.square().sum()).backward()
     still = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
@@ -170,7 +172,7 @@ def test_the_loss_of_every_kind_of_target_is_finite_and_reaches_the_logits(
     name: str, target: Target, label: Label
 ) -> None:
     model = build(name, outputs=target.outputs).train()
-    logits = model(features(), masks()).logits
+    logits = predict(model, features(), masks()).logits
     logits.retain_grad()
     loss = Objective(target)(logits, targets([label] * B, target))
     loss.backward()
@@ -183,7 +185,7 @@ def test_the_gradient_is_that_of_the_function(name: str) -> None:
     values = [x[:2].double().requires_grad_() for x in features().values()]
 
     def logits(*each: torch.Tensor) -> torch.Tensor:
-        return model(dict(zip(MODALITIES, each, strict=True)), steps).logits
+        return predict(model, dict(zip(MODALITIES, each, strict=True)), steps).logits
 
     assert torch.autograd.gradcheck(logits, values, fast_mode=True)
 
@@ -195,7 +197,7 @@ def test_one_row_of_one_step_is_learned_from(name: str) -> None:
     values, labels = {m: x[:1, :1] for m, x in features().items()}, torch.tensor([2.0])
     steps = {m: torch.ones(1, 1, dtype=torch.bool) for m in MODALITIES}
     model.begin(1, torch.tensor([0]), labels, NUMBER)
-    prediction = model(values, steps)
+    prediction = predict(model, values, steps)
     model.loss(prediction, labels, torch.tensor([0]), Objective(NUMBER)).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(gradient.isfinite().all() for gradient in gradients) and any(gradient.any() for gradient in gradients)

@@ -8,6 +8,7 @@ import time
 from pipeline.cache import gc, in_use
 from pipeline.cli.train import trained
 from pipeline.train import train_models
+from tests.small import RECIPE as EXTRACTED
 
 RECIPE = """
 [dataset]
@@ -24,6 +25,18 @@ pretrain_epochs = 1
 d_model = 4
 audio_dim = 4
 """
+
+
+def test_dialogues_decide_the_runs_of_models_that_read_them_and_no_others(extracted):
+    extracted.recipe = EXTRACTED.replace("[features.sound]", "[features.hjcag]")
+    session = extracted.session(features=("hjcag",))
+    rows = session.corpus.manifest.rows
+    before = {name: train_models.prepare(session, name, 0).jobs[0].request for name in ("bc_lstm", "hjcag")}
+    assert before["bc_lstm"].dialogues == {row.id: row.dialogue for row in rows} and before["hjcag"].dialogues == {}
+    for row in rows:
+        object.__setattr__(row, "dialogue", "another " + row.dialogue)
+    after = {name: train_models.prepare(session, name, 0).jobs[0].request for name in before}
+    assert after["hjcag"].digest == before["hjcag"].digest and after["bc_lstm"].digest != before["bc_lstm"].digest
 
 
 def test_gc_deletes_no_column_of_a_queued_fold_while_another_one_trains(small, monkeypatch):
