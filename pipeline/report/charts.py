@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.train.calibration import Calibration
+
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 SERIES = ("#0a0101", "#0a0102", "#0a0103", "#0a0104", "#0a0105")
 COLOURS = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {c: f"--series-{i}" for i, c in enumerate(SERIES, 1)}
@@ -149,6 +151,57 @@ def ranking(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
         _legend(axes, 2)
         texts = "; ".join(f"{m.name} {m.score:.3f}" for m in marks)
         return Chart(_svg(figure), f"Bar chart of {unit}. {texts}.", caption)
+
+
+def reliability(caption: str, parts: Mapping[str, Calibration]) -> Chart:
+    """Draws the share of right predictions by confidence for each part, with an area by their number, and the line
+    of perfect calibration."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(3.5, 3.3)
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1.2, linestyle="--")
+        for i, (part, bins) in enumerate(parts.items()):
+            label, areas = f"{part}, error {bins.error:.3f}", 8 + 120 * bins.predictions / bins.predictions.sum()
+            axes.plot(bins.confidence, bins.accuracy, color=_series(i), linewidth=1.5, label=label)
+            axes.scatter(bins.confidence, bins.accuracy, areas, color=_series(i))
+        axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="share that is right")
+        axes.tick_params(length=0)
+        axes.grid()
+        axes.legend(loc="upper left")
+        return Chart(_svg(figure), f"Reliability diagram. {' '.join(map(_binned, parts, parts.values()))}", caption)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A named difference of scores, and the ends of its interval."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+
+
+def differences(caption: str, shown: Sequence[Difference], unit: str) -> Chart:
+    """Draws a bar with its interval for each difference, from a line at 0."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(3.7, 0.85 + 0.3 * len(shown))
+        places = list(range(len(shown)))[::-1]
+        mean = np.array([one.mean for one in shown])
+        ends = np.array([[one.mean - one.low for one in shown], [one.high - one.mean for one in shown]])
+        axes.barh(places, mean, 0.52, color=SERIES[0], xerr=ends, error_kw={"ecolor": MUTED, "elinewidth": 1.4})
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(places, [_short(one.name, 26) for one in shown])
+        axes.set_xlabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.tick_params(length=0)
+        axes.grid(axis="x")
+        axes.spines[["left", "bottom"]].set_visible(False)
+        texts = "; ".join(f"{one.name} {one.mean:+.3f} from {one.low:+.3f} to {one.high:+.3f}" for one in shown)
+        return Chart(_svg(figure), f"Bar chart of {unit}. {texts}.", caption)
+
+
+def _binned(part: str, bins: Calibration) -> str:
+    places = ", ".join(map("{:.0%} of {} at {:.0%}".format, bins.accuracy, bins.predictions, bins.confidence))
+    return f"{part}: {places}."
 
 
 def _panel(axes: Axes, name: str, lines: Curves, best: int | None) -> None:

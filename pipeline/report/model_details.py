@@ -1,4 +1,4 @@
-"""The details of a trained model: scores per class, confusion matrix, gate, cropped steps, losses."""
+"""The details of a trained model: scores per class, confusion matrix, gate, cropped steps, losses, calibration."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.charts import Chart, Curves, curves
+from pipeline.report.charts import Chart, Curves, curves, reliability
 from pipeline.report.models_section import Trained, mean
 from pipeline.report.table import Cell, Sheet, cell
+from pipeline.train import predictions
+from pipeline.train.calibration import Calibration, calibration
 
 
 def details(run: Trained) -> list[Sheet]:
@@ -118,3 +120,22 @@ def _epochs(path: Path) -> dict[str, list[float]]:
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     return {name: [float(row[f"{name}_loss"]) for row in rows] for name in ("train", "valid")}
+
+
+def calibration_curve(run: Trained) -> Chart | None:
+    """Confidence against accuracy on validation and test, all folds as one set; None of a regression, or if the
+    predictions are gone."""
+    if run.target.task == "regression" or not all(path.exists() for path in run.predictions):
+        return None
+    parts = {name: _calibration(run, split) for name, split in (("validation", "valid"), ("test", "test"))}
+    caption = (
+        f"Calibration of {run.name}: on the broken line, predictions are right as often as they are sure. The area of "
+        "a dot is its share of predictions; the error is the mean distance from the line (expected calibration error)"
+    )
+    return reliability(caption, parts)
+
+
+def _calibration(run: Trained, split: str) -> Calibration:
+    folds = [predictions.read(path, split) for path in run.predictions]
+    labels = [label for fold in folds for label in fold.labels]
+    return calibration(np.concatenate([fold.logits for fold in folds]), labels, run.target)

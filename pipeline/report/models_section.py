@@ -22,6 +22,7 @@ from pipeline.report.probes_section import Line, Probe, bounds, headline, score_
 from pipeline.report.table import Cell, Sheet, amount, cell
 from pipeline.stage import Target
 from pipeline.train import metrics
+from pipeline.train.predictions import FILE
 from pipeline.views.build_view import column_keys
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,11 @@ class Trained:
         """The result of each fold, a FoldResult as JSON."""
         folds: Sequence[Answer] = self.answer["folds"]
         return folds
+
+    @property
+    def predictions(self) -> Sequence[Path]:
+        """The file of predictions of each fold; it may be gone."""
+        return [self.folder / fold["fold"] / FILE for fold in self.folds]
 
     @property
     def pooled(self) -> Answer:
@@ -98,6 +104,8 @@ def _trained(session: Session, path: Path) -> Trained | None:
     try:
         answer = json.loads(path.read_text())
         folder = path.parent / Path(answer["run"]).name
+        for fold in answer["folds"]:
+            fold["predictions"] = str(folder / fold["fold"] / FILE)  # a home may have been copied
         features, then = _features(answer["model"]), _under(session, answer["protocol"])
         bound = None
         stale = [FOLDS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.plan.remarked import by_stage
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
+from pipeline.report.ablation_chart import ablation_chart
 from pipeline.report.charts import Chart, Mark, ranking
 from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits, library_versions
 from pipeline.report.models_section import Trained
@@ -83,6 +84,7 @@ def _render(
     lengths, length_charts = corpus_section.lengths(corpus)
     notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
+    dialogues = {row.id: row.dialogue for row in corpus.manifest.rows}
     return environment.get_template(TEMPLATE).render(
         dataset=corpus.recipe.name,
         when=time.strftime("%Y-%m-%d %H:%M"),
@@ -105,7 +107,7 @@ def _render(
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),
-        models=[_section(run, _comparable(session, run, probes)) for run in runs],
+        models=[_section(run, runs, _comparable(session, run, probes), dialogues) for run in runs],
     )
 
 
@@ -123,7 +125,9 @@ def _comparable(session: Session, run: Trained, probes: Sequence[Probe]) -> Sequ
     return probes if run.answer["protocol"] == session.corpus.protocol and not run.stale else ()
 
 
-def _section(run: Trained, probes: Sequence[Probe]) -> dict[str, Any]:
+def _section(
+    run: Trained, runs: Sequence[Trained], probes: Sequence[Probe], dialogues: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "name": run.name,
         "pooled": len(run.folds) > 1,
@@ -133,7 +137,11 @@ def _section(run: Trained, probes: Sequence[Probe]) -> dict[str, Any]:
         "facts": models_section.facts(run),
         "scores": models_section.scores(run, probes),
         "details": model_details.details(run),
-        "curves": model_details.loss_curves(run),
+        "charts": _present(
+            model_details.loss_curves(run),
+            model_details.calibration_curve(run),
+            ablation_chart(run, runs, dialogues),
+        ),
     }
 
 

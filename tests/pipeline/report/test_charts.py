@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
-from pipeline.report.charts import curves, grouped, histogram
+from pipeline.report.charts import Difference, curves, differences, grouped, histogram, reliability
 from pipeline.report.table import cell, size
+from pipeline.train.calibration import Calibration
 
 
 def test_charts_take_their_colours_from_the_page() -> None:
@@ -34,3 +36,16 @@ def test_bytes_have_the_largest_unit_that_fits(count: float, text: str) -> None:
 
 def test_what_is_not_known_is_a_dash_and_not_a_zero() -> None:
     assert (cell(None).text, cell(0).text, cell(-0.5).text) == ("–", "0", "−0.5000")
+
+
+def test_a_reliability_diagram_tells_the_error_of_each_part() -> None:
+    bins = Calibration(np.array([0.55, 0.95]), np.array([0.5, 0.8]), np.array([10, 30]))
+    made = reliability("Calibration", {"test": bins})
+    assert f"test, error {0.25 * 0.05 + 0.75 * 0.15:.3f}" in made.svg
+    assert made.alt == "Reliability diagram. test: 50% of 10 at 55%, 80% of 30 at 95%."
+
+
+def test_a_difference_is_drawn_with_the_ends_of_its_interval() -> None:
+    made = differences("Ablations", [Difference("w/o gate", -0.05, -0.08, 0.01)], "accuracy")
+    assert made.alt == "Bar chart of accuracy. w/o gate -0.050 from -0.080 to +0.010."
+    assert "w/o gate" in made.svg
