@@ -150,7 +150,8 @@ def _same_features(answer: Answer, session: Session, features: str) -> bool:
         return not features
     try:
         columns = [column_keys(corpus, session.catalogue, features, fold) for fold in corpus.folds]
-        return bool(answer["columns"] == columns)
+        read = answer.get("settings", {}).get("modalities") or corpus.recipe.features[features]
+        return bool(answer["columns"] == [{m: fold[m] for m in fold if m in read} for fold in columns])
     except (InputError, CorruptError):
         return True
 
