@@ -108,10 +108,10 @@ def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | 
     rows = math.ceil(len(shown) / columns)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 2.6 * columns, 0.5 + 1.75 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
         for axes, (name, lines) in zip(grid, shown.items(), strict=False):
             _panel(axes, name, lines, best.get(name))
-        for axes in list(grid)[len(shown) :]:
+        for axes in grid[len(shown) :]:
             axes.set_visible(False)
         names = list(dict.fromkeys(line for lines in shown.values() for line in lines))
         handles, labels = _handles(figure, names)
@@ -162,11 +162,11 @@ def reliability(caption: str, parts: Mapping[str, Calibration]) -> Chart:
         for i, (part, bins) in enumerate(parts.items()):
             label, areas = f"{part}, error {bins.error:.3f}", 8 + 120 * bins.predictions / bins.predictions.sum()
             axes.plot(bins.confidence, bins.accuracy, color=_series(i), linewidth=1.5, label=label)
-            axes.scatter(bins.confidence, bins.accuracy, areas, color=_series(i))
+            axes.scatter(bins.confidence, bins.accuracy, areas, color=_series(i), zorder=3)
         axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="share that is right")
         axes.tick_params(length=0)
         axes.grid()
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
         return Chart(_svg(figure), f"Reliability diagram. {' '.join(map(_binned, parts, parts.values()))}", caption)
 
 

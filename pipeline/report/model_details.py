@@ -64,12 +64,13 @@ def _confusion(run: Trained) -> Sheet | None:
         return None
     names = run.folds[0]["target"]["classes"]
     rows = [(name, *_shaded(counts)) for name, counts in zip(names, matrix, strict=True)]
-    note = "Rows are true classes, columns are predicted classes. The shade is the share of the row."
+    note = "Rows are true classes, columns are predicted classes: the share of the row, and the number of test rows."
     return Sheet.of("Confusion", ("truth", *names), rows, note, heat=True)
 
 
 def _shaded(counts: Sequence[int]) -> list[Cell]:
-    return [Cell(f"{count:,}", share=count / max(sum(counts), 1), number=True) for count in counts]
+    shares = [count / max(sum(counts), 1) for count in counts]
+    return [Cell(f"{s:.0%} ({count:,})", share=s, number=True) for s, count in zip(shares, counts, strict=True)]
 
 
 def _gates(run: Trained) -> Sheet | None:
@@ -107,12 +108,14 @@ def _lost(run: Trained, modality: str, part: str) -> Cell:
 def loss_curves(run: Trained) -> Chart | None:
     """The loss of each fold by epoch; of an only fold, also the loss of each modality's pretraining."""
     panels: dict[str, Curves] = {}
+    best: dict[str, int | None] = {}
     for fold in run.folds:
         for path in sorted((run.folder / fold["fold"]).glob("epochs*.csv")):
             alone = path.stem.removeprefix("epochs").strip("-")
             if not alone or len(run.folds) == 1:
-                panels[f"{fold['fold']}{f', pretraining of {alone}' if alone else ''}"] = _epochs(path)
-    best = {fold["fold"]: fold["best_epoch"] for fold in run.folds}
+                name = f"{fold['fold']}, pretraining of {alone}" if alone else fold["fold"]
+                panels[name] = _epochs(path)
+                best[name] = fold["pretrain"][alone]["best_epoch"] if alone else fold["best_epoch"]
     return curves(f"Loss of {run.name} by epoch; the dot is the epoch that is kept", panels, best) if panels else None
 
 

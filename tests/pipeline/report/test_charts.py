@@ -25,6 +25,11 @@ def test_many_curves_show_the_first_and_say_how_many_there_are() -> None:
     assert "f0: train from 2 to 1, kept epoch 2." in made.alt
 
 
+def test_a_place_without_a_panel_is_empty() -> None:
+    made = curves("Losses", {f"f{i}": {"train": [2.0, 1.0]} for i in range(4)}, {})
+    assert len(re.findall(r'id="chart-\d+-axes_\d+"', made.svg)) == 4
+
+
 def test_a_histogram_of_equal_values_has_a_bar() -> None:
     assert "from 2 to 2, median 2" in histogram("Words", [2.0, 2.0], "words").alt
 

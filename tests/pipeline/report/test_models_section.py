@@ -121,11 +121,14 @@ def test_a_report_of_several_numbers_has_a_row_for_each_and_no_score_of_signs(kn
     assert "majority MAE" in page.words and "Acc2" not in page.words and "other folds or labels" not in page.words
 
 
-def test_the_confusion_matrix_is_shaded_by_the_share_of_the_row() -> None:
+def test_the_confusion_matrix_has_shares_of_the_row_and_counts() -> None:
     target = Target("multiclass", ("a", "b"))
     run = trained([fold("one", target, np.eye(2)[[0, 1, 1, 1]], [0, 0, 0, 1], [0, 1])])
     [matrix] = [sheet for sheet in model_details.details(run) if sheet.caption == "Confusion"]
-    assert [[each.text for each in row] for row in matrix.rows] == [["a", "1", "2"], ["b", "0", "1"]]
+    assert [[each.text for each in row] for row in matrix.rows] == [
+        ["a", "33% (1)", "67% (2)"],
+        ["b", "0% (0)", "100% (1)"],
+    ]
     assert [each.share for each in matrix.rows[0][1:]] == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
 
 
@@ -133,3 +136,15 @@ def test_a_run_on_test_statistics_is_called_transductive() -> None:
     made = fold("one", Target("multiclass", ("a", "b")), np.eye(2), [0, 1], [0, 1])
     assert any("transductive" in told for told in models_section.notices(trained([made | {"transductive": True}]), []))
     assert not any("transductive" in told for told in models_section.notices(trained([made]), []))
+
+
+def test_the_kept_epoch_of_a_pretraining_is_marked_too(tmp_path: Path) -> None:
+    made = fold("one", Target("multiclass", ("a", "b")), np.eye(2), [0, 1], [0, 1])
+    made["pretrain"] = {"text": {"best_epoch": 0, "epochs": 2}}
+    (tmp_path / "one").mkdir()
+    for name in ("epochs.csv", "epochs-text.csv"):
+        (tmp_path / "one" / name).write_text("epoch,train_loss,valid_loss\n0,3,2\n1,2,4\n")
+    curves = model_details.loss_curves(Trained(answer("any", [made]), tmp_path, 0.0, "", None, ()))
+    assert curves is not None
+    assert "one, pretraining of text: train from 3 to 2, valid from 2 to 4, kept epoch 1." in curves.alt
+    assert "one: train from 3 to 2, valid from 2 to 4, kept epoch 2." in curves.alt
