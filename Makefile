@@ -21,6 +21,7 @@ unsafe = $(word 2,$1)$(strip $(foreach character,$(special),$(findstring $(chara
 quote = $(if $(call unsafe,$1),'$(subst ','\'',$1)',$1)
 option = $(if $($1),$(space)--$2 $(call quote,$($1)))
 flag = $(if $($1),$(space)--$2)
+several = $(subst $(space)$(space),$(space),$(foreach value,$($1),$(space)--$2 $(value)))
 need = $(if $($1),,$(error $1 is missing: make $@ $2))
 
 # SET holds one setting, or several with semicolons between them: SET="a.b=1; c.d=2". (A value that holds a semicolon
@@ -32,13 +33,14 @@ DATA = $(CORPUS_OR_RELEASE)$(call option,ROOT,root)
 CORPUS = $(DATA)$(call option,PROTOCOL,protocol)$(settings)
 # push and pull find a release by its name; to every other command it is a dataset that is here
 SHARED = $(call option,DATASET,dataset)$(call option,RELEASE,release)$(call option,ROOT,root)$(call option,PROTOCOL,protocol)$(settings)
-MODALITIES = $(call option,MODALITY,modality)
+ONLY_MODALITY = $(call option,MODALITY,modality)
 WORK = $(call option,WORKERS,workers)$(call option,SCHEDULER,scheduler)$(call option,GPUS,gpus)
 REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
+         RUN WITHOUT MODALITIES NOISE_DB NOISE \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -71,15 +73,15 @@ demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a
 
 .PHONY: extract
 extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1 [STAGE=] [REASON=]] [PART=3/40]
-	$(AFFECTORY) extract$(CORPUS)$(WORK)$(MODALITIES)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(FAILED)$(call option,PART,part)
+	$(AFFECTORY) extract$(CORPUS)$(WORK)$(ONLY_MODALITY)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(FAILED)$(call option,PART,part)
 
 .PHONY: plan
 plan: $(READY) ## what extract would compute and why, with time and disk: [DATASET=iemocap] [SET="table.key=value; ..."]
-	$(AFFECTORY) plan$(CORPUS)$(MODALITIES)
+	$(AFFECTORY) plan$(CORPUS)$(ONLY_MODALITY)
 
 .PHONY: doctor
 doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]
-	$(AFFECTORY) doctor$(DATA)$(settings)$(MODALITIES)$(call option,WORKERS,workers)
+	$(AFFECTORY) doctor$(DATA)$(settings)$(ONLY_MODALITY)$(call option,WORKERS,workers)
 
 .PHONY: fetch
 fetch: $(READY) ## download a corpus, or say where to ask for it: DATASET=meld [ROOT=]
@@ -91,11 +93,11 @@ weights: $(READY) ## fetch and pin the published weights of a recipe, or of all:
 
 .PHONY: push
 push: $(READY) ## send features to a remote cache: DATASET=iemocap or RELEASE=iemocap-1.0, REMOTE=s3://team/affectory [MODALITY=] [NO_TEXT=1] [RELOCK=1]
-	$(AFFECTORY) push$(SHARED)$(MODALITIES)$(REMOTES)$(call flag,NO_TEXT,no-text)$(call flag,RELOCK,relock)
+	$(AFFECTORY) push$(SHARED)$(ONLY_MODALITY)$(REMOTES)$(call flag,NO_TEXT,no-text)$(call flag,RELOCK,relock)
 
 .PHONY: pull
 pull: $(READY) ## bring features from a remote cache: DATASET=iemocap or RELEASE=iemocap-1.0, REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
-	$(AFFECTORY) pull$(SHARED)$(MODALITIES)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
+	$(AFFECTORY) pull$(SHARED)$(ONLY_MODALITY)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
 
 .PHONY: release
 release: $(READY) ## name features for good: NAME=iemocap VERSION=1.0 [DATASET=] [REMOTE=s3://team/affectory] [NO_TEXT=1]
@@ -109,7 +111,7 @@ list: $(READY) ## the datasets, releases and stages that a remote has: REMOTE=s3
 
 .PHONY: status
 status: $(READY) ## how many rows of each stage are cached, to do, failed: DATASET=iemocap
-	$(AFFECTORY) status$(CORPUS)$(MODALITIES)$(REMOTES)
+	$(AFFECTORY) status$(CORPUS)$(ONLY_MODALITY)$(REMOTES)
 
 .PHONY: why
 why: $(READY) ## the parts of a row's key, and what has changed: UTTERANCE=Ses01F_impro01_F000 STAGE=audio_mfcc [DATASET=] [FOLD=]
@@ -124,7 +126,7 @@ explain: $(READY) ## what a shard holds, and how and where it was made: SHARD=<f
 
 .PHONY: errors
 errors: $(READY) ## the utterances without features, with reason, message and file: [DATASET=] [MODALITY=] [STAGE=] [REASON=] [REMARKS=1: remarks on rows instead]
-	$(AFFECTORY) errors$(CORPUS)$(MODALITIES)$(FAILED)$(call flag,REMARKS,remarks)
+	$(AFFECTORY) errors$(CORPUS)$(ONLY_MODALITY)$(FAILED)$(call flag,REMARKS,remarks)
 
 .PHONY: verify
 verify: $(READY) ## read the whole cache and set aside what is damaged: [REMOTE=s3://team/affectory]
@@ -146,6 +148,11 @@ train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATAS
 .PHONY: table
 table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]
 	$(AFFECTORY) table$(CORPUS)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)
+
+.PHONY: evaluate
+evaluate: $(READY) ## a trained run under conditions or on another corpus: RUN=hjcag [WITHOUT="each audio=0.3"] [MODALITIES="text audio"] [NOISE_DB="20 10" [NOISE=/folder]] [SPLIT=] [DATASET=]
+	$(call need,RUN,RUN=hjcag WITHOUT=each)
+	$(AFFECTORY) evaluate $(call quote,$(RUN))$(call several,WITHOUT,without)$(call option,MODALITIES,modalities)$(call several,NOISE_DB,noise-db)$(call option,NOISE,noise)$(call option,SPLIT,split)$(DATA)$(call option,PROTOCOL,protocol)$(WORK)
 
 .PHONY: report
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=]

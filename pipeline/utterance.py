@@ -40,6 +40,27 @@ class Audio(Stretch):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Noise that is mixed into the sound of an utterance; `snr_db` is the ratio of their mean powers.
+
+    seed: what decides white noise, or the place in the sound from which it is taken. sound: the absolute path of a
+    sound, "" for white noise. digest: the BLAKE3 of its bytes, "" for white noise.
+    """
+
+    snr_db: float
+    seed: int
+    sound: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisyAudio(Audio):
+    """A stretch of sound of an utterance into which noise is mixed; all stretches of one utterance have the same."""
+
+    noise: Noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Video(Stretch):
     """A stretch of pictures. crop: (left, top, width, height) as fractions of the frame, None for all of it."""
 

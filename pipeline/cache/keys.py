@@ -20,7 +20,7 @@ from pipeline.dialogue import Context
 from pipeline.plugins import name_of
 from pipeline.reader import Label
 from pipeline.stage import Stage
-from pipeline.utterance import Audio, Utterance, Video
+from pipeline.utterance import Audio, NoisyAudio, Utterance, Video
 
 KEY_VERSION = 2
 """Bumped when the meaning of a key changes; everything cached before is then computed again."""
@@ -78,11 +78,15 @@ def dialogue_digest(turns: Sequence[str]) -> str:
 def audio_digest(audio: Sequence[Audio], version: int) -> str | None:
     """The digest of a row's sound: of its stretches in order, each with its file's bytes, and not of their paths.
 
-    version: that of the decoding code. None if there is no stretch, so that the row is absent.
+    Noise that is mixed in belongs to it. version: that of the decoding code. None if there is no stretch, so that the
+    row is absent.
     """
     if not audio:
         return None
-    return digest("audio", version, [(part.digest, part.start_s, part.end_s, part.channel) for part in audio])
+    noises = [part.noise for part in audio if isinstance(part, NoisyAudio)]
+    mixed_in = [(noise.snr_db, noise.seed, noise.digest) for noise in noises[:1]]
+    stretches = [(part.digest, part.start_s, part.end_s, part.channel) for part in audio]
+    return digest("audio", version, stretches, *mixed_in)
 
 
 def video_digest(video: Sequence[Video], version: int) -> str | None:

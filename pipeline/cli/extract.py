@@ -230,9 +230,9 @@ class Coverage:
     remarks: Sequence[remarked.Count]
 
 
-def extract_shown(session: Session) -> tuple[RunCounts, Coverage]:
-    """Extracts missing features, and shows what was done and the coverage."""
-    counts = extraction.extract(session)
+def extract_shown(session: Session, *, noted: bool = True) -> tuple[RunCounts, Coverage]:
+    """Extracts missing features, and shows what was done and the coverage. noted: see `extraction.extract`."""
+    counts = extraction.extract(session, noted=noted)
     console.print(tables.extraction_table(counts))
     if not counts.jobs and not counts.waiting:
         part = session.options.part

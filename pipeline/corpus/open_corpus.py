@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,13 +50,18 @@ class Options:
         """The URL of the remote cache: the option, else AFFECTORY_REMOTE, else ""."""
         return self.remote or os.environ.get("AFFECTORY_REMOTE", "")
 
+    @property
+    def anywhere(self) -> Options:
+        """The same with absolute paths, as the next call may come from another folder."""
+        is_path = self.dataset.endswith((".toml", ".json"))
+        dataset = str(recipe_path(self.dataset).absolute()) if is_path else self.dataset
+        return replace(self, dataset=dataset, root=str(written_path(self.root).absolute()) if self.root else "")
+
 
 def remember(home: Home, options: Options) -> None:
-    """Notes what was extracted last. Paths become absolute, as the next call may come from another folder."""
-    is_path = options.dataset.endswith((".toml", ".json"))
-    dataset = str(recipe_path(options.dataset).absolute()) if is_path else options.dataset
-    root = str(written_path(options.root).absolute()) if options.root else ""
-    home.remember(dataset, root, options.changes)
+    """Notes what was extracted last, so that the next call may leave it out."""
+    noted = options.anywhere
+    home.remember(noted.dataset, noted.root, noted.changes)
 
 
 def lock_of(home: Home, recipe: Path, *, written: bool = False) -> Path:

@@ -9,7 +9,8 @@ Of several audio streams the one that is marked as the default is read, as in a 
 Times are those of the file: 0 is the start of its earliest stream, so zeros precede an audio stream that begins late.
 Holes, packets that are too damaged to decode, and the end of a stretch whose file ends before it, are filled with
 zeros; a remark says so, and a stretch that would mostly be filled has a reason. What follows a hole is where the stamps
-say (see `audio_timeline`). Nothing is added after the last stretch.
+say (see `audio_timeline`). Nothing is added after the last stretch. Noise that an utterance is to have is mixed in at
+the end.
 
 Files of bare MP3, AAC and the like have no stamps: how long a damaged part lasted follows from its bytes, exactly in
 MP3 of a constant bit rate, else roughly, and what follows may come early. So it may where bytes were cut out of such a
@@ -19,8 +20,10 @@ that is shorter than its header says counts as one.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +41,7 @@ from pipeline.media.stretches import naming, sample_range
 from pipeline.reason import Reason, Unreadable
 from pipeline.remark import joined
 from pipeline.stage import Stage, Waveform
-from pipeline.utterance import Audio
+from pipeline.utterance import Audio, Noise, NoisyAudio
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -70,7 +73,24 @@ def decode(stretches: Sequence[Audio], root: Path, stages: Sequence[Stage]) -> l
         with naming(stretches, index):
             waves.append(_checked(_read(stretch, root / stretch.path)))
     wave = waves[0] if len(waves) == 1 else _joined(stretches, waves)
+    if isinstance(stretches[0], NoisyAudio):
+        wave = _with_noise(wave, stretches[0].noise)
     return [wave for _ in stages]
+
+
+def _with_noise(wave: Waveform, noise: Noise) -> Waveform:
+    """The waveform with noise at its ratio to the whole of it; a waveform or a sound of silence stays as it is."""
+    random, size = np.random.default_rng(noise.seed), len(wave.samples)
+    if noise.sound:
+        sound = resample(_checked(_read(Audio(path=noise.sound), Path(noise.sound))), wave.rate_hz)
+        added = np.resize(np.roll(sound, -int(random.integers(len(sound)))), size)
+    else:
+        added = random.standard_normal(size, np.float32)
+    power, of_noise = (float(np.mean(np.square(part, dtype=np.float64))) for part in (wave.samples, added))
+    if not power or not of_noise:
+        return wave
+    scale = math.sqrt(power / of_noise * 10 ** (-noise.snr_db / 10))
+    return replace(wave, samples=wave.samples + np.float32(scale) * added)
 
 
 def _checked(wave: Waveform) -> Waveform:

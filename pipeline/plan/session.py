@@ -64,8 +64,13 @@ class Session:
         """The same under another protocol. Raises InputError if the corpus has no such folds."""
         if protocol == self.corpus.protocol:
             return self
-        corpus = replace(self.corpus, protocol=protocol)
-        return replace(self, corpus=corpus, catalogue=_catalogue(self.options, corpus, self.catalogue.store))
+        return self.over(replace(self.corpus, protocol=protocol))
+
+    def over(self, corpus: Corpus, *features: str) -> Session:
+        """The same over another corpus, such as one with changed rows. features: all that is asked for, if any."""
+        options = replace(self.options, features=features) if features else self.options
+        catalogue = _catalogue(options, corpus, self.catalogue.store)
+        return replace(self, options=options, corpus=corpus, catalogue=catalogue)
 
     def plan(self) -> Plan:
         """The jobs that can run now, see `pipeline.plan.planner`; those of a part, if the options name one."""

@@ -121,6 +121,27 @@ def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | 
         return Chart(_svg(figure), f"Line charts. {alt}", caption + left)
 
 
+Points = Sequence[tuple[float, float]]
+
+
+def trends(caption: str, lines: Mapping[str, Points], across: str, unit: str, level: float | None) -> Chart:
+    """Draws a line through the points (x, y) of each of `lines`, and a dashed one at the level of the majority."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(5.2, 2.7)
+        for i, (name, points) in enumerate(lines.items()):
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, "o-", color=_series(i), markersize=3.5, label=name)
+        if level is not None:
+            axes.axhline(level, color=MUTED, linewidth=1, linestyle="--", label="majority")
+        axes.set_xlabel(across)
+        axes.set_ylabel(unit)
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        _legend(axes, len(lines) + 1)
+        texts = [f"{name}: " + ", ".join(f"{y:.3f} at {x:g}" for x, y in points) for name, points in lines.items()]
+        return Chart(_svg(figure), f"Line chart of {unit} by {across}. {'; '.join(texts)}.", caption)
+
+
 @dataclass(frozen=True)
 class Mark:
     """A score, that of the majority and the known bound; None if one is not known."""

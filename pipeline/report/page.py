@@ -24,6 +24,7 @@ from pipeline.report.features_section import Extracted, costs, covered, failures
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
+from pipeline.report.robustness import robustness
 from pipeline.report.table import Cell, Sheet
 from pipeline.stage import Target
 from pipeline.train import metrics
@@ -142,6 +143,7 @@ def _section(
             model_details.calibration_curve(run),
             ablation_chart(run, runs, dialogues),
         ),
+        "robustness": list(robustness(run)),
     }
 
 

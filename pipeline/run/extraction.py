@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def extract(session: Session) -> RunCounts:
+def extract(session: Session, *, noted: bool = True) -> RunCounts:
     """Extracts what is missing, with live bars; see `drive`.
 
+    noted: whether the corpus becomes the one that was extracted last, which later commands take if they name none.
     With a lock nothing is computed: the objects that it names are fetched if they are not here. Raises SpaceError if
     the plan needs more disk than there is, InputError for what a lock does not name.
     """
@@ -48,8 +49,8 @@ def extract(session: Session) -> RunCounts:
         with Bars() as bars:
             counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
     session.home.sweep()
-    if session.options.part:
-        return counts  # the call that finishes what is left notes the extraction
+    if session.options.part or not noted:
+        return counts  # of a part, the call that finishes what is left notes the extraction
     if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.home_name) is None:
         last_extraction.write(session)
     remember(session.home, session.options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,25 @@ def summarise(folds: Sequence[FoldResult]) -> dict[str, Any]:
     """
     target = Target(folds[0].target["task"], tuple(folds[0].target["classes"]))
     tables = [predictions.read(Path(fold.predictions), "test") for fold in folds]
+    return summary(target, [fold.metrics for fold in folds], tables, [fold.answers for fold in folds])
+
+
+def summary(
+    target: Target,
+    by_fold: Sequence[Mapping[str, Any]],
+    tables: Sequence[predictions.Predictions],
+    answers: Sequence[metrics.Answers],
+) -> dict[str, Any]:
+    """`summarise`, of the metrics, the predictions and the best constant answers of each fold."""
     logits = np.concatenate([table.logits for table in tables])
     labels = [label for table in tables for label in table.labels]
-    answers = [fold.answers for fold, table in zip(folds, tables, strict=True) for _ in table.labels]
-    pooled = {**metrics.evaluate(logits, labels, target), **metrics.constant(answers, labels, target)}
-    scores = {name: [fold.metrics[name] for fold in folds] for name in metrics.scalars(folds[0].metrics)}
+    given = [answer for answer, table in zip(answers, tables, strict=True) for _ in table.labels]
+    pooled = {**metrics.evaluate(logits, labels, target), **metrics.constant(given, labels, target)}
+    scores = {name: [fold[name] for fold in by_fold] for name in metrics.scalars(by_fold[0])}
     defined = {name: [value for value in values if value is not None] for name, values in scores.items()}
     return {
         "pooled": pooled,
         "mean": {name: float(np.mean(values)) if values else None for name, values in defined.items()},
         "std": {name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in defined.items()},
-        "folds": len(folds),
+        "folds": len(by_fold),
     }

@@ -13,11 +13,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.model import Batch, Prediction, Trainable
+from pipeline.model import Batch, Model, Prediction, Trainable
 from pipeline.reader import Label
+from pipeline.stage import Target
 from pipeline.train.predictions import Predictions
-from pipeline.views.dataset import Dataset
-from pipeline.views.view import Rows
+from pipeline.views.dataset import Dataset, speaker_scales
+from pipeline.views.dialogue_rows import DialogueRows
+from pipeline.views.view import Rows, View
+
+
+def dataset_for(
+    kind: type[Model],
+    view: View,
+    labels: Mapping[str, Label],
+    target: Target,
+    *,
+    speakers: Mapping[str, str] | None,
+    dialogues: DialogueRows | None,
+    device: str,
+) -> Dataset:
+    """The rows of a view as a model of this kind reads them.
+
+    labels, dialogues: see `Dataset`. speakers: utterance -> speaker, if features are standardised by speaker.
+    """
+    scales = None if speakers is None else speaker_scales(view, speakers)
+    pin, cut = device == "cuda", not kind.fixed_length
+    return Dataset(view, labels, target, scales, pin=pin, cut=cut, dialogues=dialogues)
 
 
 def predicted(model: Trainable, batch: Batch, device: str) -> Prediction:

@@ -24,10 +24,10 @@ from pipeline.train import metrics, predictions
 from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
 from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, solve
 from pipeline.train.model_file import build, save_model
-from pipeline.train.predict import predict_all
+from pipeline.train.predict import dataset_for, predict_all
 from pipeline.train.predictions import Predictions
 from pipeline.train.pretrain import pretrain
-from pipeline.views.dataset import Dataset, SpeakerScale, statistics
+from pipeline.views.dataset import Dataset, statistics
 from pipeline.views.dialogue_rows import DialogueRows
 from pipeline.views.view import Rows, View, open_view
 
@@ -145,13 +145,16 @@ def _set_up(request: TrainRequest) -> _Setup:
     view = open_view(request.ids, request.columns)
     parts = {part: view.rows(getattr(request.fold, part)) for part in ("train", "valid", "test")}
     _check(request, settings, view, parts)
-    speakers = [request.speakers.get(name, "") for name in view.ids]
-    by_speaker = settings.normalize == "speaker"
-    scales = {m: SpeakerScale.of(c, speakers) for m, c in view.columns.items()} if by_speaker else {}
-    device = pick_device(request.device)
-    cut = not model_class(request.model).fixed_length
-    on_gpu, dialogues = device == "cuda", request.dialogue_rows
-    dataset = Dataset(view, request.labels, request.target, scales, pin=on_gpu, cut=cut, dialogues=dialogues)
+    device, kind, by_speaker = pick_device(request.device), model_class(request.model), settings.normalize == "speaker"
+    dataset = dataset_for(
+        kind,
+        view,
+        request.labels,
+        request.target,
+        speakers=request.speakers if by_speaker else None,
+        dialogues=request.dialogue_rows,
+        device=device,
+    )
     return _Setup(request, config, settings, device, view, dataset, parts)
 
 
@@ -258,8 +261,7 @@ def _predict(setup: _Setup, model: Model, part: str) -> Predictions:
 
 
 def _score(predicted: Predictions, train: Sequence[Label], target: Target) -> dict[str, Any]:
-    scores = metrics.evaluate(predicted.logits, predicted.labels, target)
-    return {**scores, **metrics.majority(train, predicted.labels, target)}
+    return metrics.scored(predicted.logits, predicted.labels, metrics.answers(train, target), target)
 
 
 def _effort(setup: _Setup, model: Model, pretrained: Mapping[str, History], history: History) -> dict[str, Any]:

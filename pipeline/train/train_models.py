@@ -200,6 +200,8 @@ def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) 
         "dataset": recipe.name,
         "protocol": protocol,
         "seed": folds[0].seed,
+        "opened": {name: getattr(session.options.anywhere, name) for name in ("dataset", "root", "changes")},
+        "manifest": session.corpus.manifest.digest,
         "columns": [{m: path.name for m, path in job.request.columns.items()} for job in run.jobs],
         "folds": [asdict(fold) for fold in folds],
         "metrics": summarise(folds),

@@ -82,6 +82,12 @@ class SpeakerScale(NamedTuple):
         return scaled.clamp(-Standardiser.CLIP, Standardiser.CLIP).masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
+def speaker_scales(view: View, speakers: Mapping[str, str]) -> dict[str, SpeakerScale]:
+    """The scale of each modality by speaker. speakers: utterance -> speaker."""
+    names = [speakers.get(name, "") for name in view.ids]
+    return {modality: SpeakerScale.of(column, names) for modality, column in view.columns.items()}
+
+
 # --- batches ---------------------------------------------------------------------------------------------------
 
 

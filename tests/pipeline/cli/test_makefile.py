@@ -26,6 +26,11 @@ VARIABLES = {
     "SET": "a.b=1",
     "REMOTE": "file:///x",
     "MODEL": "hjcag",
+    "RUN": "hjcag",
+    "WITHOUT": "each audio=0.3",
+    "MODALITIES": "text audio",
+    "NOISE_DB": "20 -5",
+    "NOISE": "/my sounds",
     "SEED": "1",
     "SPLIT": "train",
     "PART": "3/40",
@@ -42,7 +47,13 @@ VARIABLES = {
     **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE", "REMARKS"), "1"),
     "SCHEDULER": "tcp://host:1",
 }
-NEEDED = {"release": ("NAME", "VERSION"), "init-table": ("DIR",), "explain": ("SHARD",), "why": ("UTTERANCE", "STAGE")}
+NEEDED = {
+    "release": ("NAME", "VERSION"),
+    "init-table": ("DIR",),
+    "explain": ("SHARD",),
+    "why": ("UTTERANCE", "STAGE"),
+    "evaluate": ("RUN",),
+}
 """The variables without which a target refuses to run."""
 OUTSIDE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
 """The environment without what `make test` leaves in it, so that a `make` in here says what a user's says."""
@@ -82,7 +93,7 @@ def test_the_command_that_is_printed_is_one_line_with_single_blanks_and_quotes_o
     for variables in (VARIABLES, {name: VARIABLES[name] for name in NEEDED.get(target, ())}):
         printed = make(target, **variables).stdout
         assert printed.count("\n") == 1 and "  " not in printed and "\\" not in printed and " \n" not in printed
-        assert set(re.findall(r"'.*?'", printed)) <= {"'/a place'", "'/my clips'"}
+        assert set(re.findall(r"'.*?'", printed)) <= {"'/a place'", "'/my clips'", "'/my sounds'", "'text audio'"}
 
 
 @pytest.mark.parametrize("value", ["my data.toml", "it's.toml", 'a"b.toml', "a;b", "a&b", "#a", "*", "a (copy)"])
