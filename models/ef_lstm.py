@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from models._aligned import one_length
 from models._cross_modal import Front
 from models._layers import PLAIN_ADAM, LastState, check_settings
 from pipeline.model import Input, Model, Prediction, zero_invalid
@@ -48,9 +49,7 @@ class EFLSTM(Model):
 
     def __init__(self, config: EFLSTMConfig, inputs: Mapping[str, Input], outputs: int) -> None:
         super().__init__(config, inputs, outputs)
-        lengths = {m: given.length for m, given in self.inputs.items()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"all modalities must have the same length, got {lengths}")
+        one_length(self.inputs)
         self.front = Front(self.inputs, config.cross_modal)
         self.read = LastState(nn.LSTM, sum(self.front.dims.values()), config.hidden, config.layers, config.dropout)
         self.drop = nn.Dropout(config.dropout)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from models._aligned import one_length
 from models._layers import check_settings, expand, masked_softmax
 from pipeline.model import Input, Model, Prediction, masked_mean, zero_invalid
 
@@ -128,7 +129,7 @@ class HJCAG(Model):
     def __init__(self, config: HJCAGConfig, inputs: Mapping[str, Input], outputs: int) -> None:
         super().__init__(config, inputs, outputs)
         self.modalities = tuple(self.inputs)
-        self.length = _same_length(inputs)
+        self.length = one_length(inputs)
         reduced = self._reduce_to({m: given.dim for m, given in self.inputs.items()})
         self.project = nn.ModuleDict({m: nn.Linear(d, config.d_model) for m, d in reduced.items()})  # H5
         self._add_levels(dict.fromkeys(reduced, config.d_model) if config.space == "unified" else reduced)
@@ -203,13 +204,6 @@ class HJCAG(Model):
             return masked_softmax(torch.zeros_like(valid, dtype=x[self.modalities[0]].dtype), valid, dim=1)
         logits = torch.stack([self.gate[m](x[m].mT).mT for m in self.modalities], dim=1)
         return masked_softmax(logits, valid, dim=1)
-
-
-def _same_length(inputs: Mapping[str, Input]) -> int:
-    lengths = {m: i.length for m, i in inputs.items()}
-    if len(set(lengths.values())) != 1:
-        raise ValueError(f"all modalities must have the same length, got {lengths}")  # H11
-    return next(iter(lengths.values()))
 
 
 def _name(joint: Joint) -> str:

@@ -24,21 +24,24 @@ def build(name: str, modalities: str = "text audio visual", equal: bool = False,
     return kind(kind.Config(**options), inputs, OUTPUTS).eval()
 
 
+def one_step(cell: Any, x: Tensor, h: Tensor, c: Tensor, layer: str = "") -> tuple[Tensor, Tensor]:
+    """One step of an LSTM, written out: its hidden and its cell state, each [h]."""
+    w_x, w_h, b_x, b_h = (getattr(cell, f"{part}{layer}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    i, f, g, o = (w_x @ x + b_x + w_h @ h + b_h).chunk(4)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
 def lstm(cell: Any, x: Tensor, mask: Tensor) -> Tensor:
     """The last valid state of the layers of an LSTM, written out: x [b, t, d], mask [b, t] -> [b, h]."""
     rows = []
     for row, valid in zip(x, mask, strict=True):
         steps = list(row[valid])
         for k in range(cell.num_layers):
-            w_x, w_h, b_x, b_h = (
-                getattr(cell, f"{part}_l{k}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
             h = c = x.new_zeros(cell.hidden_size)
             states = []
             for step in steps:
-                i, f, g, o = (w_x @ step + b_x + w_h @ h + b_h).chunk(4)
-                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-                h = torch.sigmoid(o) * torch.tanh(c)
+                h, c = one_step(cell, step, h, c, f"_l{k}")
                 states.append(h)
             steps = states
         rows.append(steps[-1] if steps else x.new_zeros(cell.hidden_size))
