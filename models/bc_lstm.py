@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from models._dialogue import Cell, Context
 from models._layers import PLAIN_ADAM, check_settings
 from pipeline.model import DialogueModel, Input, Prediction, Turns
 
@@ -27,7 +27,7 @@ from pipeline.model import DialogueModel, Input, Prediction, Turns
 class BCLSTMConfig:
     """Settings of the model. Raises ValueError that lists impossible values."""
 
-    cell: Literal["lstm", "gru"] = "lstm"
+    cell: Cell = "lstm"
     hidden: int = 100  # of each direction
     layers: int = 1
     dropout: float = 0.25
@@ -36,30 +36,6 @@ class BCLSTMConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-
-
-class Context(nn.Module):
-    """A recurrence over the turns of each dialogue, in one direction or both; `width` of what comes out."""
-
-    def __init__(self, config: BCLSTMConfig, dim: int) -> None:
-        super().__init__()
-        kind: type[nn.GRU] | type[nn.LSTM] = nn.LSTM if config.cell == "lstm" else nn.GRU
-        between = config.dropout if config.layers > 1 else 0.0
-        self.cell = kind(
-            dim,
-            config.hidden,
-            config.layers,
-            batch_first=True,
-            dropout=between,
-            bidirectional=config.bidirectional,
-        )
-        self.width = config.hidden * (2 if config.bidirectional else 1)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Maps x [C, U, D], mask [C, U] (True for the first turns) to [C, U, width], 0 after a dialogue's last turn."""
-        packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=x.shape[1])
-        return states
 
 
 class BCLSTM(DialogueModel):
@@ -77,12 +53,16 @@ class BCLSTM(DialogueModel):
 
     def __init__(self, config: BCLSTMConfig, inputs: Mapping[str, Input], outputs: int) -> None:
         super().__init__(config, inputs, outputs)
-        first = {m: Context(config, given.dim) for m, given in self.inputs.items()} if config.hierarchical else {}
+        first = {m: self._context(given.dim) for m, given in self.inputs.items()} if config.hierarchical else {}
         self.read = nn.ModuleDict(first)
         self.drop = nn.Dropout(config.dropout)
-        self.fuse = Context(config, sum(first[m].width if first else given.dim for m, given in self.inputs.items()))
+        self.fuse = self._context(sum(first[m].width if first else given.dim for m, given in self.inputs.items()))
         self.dense = nn.Linear(self.fuse.width, config.hidden)
         self.head = nn.Linear(config.hidden, outputs)
+
+    def _context(self, dim: int) -> Context:
+        config = self.config
+        return Context(config.cell, dim, config.hidden, config.layers, config.dropout, not config.bidirectional)
 
     def forward(  # type: ignore[override]
         self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor], turns: Turns

@@ -22,6 +22,7 @@ from tests.contracts.model_cases import (
     L,
     build,
     close,
+    config,
     features,
     masks,
     monologues,
@@ -96,7 +97,7 @@ def test_a_row_is_the_same_alone_and_among_others(name: str, modalities: tuple[s
     model, values, steps = build(name, modalities), features(modalities), masks(modalities)
     together = predict(model, values, steps, monologues()).logits
     for row in range(B):
-        close(predict(model, picked(values, [row]), picked(steps, [row])).logits, together[[row]])
+        close(predict(model, picked(values, [row]), picked(steps, [row]), monologues(1)).logits, together[[row]])
     order = torch.tensor([3, 0, 4, 1, 2])
     close(predict(model, picked(values, order), picked(steps, order), monologues()).logits, together[order])
 
@@ -193,7 +194,7 @@ def test_the_gradient_is_that_of_the_function(name: str) -> None:
 @EACH_TRAINED
 def test_one_row_of_one_step_is_learned_from(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(name, model_class(name).Config(), {m: Input(DIMS[m], 1) for m in MODALITIES}, 1).train()
+    model = build_model(name, config(name), {m: Input(DIMS[m], 1) for m in MODALITIES}, 1).train()
     values, labels = {m: x[:1, :1] for m, x in features().items()}, torch.tensor([2.0])
     steps = {m: torch.ones(1, 1, dtype=torch.bool) for m in MODALITIES}
     model.begin(1, torch.tensor([0]), labels, NUMBER)
