@@ -154,6 +154,11 @@ evaluate: $(READY) ## a trained run under conditions or on another corpus: RUN=h
 	$(call need,RUN,RUN=hjcag WITHOUT=each)
 	$(AFFECTORY) evaluate $(call quote,$(RUN))$(call several,WITHOUT,without)$(call option,MODALITIES,modalities)$(call several,NOISE_DB,noise-db)$(call option,NOISE,noise)$(call option,SPLIT,split)$(DATA)$(call option,PROTOCOL,protocol)$(WORK)
 
+.PHONY: rank
+rank: $(READY) ## which feature set of a modality is worth most: MODALITY=audio [DATASET=iemocap] [PROTOCOL=cv]
+	$(call need,MODALITY,MODALITY=audio DATASET=iemocap)
+	$(AFFECTORY) rank$(ONLY_MODALITY)$(CORPUS)$(WORK)
+
 .PHONY: report
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
 	$(AFFECTORY) report$(CORPUS)

@@ -81,7 +81,7 @@ def compare(
     made = compared(session, chosen, seeds, ablations=ablations, extract=not no_extract)
     recipe, corpus = session.corpus.recipe, session.corpus
     caption = f"{recipe.name}, {corpus.protocol}, {seeds} seeds, {time.strftime('%Y-%m-%d')}"
-    paths = model_table.write(made, caption, home.reports / f"{recipe.home_name}-{corpus.protocol}-table")
+    paths = model_table.write(made.columns(), caption, home.reports / f"{recipe.home_name}-{corpus.protocol}-table")
     _show(made.columns(), caption)
     answer = {"table": made.columns(), "files": [str(path) for path in paths]}
     show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV and LaTeX\nLog: {log}")

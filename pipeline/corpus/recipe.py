@@ -218,7 +218,8 @@ class Recipe:
     """A checked recipe.
 
     name: the recipe file's, which people and remotes know it by. home_name: that of its files at home, which no other
-    recipe has. own_folds: a team's list of folds, which the protocol `own` reads.
+    recipe has. own_folds: a team's list of folds, which the protocol `own` reads. rank: more feature sets, which
+    `affectory rank` alone extracts.
     """
 
     name: str
@@ -234,6 +235,7 @@ class Recipe:
     crossfit: int
     features: Mapping[str, Mapping[Modality, Selection]]
     train: Mapping[str, Mapping[str, Any]]
+    rank: Mapping[Modality, tuple[Selection, ...]] = field(default_factory=dict)
 
 
 def distinct_names(nodes: Iterable[Node]) -> dict[Node, str]:

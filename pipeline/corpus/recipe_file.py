@@ -32,7 +32,7 @@ from pipeline.written_path import written_path
 
 LONGEST_NAME = 40
 """The longest part, in characters, of a recipe's file name that the names of its files at home begin with."""
-TABLES = ("dataset", "features", "train")
+TABLES = ("dataset", "features", "train", "rank")
 
 
 def recipe_path(dataset: str) -> Path:
@@ -82,10 +82,10 @@ def read_recipe(
     release = released(path)
     text, tables = _opened(path, changes, release)
     dataset = _dataset(text, tables)
-    features = _features(_builder(text, memory, elsewhere, release), tables)
-    train = _train(text, tables)
+    builder = _builder(text, memory, elsewhere, release)
     find = partial(WrittenRoot.find, home=home, argument=root, needed=elsewhere is None)
-    recipe = _recipe(text, dataset, find, release, features=features, train=train) if dataset else None
+    features, train, rank = _features(builder, tables), _train(text, tables), _rank(builder, tables)
+    recipe = _recipe(text, dataset, find, release, features=features, train=train, rank=rank) if dataset else None
     text.finish()
     assert recipe is not None
     return recipe
@@ -114,10 +114,13 @@ def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> lis
     if released(path):
         raise InputError(f"{path} is a release: its features are computed already, so it needs no weights")
     text, tables = _opened(path, changes, None)
-    features = _features(Builder(text, memory, Weights(), {}), tables)
+    builder = Builder(text, memory, Weights(), {})
+    features, ranked = _features(builder, tables), _rank(builder, tables)
     text.finish()
-    parts = [node for sets in features.values() for selection in sets.values() for node in selection.parts]
-    return [node.stage for part in parts for node in part.walk()]
+    selections = [s for sets in features.values() for s in sets.values()] + [
+        s for sets in ranked.values() for s in sets
+    ]
+    return [node.stage for selection in selections for part in selection.parts for node in part.walk()]
 
 
 def _opened(path: Path, changes: Sequence[str], release: Release | None) -> tuple[RecipeText, dict[str, Any]]:
@@ -177,6 +180,11 @@ def _features(builder: Builder, tables: Mapping[str, Any]) -> dict[str, Mapping[
     return {name: builder.features(name, table) for name, table in (sets or {}).items()}
 
 
+def _rank(builder: Builder, tables: Mapping[str, Any]) -> dict[Modality, tuple[Selection, ...]]:
+    by_modality: dict[Any, Any] = builder.text.table(["rank"], tables.get("rank", {})) or {}
+    return {modality: builder.ranked(modality, listed) for modality, listed in by_modality.items()}
+
+
 def _train(text: RecipeText, tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of each model, as written."""
     sections = text.table(["train"], tables.get("train", {})) or {}
@@ -202,6 +210,7 @@ def _recipe(
     *,
     features: Mapping[str, Mapping[Modality, Selection]],
     train: Mapping[str, Mapping[str, Any]],
+    rank: Mapping[Modality, tuple[Selection, ...]],
 ) -> Recipe | None:
     """The recipe; None if its root, reader or labels are wrong, which is noted. find: finds the corpus here."""
     written = written_root(text.path, dataset.root)
@@ -225,6 +234,7 @@ def _recipe(
         crossfit=dataset.crossfit,
         features=features,
         train=train,
+        rank=rank,
     )
 
 

@@ -46,6 +46,15 @@ class Builder:
                 selections[modality] = selection
         return selections
 
+    def ranked(self, modality: Modality, value: Any) -> tuple[Selection, ...]:
+        """The selections in a list of `[rank]`; they are padded if they say nothing else."""
+        where = ["rank", modality]
+        if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+            self.text.error(where, f"expected a list of tables, each as in a feature set, got {value!r}")
+            return ()
+        found = [self._selection(where, modality, {"align": {"mode": "pad"}, **table}) for table in value]
+        return tuple(selection for selection in found if selection is not None)
+
     def _selection(self, where: list[str], modality: Modality, value: Any) -> Selection | None:
         if modality not in RAW.values():
             self.text.error(where, closest(modality, set(RAW.values())))

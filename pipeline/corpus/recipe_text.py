@@ -60,7 +60,7 @@ class RecipeText:
         for number, line in enumerate(self.lines, 1):
             stripped = line.strip()
             if stripped.startswith("["):
-                head = name = stripped[1:].partition("]")[0].strip()
+                head = name = stripped.lstrip("[").partition("]")[0].strip()
             else:
                 name = f"{head}.{stripped.partition('=')[0].strip()}"
             if f"{'.'.join(where)}.".startswith(f"{name}."):

@@ -112,9 +112,11 @@ class ModelTable:
         return row | {f"F1 {name}": text for name, text in _by_class(entry).items()} | _cost(entry.cost)
 
 
-def write(table: ModelTable, caption: str, stem: Path) -> list[Path]:
-    """Writes the table as Markdown, CSV and LaTeX beside each other; `stem` is their path without an ending."""
-    rows = table.columns()
+def write(rows: Sequence[Mapping[str, str]], caption: str, stem: Path) -> list[Path]:
+    """Writes a table, a text for each column of each row, as Markdown, CSV and LaTeX beside each other.
+
+    stem: their path without an ending.
+    """
     texts = {"md": _markdown(rows, caption), "csv": _csv(rows), "tex": _latex(rows, caption)}
     paths = {stem.with_name(f"{stem.name}.{ending}"): text for ending, text in texts.items()}
     for path, text in paths.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,33 +14,56 @@ from pipeline.stage import Target
 from pipeline.train import metrics
 from pipeline.views.view import Column, Rows, View
 
+PARTS = ("train", "valid", "test")
+
 SCORE = {"multiclass": "accuracy", "multilabel": "accuracy", "regression": "corr"}
 """The score that is compared between train and test, by task."""
+
+
+class Probed(NamedTuple):
+    """A probe of one fold: for each part with rows that have the modality, their ids, their labels, and their logits.
+
+    logits: part -> [rows, outputs], log probabilities of classes. c: the inverse of the penalty that validation chose.
+    """
+
+    ids: Mapping[str, Sequence[str]]
+    labels: Mapping[str, Sequence[Label]]
+    logits: Mapping[str, Array]
+    c: float
 
 
 def probe(view: View, modality: str, labels: Mapping[str, Label], target: Target, fold: Fold) -> dict[str, Any]:
     """Fits on the fold's train rows that have the modality, chooses C on validation, scores every part.
 
+    Returns {"train", "valid", "test": metrics, or None for a part without such rows, "rows": part -> number of rows,
+    "c": the chosen C, "gap": train minus test score, None if either is undefined}. A large gap means that the features
+    were made by an encoder that knows its train rows (X9). Raises InputError as `fit_probe` does.
+    """
+    probed = fit_probe(view, modality, labels, target, fold)
+    scored = {part: metrics.evaluate(logits, probed.labels[part], target) for part, logits in probed.logits.items()}
+    scores = {part: scored.get(part) for part in PARTS}
+    counts = {part: len(probed.ids.get(part, ())) for part in PARTS}
+    return {**scores, "rows": counts, "c": probed.c, "gap": _gap(scores, target)}
+
+
+def fit_probe(view: View, modality: str, labels: Mapping[str, Label], target: Target, fold: Fold) -> Probed:
+    """Fits on the fold's train rows that have the modality, and predicts the rows of every part.
+
     The probe reads the mean of the valid steps, and if a column has several steps their deviation, standardised by
-    train. Returns {"train", "valid", "test": metrics, or None for a part without such rows, "rows": part -> number of
-    rows, "c": the chosen C, "gap": train minus test score, None if either is undefined}. A large gap means that the
-    features were made by an encoder that knows its train rows (X9). Raises InputError if train or validation has no
-    row with this modality.
+    train. Raises InputError if train or validation has no row with this modality.
     """
     column = view.columns[modality]
-    rows = {part: _present(column, view.rows(getattr(fold, part))) for part in ("train", "valid", "test")}
+    rows = {part: _present(column, view.rows(getattr(fold, part))) for part in PARTS}
     for part in ("train", "valid"):
         if not len(rows[part]):
             raise InputError(f"fold {fold.name}: no {part} utterance has {modality}")
-    x = {part: pooled(column, numbers) for part, numbers in rows.items()}
-    y = {part: [labels[view.ids[row]] for row in numbers] for part, numbers in rows.items()}
+    ids = {part: [view.ids[row] for row in numbers] for part, numbers in rows.items() if len(numbers)}
+    y = {part: [labels[name] for name in names] for part, names in ids.items()}
+    x = {part: pooled(column, rows[part]) for part in ids}
     train, valid = ((x[part], np.asarray(y[part])) for part in ("train", "valid"))
     linear = fit_linear(train, valid, target)
-    present = [part for part in rows if len(y[part])]
-    shares = {part: log_probabilities(linear.logits(x[part]), target) for part in present}
-    scores = {part: metrics.evaluate(shares[part], y[part], target) if part in shares else None for part in rows}
-    counts = {part: len(numbers) for part, numbers in rows.items()}
-    return {**scores, "rows": counts, "c": linear.c, "gap": _gap(scores, target)}
+    logits = {part: log_probabilities(linear.logits(vectors), target) for part, vectors in x.items()}
+    return Probed(ids, y, logits, linear.c)
 
 
 def pooled(column: Column, rows: Rows) -> Array:

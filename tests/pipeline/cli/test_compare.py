@@ -114,5 +114,5 @@ def test_models_are_compared_row_by_row_with_the_solved_one_that_is_best_on_vali
 
 def test_marks_that_latex_or_markdown_read_are_escaped(tmp_path: Path) -> None:
     table = ModelTable([entry(tmp_path, "a_b & c|d", [[1, 0]], valid=0.5)], {"u0": "d", "u1": "e"})
-    markdown, _, latex = (path.read_text() for path in model_table.write(table, "caption", tmp_path / "t"))
+    markdown, _, latex = (path.read_text() for path in model_table.write(table.columns(), "caption", tmp_path / "t"))
     assert r"a_b & c\|d" in markdown and r"a\_b \& c|d" in latex and r"95 \% over dialogues" in latex

@@ -53,6 +53,7 @@ NEEDED = {
     "explain": ("SHARD",),
     "why": ("UTTERANCE", "STAGE"),
     "evaluate": ("RUN",),
+    "rank": ("MODALITY",),
 }
 """The variables without which a target refuses to run."""
 OUTSIDE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
