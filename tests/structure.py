@@ -3,8 +3,8 @@
 Each set is drawn from a seed, and knows for every row the exact posterior of the label: given what one modality shows,
 and given all of them. So the best that adding log probabilities can reach is known for the very rows that are tested.
 
-Shapes: N rows, T steps, D features of a modality, K classes. `shown` is what is planted in the first features of each
-step, `NOISE` is added to all features, and is too small to hide what is shown.
+Shapes: N rows, T steps, D features of a modality, K classes. `shown` is what the first features of each step show;
+noise is added to them, too little to hide it, and `MORE` features are noise alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.views.view import write_column
 
 Array = NDArray[Any]
 
-DIM, NOISE = 12, 0.15
+MORE, NOISE = 2, 0.15
 ROWS = 2400
 """Half of the rows are for training, a sixth for validation, a third for the test."""
 NEVER = -30.0
@@ -120,14 +120,14 @@ def _nothing(rows: int, classes: int) -> Array:
 
 
 def _tracks(rng: np.random.Generator, shown: Array) -> list[Track]:
-    """Tracks of `DIM` features, of which the first are `shown`, [N, T, at most DIM]."""
-    values = rng.standard_normal((*shown.shape[:2], DIM)) * NOISE
-    values[..., : shown.shape[2]] += shown
-    return [Track.of(row) for row in values.astype(np.float32)]
+    """Tracks whose first features are `shown`, [N, T, D - MORE]."""
+    beside = np.zeros((*shown.shape[:2], MORE))
+    values = np.concatenate([shown, beside], axis=2)
+    return [Track.of(row) for row in (values + rng.standard_normal(values.shape) * NOISE).astype(np.float32)]
 
 
 def _made(rng: np.random.Generator, shown: Mapping[str, Array], labels: Array, **log_posteriors: Any) -> StructureSet:
-    """A set whose modalities have as many steps as are `shown`: modality -> [N, T, at most DIM]; others have noise."""
+    """A set whose modalities have as many steps as are `shown`: modality -> [N, T, d]; others have noise."""
     steps = next(iter(shown.values())).shape[1]
     of = {m: shown.get(m, np.zeros((len(labels), steps, 0))) for m in MODALITIES}
     align = dict.fromkeys(MODALITIES, Align("pad", steps))
@@ -222,7 +222,7 @@ def dilution(seed: int, rows: int = ROWS, tokens: tuple[int, int] = (4, 14), ste
     tracks, alone = {}, {}
     for m, strength in (("text", 2.2), ("audio", 0.6), ("visual", 0.6)):
         row = strength * means[labels] + rng.standard_normal((rows, k))
-        values = rng.standard_normal((rows, count[m].max(), DIM))
+        values = rng.standard_normal((rows, count[m].max(), k + MORE))
         values[..., :k] += row[:, None]
         tracks[m] = [Track.of(v[:n].astype(np.float32)) for v, n in zip(values, count[m], strict=True)]
         mean = np.array([v[:n, :k].mean(axis=0) for v, n in zip(values, count[m], strict=True)])  # [N, K]
@@ -232,7 +232,10 @@ def dilution(seed: int, rows: int = ROWS, tokens: tuple[int, int] = (4, 14), ste
     return StructureSet(tracks, align, labels, alone, np.sum(list(alone.values()), axis=0))
 
 
-SETS: Mapping[str, Callable[[int], StructureSet]] = {
+Make = Callable[[int], StructureSet]
+"""Draws a set from a seed."""
+
+SETS: Mapping[str, Make] = {
     "XOR": xor,
     "reliability that shows in itself": own_reliability,
     "reliability that another modality shows": told_reliability,

@@ -27,9 +27,9 @@ from pipeline.model import Solved
 from pipeline.train.fold_result import FoldResult
 from pipeline.train.intervals import Interval, over_seeds
 from pipeline.train.train_fold import train_fold
-from tests.structure import SETS, StructureSet
+from tests.structure import SETS, Make, StructureSet
 
-TRAINING = {"epochs": 30, "batch_size": 64, "learning_rate": 2e-3, "patience": 0, "unimodal_pretrain": False}
+TRAINING = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-3, "patience": 0, "unimodal_pretrain": False}
 """The settings of the loop for every model that is trained by epochs."""
 
 CONFIGS: Mapping[str, Mapping[str, Any]] = {
@@ -43,7 +43,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "mulg": {},
     "hjcag": {"d_model": 32, "visual_dim": None},
 }
-"""By model, the settings that differ from its defaults: sizes for features of `tests.structure.DIM` dimensions."""
+"""By model, the settings that differ from its defaults: sizes for a dozen features at most."""
 
 
 class Variant(NamedTuple):
@@ -86,11 +86,11 @@ class Scores(NamedTuple):
     reached: dict[str, list[float]]
 
 
-def scores(name: str, lines: Sequence[Variant], seeds: int, keep: Path) -> Scores:
-    """Trains every variant with every seed on the set `name`."""
+def scores(name: str, make: Make, lines: Sequence[Variant], seeds: int, keep: Path) -> Scores:
+    """Trains every variant with every seed on the sets that `make` draws."""
     found = Scores([], [], {variant.name: [] for variant in lines})
     for seed in range(seeds):
-        made = SETS[name](seed)
+        made = make(seed)
         found.possible.append(made.best(made.together))
         found.additive.append(made.additive())
         with tempfile.TemporaryDirectory() as place:
@@ -107,26 +107,27 @@ def scores(name: str, lines: Sequence[Variant], seeds: int, keep: Path) -> Score
 
 def tables(found: Mapping[str, Scores], lines: Sequence[Variant]) -> Iterator[str]:
     """The accuracies of all models, and the differences of HJCAG's ablations to HJCAG, as Markdown."""
-    ablated = [variant.name for variant in lines if variant.name != variant.model]
-    models = [variant.name for variant in lines if variant.name == variant.model]
+    ablated = [variant.name for variant in lines if variant.name.startswith("hjcag ")]
+    models = [variant.name for variant in lines if variant.name not in ablated]
     yield from _head("accuracy", found)
-    yield _row("all that is shown, exactly", [_told(over_seeds(s.possible)) for s in found.values()])
-    yield _row("adding exact log posteriors", [_told(over_seeds(s.additive)) for s in found.values()])
+    yield row("all that is shown, exactly", [_told(over_seeds(s.possible)) for s in found.values()])
+    yield row("adding exact log posteriors", [_told(over_seeds(s.additive)) for s in found.values()])
     for name in models:
-        yield _row(name, [_told(over_seeds(s.reached[name])) for s in found.values()])
+        yield row(name, [_told(over_seeds(s.reached[name])) for s in found.values()])
     if ablated:
         yield ""
         yield from _head("less HJCAG", found)
     for name in ablated:
         differences = [_differences(s.reached[name], s.reached["hjcag"]) for s in found.values()]
-        yield _row(name, [_told(over_seeds(values), "+") for values in differences])
+        yield row(name, [_told(over_seeds(values), "+") for values in differences])
 
 
 def _head(first: str, found: Mapping[str, Scores]) -> list[str]:
-    return [_row(first, list(found)), "|---" * (len(found) + 1) + "|"]
+    return [row(first, list(found)), "|---" * (len(found) + 1) + "|"]
 
 
-def _row(name: str, cells: Sequence[str]) -> str:
+def row(name: str, cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
     return f"| {' | '.join([name, *cells])} |"
 
 
@@ -158,7 +159,8 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = variants(given.models)
     with tempfile.TemporaryDirectory() as place:
-        found = {name: scores(name, lines, given.seeds, given.keep or Path(place)) for name in given.sets}
+        keep = given.keep or Path(place)
+        found = {name: scores(name, SETS[name], lines, given.seeds, keep) for name in given.sets}
     sys.stdout.write(f"{machine()}, {given.seeds} seeds, mean ± half of the 95 % t-interval\n\n")
     sys.stdout.writelines(f"{line}\n" for line in tables(found, lines))
 
