@@ -197,7 +197,7 @@ def pointer(seed: int, rows: int = ROWS, steps: int = 6) -> StructureSet:
     return _made(rng, {"text": text, "audio": audio}, labels, alone=alone, together=_log(np.eye(k)[labels]))
 
 
-def lagged(seed: int, lag: int, rows: int = ROWS, steps: int = 10, agree: float = 0.8) -> StructureSet:
+def lagged(seed: int, lag: int, rows: int = ROWS, steps: int = 8, agree: float = 0.9) -> StructureSet:
     """Text shows a random sign at each step, and audio shows it `lag` steps later: as it was with probability `agree`
     if the label is 1, turned with that probability if it is 0. Audio's first signs are random."""
     rng = np.random.default_rng(seed)
@@ -212,7 +212,7 @@ def lagged(seed: int, lag: int, rows: int = ROWS, steps: int = 10, agree: float 
     return _made(rng, {"text": text[..., None], "audio": audio[..., None]}, labels, alone=alone, together=together)
 
 
-def dilution(seed: int, rows: int = ROWS, tokens: tuple[int, int] = (4, 14), steps: int = 30) -> StructureSet:
+def dilution(seed: int, rows: int = ROWS // 2, tokens: tuple[int, int] = (4, 14), steps: int = 30) -> StructureSet:
     """Most of what is known of four classes is in text, which is valid at few of 30 steps; audio is one vector that
     stands for all of them, and visual has all of them. Adding the modalities is the best that can be done."""
     rng, k = np.random.default_rng(seed), 4

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -47,11 +48,12 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Variant(NamedTuple):
-    """A line of the table: a model, or an ablation of it, named `name`."""
+    """A line of the table: a model, or an ablation of it, named `name`. training: what differs from `TRAINING`."""
 
     name: str
     model: str
     config: Mapping[str, Any]
+    training: Mapping[str, Any] = MappingProxyType({})
 
 
 def variants(models: Sequence[str]) -> list[Variant]:
@@ -64,7 +66,7 @@ def variants(models: Sequence[str]) -> list[Variant]:
 
 def trained(made: StructureSet, columns: Mapping[str, Path], variant: Variant, seed: int, keep: Path) -> FoldResult:
     """The result of a variant on a set, trained if it is not in the folder `keep`."""
-    training = {} if issubclass(model_class(variant.model), Solved) else TRAINING
+    training = {} if issubclass(model_class(variant.model), Solved) else {**TRAINING, **variant.training}
     digest = keys.digest("structure", made.labels.tolist(), variant.model, dict(variant.config), training, seed)
     request = made.request(
         columns,
