@@ -183,7 +183,7 @@ def told_reliability(seed: int, rows: int = ROWS, steps: int = 4) -> StructureSe
     return _voting(seed, rows, steps, {"text": "audio", "audio": "visual", "visual": "text"})
 
 
-def pointer(seed: int, rows: int = ROWS, steps: int = 6) -> StructureSet:
+def pointer(seed: int, rows: int = ROWS, steps: int = 4) -> StructureSet:
     """Text shows a key and one of four classes at each step, audio the key of the step whose class is the label."""
     rng, k = np.random.default_rng(seed), 4
     labels, classes = _balanced(rng, rows, k), rng.integers(0, k, (rows, steps))
