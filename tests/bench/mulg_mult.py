@@ -92,13 +92,13 @@ def measured(contender: Variant, steps: int) -> Cost:
     """The cost of a model, measured in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, torch.set_num_threads, (1,)) as pool:
-        return pool.submit(cost, contender, steps).result()
+        return pool.submit(cost, contender.model, dict(contender.config), steps).result()
 
 
 @torch.inference_mode()
-def cost(contender: Variant, steps: int) -> Cost:
+def cost(name: str, config: Mapping[str, Any], steps: int) -> Cost:
     """The cost of a model in this process; peak_mb counts what this process never held before."""
-    model = build(contender.model, contender.config, steps)
+    model = build(name, config, steps)
     one, many = batch(1, steps), batch(32, steps)
     before = _kilobytes("VmRSS")
     ms_of_32 = _ms(model, many)
