@@ -10,6 +10,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pipeline.model import Turns
+
 Cell = Literal["lstm", "gru"]
 
 
@@ -28,3 +30,8 @@ class Context(nn.Module):
         packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=x.shape[1])
         return states
+
+
+def speaker_numbers(turns: Turns, count: int) -> Tensor:
+    """The speaker of each turn, int64 [C, U], below `count`: all further ones of a dialogue have the last number."""
+    return turns.of_rows(turns.speakers).clamp(max=count - 1)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._dialogue import Context
+from models._dialogue import Context, speaker_numbers
 from models._layers import PLAIN_ADAM, check_settings
 from pipeline.model import DialogueModel, Input, Prediction, Turns
 
@@ -118,8 +118,7 @@ class MMGCN(DialogueModel):
         if self.context is not None:
             nodes["text"] = self.context(nodes["text"], turns.mask)
         if self.embed is not None:
-            speakers = turns.of_rows(turns.speakers).clamp(max=self.config.speakers - 1)
-            nodes[next(iter(nodes))] += self.embed(speakers)
+            nodes[next(iter(nodes))] += self.embed(speaker_numbers(turns, self.config.speakers))
         return torch.stack(list(nodes.values()), dim=1)
 
 

@@ -31,6 +31,7 @@ B, L, OUTPUTS = 5, 4, 3
 CLASSES, NUMBER = Target("multiclass", ("a", "b", "c")), Target("regression", ())
 SMALL: dict[str, dict[str, int]] = {
     "dialogue_rnn": {"global_hidden": 10, "party_hidden": 12, "emotion_hidden": 8, "hidden": 14},
+    "sdt": {"hidden": 16},
 }
 Tensors = dict[str, Tensor]
 

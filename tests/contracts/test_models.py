@@ -15,7 +15,7 @@ from pipeline.corpus.recipe_training import TrainConfig, all_settings, model_cla
 from pipeline.errors import InputError
 from pipeline.model import MODALITIES, Input, Model, Standardiser
 from pipeline.train.model_file import load_model, save_model
-from tests.contracts.model_cases import EACH, EACH_SET, OUTPUTS, B, L, build, features, inputs, masks, predict
+from tests.contracts.model_cases import EACH, EACH_SET, OUTPUTS, B, L, build, config, features, inputs, masks, predict
 
 
 @EACH
@@ -106,10 +106,9 @@ def test_a_model_that_is_pretrained_by_default_has_something_to_pretrain(name: s
 
 @EACH
 def test_a_model_keeps_what_it_is_built_from_and_its_modalities_in_one_order(name: str) -> None:
-    kind = model_class(name)
-    config = kind.Config()
-    model = kind(config, inputs(tuple(reversed(MODALITIES))), OUTPUTS)
-    assert isinstance(model, Model) and model.config is config and model.outputs == OUTPUTS
+    given = config(name)
+    model = model_class(name)(given, inputs(tuple(reversed(MODALITIES))), OUTPUTS)
+    assert isinstance(model, Model) and model.config is given and model.outputs == OUTPUTS
     assert list(model.inputs.items()) == list(inputs(MODALITIES).items())
 
 
