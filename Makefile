@@ -15,13 +15,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A variable becomes an option: make train MODEL=hjcag DATASET=iemocap. A value is quoted if the shell would read more
 # in it than a word. $(call option,DATASET) is ` --dataset iemocap`, or nothing; $(call flag,LOCKED) is ` --locked`.
 empty :=
+comma := ,
 space := $(empty) $(empty)
 special := ' " ` $$ & | ; < > ( ) [ ] { } * ? ! \ ~ \#
 unsafe = $(word 2,$1)$(strip $(foreach character,$(special),$(findstring $(character),$1)))
 quote = $(if $(call unsafe,$1),'$(subst ','\'',$1)',$1)
 option = $(if $($1),$(space)--$2 $(call quote,$($1)))
 flag = $(if $($1),$(space)--$2)
-several = $(subst $(space)$(space),$(space),$(foreach value,$($1),$(space)--$2 $(value)))
+several = $(subst $(space)$(space),$(space),$(foreach value,$($1),$(space)--$2 $(call quote,$(value))))
 need = $(if $($1),,$(error $1 is missing: make $@ $2))
 
 # SET holds one setting, or several with semicolons between them: SET="a.b=1; c.d=2". (A value that holds a semicolon
@@ -40,7 +41,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
-         RUN WITHOUT MODALITIES NOISE_DB NOISE \
+         OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -148,6 +149,12 @@ train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATAS
 .PHONY: table
 table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]
 	$(AFFECTORY) table$(CORPUS)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)
+
+.PHONY: sweep
+sweep: $(READY) ## try settings, choose on validation, write the winner as a recipe: MODEL=hjcag OVER="train.hjcag.dropout=0.2,0.4" [TRIALS=20] [SEEDS=2] [DATASET=] [PROTOCOL=]
+	$(call need,MODEL,MODEL=hjcag OVER="train.hjcag.dropout=0.2$(comma)0.4")
+	$(call need,OVER,MODEL=$(MODEL) OVER="train.$(MODEL).dropout=0.2$(comma)0.4")
+	$(AFFECTORY) sweep$(call option,MODEL,model)$(call several,OVER,over)$(call option,TRIALS,trials)$(call option,SEEDS,seeds)$(CORPUS)$(WORK)
 
 .PHONY: evaluate
 evaluate: $(READY) ## a trained run under conditions or on another corpus: RUN=hjcag [WITHOUT="each audio=0.3"] [MODALITIES="text audio"] [NOISE_DB="20 10" [NOISE=/folder]] [SPLIT=] [DATASET=]

@@ -156,11 +156,20 @@ def _tables(text: RecipeText, changes: Sequence[str]) -> dict[str, Any]:
     return tables
 
 
-def _apply(tables: dict[str, Any], change: str) -> None:
+def parsed_change(change: str) -> tuple[str, Any]:
+    """The name and the value of `table.key=value`; a value that is no TOML is a string. Raises InputError."""
     name, equals, written = change.partition("=")
-    *parents, key = name.strip().split(".")
     if not equals:
         raise InputError(f"--set {change}: expected table.key=value")
+    try:
+        return name.strip(), tomllib.loads(f"value = {written}")["value"]
+    except (ValueError, RecursionError):
+        return name.strip(), written
+
+
+def _apply(tables: dict[str, Any], change: str) -> None:
+    name, value = parsed_change(change)
+    *parents, key = name.split(".")
     table = tables
     of_a_model = len(parents) == 2 and parents[0] == "train" and parents[1] in plugins.names("models")
     for parent in parents:
@@ -169,10 +178,7 @@ def _apply(tables: dict[str, Any], change: str) -> None:
         if not isinstance(table.get(parent), dict):
             raise InputError(f"--set {change}: no table {parent!r}; {closest(parent, table)}")
         table = table[parent]
-    try:
-        table[key] = tomllib.loads(f"value = {written}")["value"]
-    except (ValueError, RecursionError):
-        table[key] = written
+    table[key] = value
 
 
 def _features(builder: Builder, tables: Mapping[str, Any]) -> dict[str, Mapping[Modality, Selection]]:

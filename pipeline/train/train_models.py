@@ -184,10 +184,13 @@ def _training(run: Run, job: FoldJob) -> Training:
     return Training(run.model, job.request.work / FUSION, run.settings["epochs"])
 
 
-def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def answer(
+    session: Session, run: Run, failed: Mapping[str, Mapping[str, int]], *, listed: bool = True
+) -> dict[str, Any]:
     """The JSON answer of one model. It is written beside its folds, and as the newest run of its name (`RunName`).
 
-    failed: utterances without features, by modality and reason.
+    failed: utterances without features, by modality and reason. listed: False for a trial of a sweep, which is found by
+    its folder alone.
     """
     recipe = session.corpus.recipe
     folds = [run.results[fold.name] for fold in session.corpus.folds]
@@ -208,6 +211,7 @@ def answer(session: Session, run: Run, failed: Mapping[str, Mapping[str, int]]) 
         "run": str(run.path),
         "failed": {modality: dict(reasons) for modality, reasons in failed.items()},
     }
-    for path in (run.path / "run.json", session.home.runs / recipe.home_name / f"{run.name.stem}.json"):
+    newest = session.home.runs / recipe.home_name / f"{run.name.stem}.json"
+    for path in (run.path / "run.json", *([newest] if listed else [])):
         publish(path, json.dumps(summary, indent=1))
     return summary

@@ -26,6 +26,8 @@ VARIABLES = {
     "SET": "a.b=1",
     "REMOTE": "file:///x",
     "MODEL": "hjcag",
+    "OVER": "train.hjcag.dropout=0.2,0.4 train.hjcag.d_model=32",
+    "TRIALS": "3",
     "RUN": "hjcag",
     "WITHOUT": "each audio=0.3",
     "MODALITIES": "text audio",
@@ -54,6 +56,7 @@ NEEDED = {
     "why": ("UTTERANCE", "STAGE"),
     "evaluate": ("RUN",),
     "rank": ("MODALITY",),
+    "sweep": ("MODEL", "OVER"),
 }
 """The variables without which a target refuses to run."""
 OUTSIDE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
