@@ -129,6 +129,12 @@ class MultiHeadAttention(nn.Module):
 # --- recurrence ------------------------------------------------------------------------------------------------
 
 
+def valid_first(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves the valid steps, which may lie anywhere, before the others, in order: x [B, T, d], mask [B, T]."""
+    order = mask.int().argsort(dim=1, descending=True, stable=True)
+    return x.gather(1, order.unsqueeze(-1).expand_as(x)), mask.gather(1, order)
+
+
 class LastState(nn.Module):
     """A recurrent network over the valid steps alone, of which the last layer's last state is kept (G10, X11)."""
 
@@ -138,8 +144,7 @@ class LastState(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
-        valid_first = mask.int().argsort(dim=1, descending=True, stable=True)  # invalid steps may be in the middle
-        x = x.gather(1, valid_first.unsqueeze(-1).expand_as(x))
+        x, _ = valid_first(x, mask)
         lengths = mask.sum(dim=1).clamp(min=1).cpu()  # an empty sequence can't be packed
         _, states = self.cell(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
         hidden = states[0] if isinstance(states, tuple) else states  # an LSTM has its cell's state beside

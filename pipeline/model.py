@@ -161,6 +161,8 @@ class Model(Trainable, ABC):
     ablations are the paper's: a name -> what it changes in `[train.<model>]`.
     fixed_length: its weights belong to steps, so it gets as many as `Input.length` says; other models get batches that
     are cut to their longest row, and may get fewer.
+    first_decides: its logits depend on its first modality alone, in the order of `MODALITIES`; the others serve its
+    loss, and need not be there to predict.
     """
 
     Config: ClassVar[type[Any]]
@@ -168,6 +170,7 @@ class Model(Trainable, ABC):
     train_defaults: ClassVar[Mapping[str, float | int | bool]]
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     fixed_length: ClassVar[bool] = False
+    first_decides: ClassVar[bool] = False
 
     def __init__(self, config: Any, inputs: Mapping[str, Input], outputs: int) -> None:
         """Keeps what the model is built from, and makes its standardiser.

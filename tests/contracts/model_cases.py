@@ -83,6 +83,11 @@ def predict(model: Model, values: Tensors, masks: Tensors, turns: Turns | None =
     return model.predict(Batch(rows, values, masks, rows, talk(len(rows)) if turns is None else turns))
 
 
+def deciding(model: Model) -> tuple[str, ...]:
+    """The modalities that the logits of a model depend on."""
+    return tuple(model.inputs)[:1] if model.first_decides else tuple(model.inputs)
+
+
 def talk(count: int = B) -> Turns:
     """Two dialogues of two speakers, three rows in the first and at most two in the second, out of order."""
     turns = torch.tensor([[2, 0, 1], [3, 4, -1]]) if count > 3 else torch.arange(count).unsqueeze(0)
