@@ -15,7 +15,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence
 
 Variant = Literal["pre_ln", "post_ln", "residual"]
 
@@ -145,11 +144,10 @@ class LastState(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Maps x [B, T, dim], mask [B, T] to the last layer's last valid state [B, hidden], 0 where none is valid."""
         x, _ = valid_first(x, mask)
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # an empty sequence can't be packed
-        _, states = self.cell(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-        hidden = states[0] if isinstance(states, tuple) else states  # an LSTM has its cell's state beside
-        last: Tensor = hidden[-1]  # [layers, B, hidden] -> [B, hidden]
-        return last.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+        states, _ = self.cell(x)  # [B, T, hidden], not packed: a packed backward pass is quadratic in T on a CPU
+        last = (mask.sum(dim=1) - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[2])
+        read: Tensor = states.gather(1, last).squeeze(1)  # [B, hidden]
+        return read.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
 
 # --- residual connections --------------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ class MulG(Model):
             "decay_every": 0,
             "clip_norm": 0.8,  # X11
             "unimodal_pretrain": False,  # X8
+            "group_lengths": True,
         }
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,9 @@ def train(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models are trained; auto takes a GPU if there is one.")
+    ] = "auto",
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -72,13 +75,15 @@ def train(
         gpus=gpus,
         change=change,
     )
-    answers, coverage = trained(open_session(home, given), model, seed, extract=not no_extract)
+    answers, coverage = trained(open_session(home, given), model, seed, device, extract=not no_extract)
     show_answer({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
     if coverage.too_many:
         raise typer.Exit(TOO_MANY_FAILED)
 
 
-def trained(session: Session, models: list[str], seed: int, *, extract: bool) -> tuple[list[dict[str, Any]], Coverage]:
+def trained(
+    session: Session, models: list[str], seed: int, device: Literal["auto", "cpu", "cuda"] = "auto", *, extract: bool
+) -> tuple[list[dict[str, Any]], Coverage]:
     """Trains each model on each fold, and gives one answer per model, and the coverage.
 
     First extracts missing features, or raises InputError for them if `extract` is False. As in an extraction, rows that
@@ -89,7 +94,7 @@ def trained(session: Session, models: list[str], seed: int, *, extract: bool) ->
     train_models.check(session, models)
     coverage = extract_shown(session)[1] if extract else covered(session)
     with session.pinned():
-        runs = repaired(session, lambda: [train_models.prepare(session, name, seed) for name in models])
+        runs = repaired(session, lambda: [train_models.prepare(session, name, seed, device=device) for name in models])
         train_models.train(session, runs)
     same = same_media(session.corpus)
     also = {"same_media": same_media_answers(same)}

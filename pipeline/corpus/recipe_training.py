@@ -52,6 +52,12 @@ class TrainConfig(BaseModel):
     """The modalities that the model reads; all that its feature set has, if none is named."""
     modality_dropout: float = Field(0.0, ge=0, lt=1)
     """The probability with which a modality of a train row is hidden in a step; never all that the row has."""
+    group_lengths: bool = False
+    """Whether the rows of a batch are of like length, so that few steps of it are padding."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in a training step; validation and prediction are in float32."""
+    deterministic: bool = False
+    """Whether torch may use only algorithms that give the same on each run; a GPU is slower then."""
     pretrain_epochs: int = Field(30, ge=1)
     pretrain_learning_rate: float = Field(1e-3, gt=0)
 

@@ -6,8 +6,10 @@ import csv
 import io
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,14 +71,27 @@ def fit(model: Trainable, job: Job) -> History:
     afterwards. Raises InputError if no epoch had a finite validation loss.
     """
     job.directory.mkdir(parents=True, exist_ok=True)
-    training = _Training(model, job)
-    training.resume()
-    while not training.ended():
-        training.epoch()
+    with _only_deterministic(job.settings.deterministic):
+        training = _Training(model, job)
+        training.resume()
+        while not training.ended():
+            training.epoch()
     if best_epoch(training.history) is None:
         raise InputError("no epoch had a finite validation loss: lower learning_rate, or set normalize = train")
     load_weights(model.cpu(), job.directory / BEST)
     return training.history
+
+
+@contextmanager
+def _only_deterministic(wanted: bool) -> Iterator[None]:
+    """A context in which torch raises RuntimeError rather than use an algorithm that differs from run to run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS gives no such guarantee
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def solve(model: Solved, job: Job, target: Target) -> History:
@@ -166,14 +181,16 @@ class _Training:
 
     def _train(self, seed: int) -> float:
         self.model.train()
-        return _mean(map(self._step, self.job.dataset.batches(self.job.train, self.job.settings.batch_size, seed)))
+        job, grouped = self.job, self.job.settings.group_lengths
+        return _mean(map(self._step, job.dataset.batches(job.train, job.settings.batch_size, seed, grouped=grouped)))
 
     def _step(self, batch: Batch) -> tuple[Tensor, int]:
         if share := self.job.settings.modality_dropout:
             batch = batch._replace(masks=hide_some(batch.masks, share))
         self.optimiser.zero_grad()
-        prediction, labels = self._predicted(batch)
-        loss = self.model.loss(prediction, labels, batch.rows.to(labels.device), self.objective)
+        with torch.autocast(self.job.device, torch.bfloat16, self.job.settings.precision == "bfloat16"):
+            prediction, labels = self._predicted(batch)
+            loss = self.model.loss(prediction, labels, batch.rows.to(labels.device), self.objective)
         torch.autograd.backward(loss)
         if self.job.settings.clip_norm:
             clip_grad_norm_(self.model.parameters(), self.job.settings.clip_norm)

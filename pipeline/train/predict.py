@@ -60,14 +60,14 @@ def predict(
     logits: list[Tensor] = []
     gates: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
-        for batch in dataset.batches(rows, size):
+        for batch in dataset.batches(dataset.by_length(rows) if dataset.cut else rows, size):
             prediction = predicted(model, batch, device)
             seen.append(batch.rows)
             logits.append(prediction.logits.float().cpu())
             for modality, share in (prediction.gates or {}).items():
                 gates.setdefault(modality, []).append(share.float().cpu())
     place = np.empty(len(dataset.labels), np.int64)
-    place[torch.cat(seen).numpy()] = np.arange(len(rows))  # dialogues put rows into an order of their own
+    place[torch.cat(seen).numpy()] = np.arange(len(rows))  # lengths and dialogues put rows into an order of their own
     order = place[rows]
     return torch.cat(logits).numpy()[order], {m: torch.cat(shares).numpy()[order] for m, shares in gates.items()}
 

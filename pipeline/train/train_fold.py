@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 """The file in a fold's folder that the process which trains it locks."""
+Device = Literal["auto", "cpu", "cuda"]
 FUSION = "fusion"
 """The folder of the whole model's training, beside that of what is trained before."""
 
@@ -62,7 +63,7 @@ class TrainRequest:
     speakers: Mapping[str, str]
     run: Path
     seed: int
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
     digest: str
     dialogues: Mapping[str, str] = field(default_factory=dict)
 

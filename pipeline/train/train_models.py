@@ -26,10 +26,10 @@ from pipeline.stage import Modality
 from pipeline.train.fold_result import FoldResult, summarise
 from pipeline.train.progress import EpochBars, Training
 from pipeline.train.run_name import RunName
-from pipeline.train.train_fold import FUSION, LOCK, TrainRequest, train_fold
+from pipeline.train.train_fold import FUSION, LOCK, Device, TrainRequest, train_fold
 from pipeline.views.build_view import build_columns
 
-LOOP_VERSION = 3
+LOOP_VERSION = 4
 """Bumped when the same request gives other results, because the training loop has changed."""
 
 
@@ -82,18 +82,25 @@ def check(session: Session, models: Sequence[str]) -> None:
     session.check_train()
 
 
-def prepare(session: Session, name: str, seed: int, ablation: Mapping[str, Any] = MappingProxyType({})) -> Run:
+def prepare(
+    session: Session,
+    name: str,
+    seed: int,
+    ablation: Mapping[str, Any] = MappingProxyType({}),
+    device: Device = "auto",
+) -> Run:
     """The jobs of one model on all folds, with their columns, which are written if they do not exist yet.
 
-    ablation: settings that differ from the recipe's `[train.<name>]`, and are in the name of the run. Raises InputError
-    for unknown settings, and for features that are not extracted.
+    ablation: settings that differ from the recipe's `[train.<name>]`, and are in the name of the run. device: where it
+    is trained, which decides nothing else. Raises InputError for unknown settings, and for features that are not
+    extracted.
     """
     corpus, recipe = session.corpus, session.corpus.recipe
     section = {**recipe.train.get(name, {}), **ablation}
     requests = [_request(session, name, section, fold, seed) for fold in corpus.folds]
     digest = keys.digest("run", [request.digest for request in requests])
     path = session.home.runs / recipe.home_name / f"{name}-{corpus.protocol}-seed{seed}-{digest[:8]}"
-    jobs = [FoldJob(replace(request, run=path / request.fold.name)) for request in requests]
+    jobs = [FoldJob(replace(request, run=path / request.fold.name, device=device)) for request in requests]
     kind = model_class(name)
     changes = [
         *session.options.changes,

@@ -88,6 +88,9 @@ def speaker_scales(view: View, speakers: Mapping[str, str]) -> dict[str, Speaker
     return {modality: SpeakerScale.of(column, names) for modality, column in view.columns.items()}
 
 
+POOL = 32
+"""Among the rows of how many batches those of like length are put together."""
+
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
@@ -150,9 +153,16 @@ class Dataset:
         turns = None if self.dialogues is None else self.dialogues.turns(rows)
         return Batch(rows, values, masks, self.labels.index_select(0, rows), turns)
 
-    def batches(self, rows: Rows, size: int, seed: int | None = None) -> Iterator[Batch]:
+    def by_length(self, rows: Rows) -> Rows:
+        """The rows [R], those with the fewest steps first, padding after the last valid step not counted."""
+        given = torch.from_numpy(rows)
+        steps = [(mask[given] * torch.arange(1, mask.shape[1] + 1)).amax(dim=1) for mask in self.masks.values()]
+        return np.asarray(rows[np.argsort(torch.stack(steps).sum(dim=0).numpy(), kind="stable")])
+
+    def batches(self, rows: Rows, size: int, seed: int | None = None, *, grouped: bool = False) -> Iterator[Batch]:
         """Batches of `size` rows, the last one possibly shorter: in order, or shuffled by `seed`.
 
+        grouped: the rows of a shuffled batch are of like length, among those of `POOL` batches drawn together.
         With `dialogues`, of `size` dialogues with those turns that are among the rows, a dialogue's rows side by side.
         They are gathered in this process: workers copy each batch through a pipe, which is slower.
         """
@@ -160,7 +170,11 @@ class Dataset:
         if self.dialogues is not None:
             return map(self.gather, self.dialogues.batches(rows, size, rng))
         order = rows if rng is None else rng.permutation(rows)
-        return map(self.gather, torch.split(torch.from_numpy(order), size))
+        if rng is None or not grouped:
+            return map(self.gather, torch.split(torch.from_numpy(order), size))
+        pools = [self.by_length(order[start : start + POOL * size]) for start in range(0, len(order), POOL * size)]
+        alike = [batch for pool in pools for batch in torch.split(torch.from_numpy(pool), size)]
+        return (self.gather(alike[number]) for number in rng.permutation(len(alike)))
 
 
 def _longest(mask: Tensor) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -152,3 +154,35 @@ def test_without_standardisation_features_reach_the_model_as_they_are(request_of
     request = request_of(training={"normalize": "none"})
     train_fold(request)
     assert not load_model(request.run).standardise.mean_text.any()
+
+
+# --- how it is computed ----------------------------------------------------------------------------------------
+
+
+class Watched(Tiny):
+    """Notes what the loop has switched on while it trains."""
+
+    seen: ClassVar[set[tuple[bool, torch.dtype, bool]]] = set()
+
+    def forward(self, values, masks):
+        prediction = super().forward(values, masks)
+        self.seen.add((self.training, prediction.logits.dtype, torch.are_deterministic_algorithms_enabled()))
+        return prediction
+
+
+@pytest.fixture
+def watched(monkeypatch, request_of):
+    monkeypatch.setattr(Watched, "seen", set())
+    monkeypatch.setattr("pipeline.corpus.recipe_training.find", lambda package, name, kind: Watched)
+    return request_of
+
+
+def test_mixed_precision_is_for_training_steps_alone(watched):
+    result = train_fold(watched(training={"precision": "bfloat16"}))
+    assert Watched.seen == {(True, torch.bfloat16, False), (False, torch.float32, False)}
+    assert result.metrics["accuracy"] > 0.5
+
+
+def test_only_deterministic_algorithms_are_allowed_while_a_model_trains_and_any_afterwards(watched):
+    train_fold(watched(training={"deterministic": True}))
+    assert (True, torch.float32, True) in Watched.seen and not torch.are_deterministic_algorithms_enabled()

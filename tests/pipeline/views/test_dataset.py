@@ -203,3 +203,37 @@ def test_a_batch_is_cut_to_its_longest_row_and_a_broadcast_vector_stays_one_step
         assert torch.equal(batch.values["text"], full.values["text"][:, :steps])
         assert not full.masks["text"][:, steps:].any()
         assert torch.equal(batch.values["audio"], full.values["audio"]) and batch.values["audio"].shape[1] == 1
+
+
+# --- rows of like length ---------------------------------------------------------------------------------------
+
+
+def of_lengths(tmp_path, lengths: list[int]) -> Dataset:
+    """One modality of one dimension, whose rows have so many steps."""
+    tracks = [Track.of(np.ones((steps, 1), np.float32)) if steps else None for steps in lengths]
+    write_column(tmp_path / "audio", enumerate(tracks), len(lengths), Align("pad", max(lengths)), 1)
+    ids = [f"u{i}" for i in range(len(lengths))]
+    view = open_view(ids, {"audio": tmp_path / "audio"})
+    return Dataset(view, dict.fromkeys(ids, 0), Target("multiclass", ("a", "b")), cut=True)
+
+
+def test_grouped_batches_hold_every_row_once_in_an_order_of_the_seed(tmp_path):
+    dataset = of_lengths(tmp_path, [1 + i * 7 % 50 for i in range(100)])
+    orders = [[b.rows.tolist() for b in dataset.batches(np.arange(100), 8, seed, grouped=True)] for seed in (1, 1, 2)]
+    assert all(sorted(row for batch in order for row in batch) == list(range(100)) for order in orders)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_rows_of_like_length_are_together_so_that_less_of_a_batch_is_padding(tmp_path):
+    dataset = of_lengths(tmp_path, [1 + i * 7 % 50 for i in range(100)])
+    rows, valid = np.arange(100), int(dataset.masks["audio"].sum())
+    padding = {
+        grouped: sum(batch.masks["audio"].numel() for batch in dataset.batches(rows, 8, 1, grouped=grouped)) - valid
+        for grouped in (True, False)
+    }
+    assert padding[True] < 0.2 * padding[False]
+
+
+def test_by_length_the_rows_with_the_fewest_steps_come_first(tmp_path):
+    dataset = of_lengths(tmp_path, [3, 1, 0, 2, 1])
+    assert dataset.by_length(np.array([4, 0, 2, 3, 1])).tolist() == [2, 4, 1, 3, 0]
