@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from pipeline.cache.atomic import publish
 from pipeline.cache.home import Home
 from pipeline.cli.extract import covered, extract_shown
 from pipeline.cli.options import (
@@ -52,7 +53,7 @@ def compare(
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
-    """Compares models: trains what is missing, and writes scores, intervals and costs as Markdown, CSV and LaTeX.
+    """Compares models: trains what is missing, and writes scores and costs as Markdown, CSV, LaTeX and a page.
 
     Every model reads the same rows, is selected on validation and scored on test once. What was trained before is not
     trained again. Example: `affectory table --models "majority linear mult mulg hjcag" --dataset meld --seeds 5`
@@ -81,10 +82,13 @@ def compare(
     made = compared(session, chosen, seeds, ablations=ablations, extract=not no_extract)
     recipe, corpus = session.corpus.recipe, session.corpus
     caption = f"{recipe.name}, {corpus.protocol}, {seeds} seeds, {time.strftime('%Y-%m-%d')}"
-    paths = model_table.write(made.columns(), caption, home.reports / f"{recipe.home_name}-{corpus.protocol}-table")
+    stem = home.reports / f"{recipe.home_name}-{corpus.protocol}-table"
+    paths = model_table.write(made.columns(), caption, stem)
+    paths.append(stem.with_name(f"{stem.name}.html"))
+    publish(paths[-1], model_table.page(made, caption))
     _show(made.columns(), caption)
     answer = {"table": made.columns(), "files": [str(path) for path in paths]}
-    show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV and LaTeX\nLog: {log}")
+    show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV, LaTeX and a page\nLog: {log}")
 
 
 def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: bool, extract: bool) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.atomic import publish
+from pipeline.report.charts import Chart, Difference, differences
+from pipeline.report.probes_section import score_name
+from pipeline.report.table import Cell, Sheet, render
 from pipeline.stage import Target
 from pipeline.train import predictions
+from pipeline.train.cost import SIZES
 from pipeline.train.intervals import Interval, Scores, by_row, over_dialogues, over_seeds, score_by_row
 
 LOWER_IS_BETTER = ("mae",)
@@ -112,6 +117,57 @@ class ModelTable:
         return row | {f"F1 {name}": text for name, text in _by_class(entry).items()} | _cost(entry.cost)
 
 
+def page(table: ModelTable, caption: str) -> str:
+    """The table as an HTML page: scores with charts, F1 by class, and costs."""
+    rows = table.columns()
+    groups = {name: [row_of(row, kind) for row in rows] for name, kind in _GROUPS.items()}
+    scores = [_chart(table), _sheet("Scores", groups["scores"], _ABOUT), _sheet("F1 by class", groups["classes"])]
+    return render(
+        "table.html",
+        caption=caption,
+        when=time.strftime("%Y-%m-%d %H:%M"),
+        scores=[part for part in scores if part is not None],
+        costs=_sheet("Costs", groups["costs"], "Times are those of one thread or more on a CPU of this machine."),
+    )
+
+
+_ABOUT = (
+    "Means over seeds with 95 % t-intervals. Every model reads the same rows, is selected on validation, and is scored "
+    "on test once. Differences are paired by row; their intervals draw dialogues."
+)
+_GROUPS: Mapping[str, Callable[[str], bool]] = {
+    "scores": lambda name: not name.startswith("F1 ") and not _is_cost(name),
+    "classes": lambda name: name.startswith("F1 "),
+    "costs": lambda name: _is_cost(name),
+}
+
+
+def row_of(row: Mapping[str, str], kind: Callable[[str], bool]) -> dict[str, str]:
+    """The cells of a row whose columns are of a kind, after the model's name."""
+    return {name: text for name, text in row.items() if name == "model" or kind(name)}
+
+
+def _is_cost(name: str) -> bool:
+    return name.startswith(("parameters", "MFLOP", "ms an utterance", "peak MB"))
+
+
+def _sheet(caption: str, rows: Sequence[Mapping[str, str]], note: str = "") -> Sheet | None:
+    if len(rows[0]) < 2:
+        return None
+    cells = [[Cell(text, number=place > 0) for place, text in enumerate(row.values())] for row in rows]
+    return Sheet(caption, list(rows[0]), cells, note)
+
+
+def _chart(table: ModelTable) -> Chart | None:
+    best = table.best_solved
+    others = [entry for entry in table.entries if entry is not best]
+    if best is None or not others:
+        return None
+    shown = [Difference(entry.label, *table.interval(entry, best)) for entry in others]
+    unit = f"{score_name(table.score)} less that of {best.label}"
+    return differences(f"{unit}, on test, with 95 % intervals over dialogues", shown, unit)
+
+
 def write(rows: Sequence[Mapping[str, str]], caption: str, stem: Path) -> list[Path]:
     """Writes a table, a text for each column of each row, as Markdown, CSV and LaTeX beside each other.
 
@@ -154,7 +210,8 @@ def _by_class(entry: Entry) -> dict[str, str]:
 
 def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
     times = {f"ms an utterance, batch {size}": f"{ms:.3f}" for size, ms in cost["ms"].items()}
-    return {"parameters": f"{cost['parameters']:,}", "MFLOP": f"{cost['mflops']:,.2f}"} | times
+    memory = {f"peak MB, batch {SIZES[-1]}": f"{cost['peak_mb']:,.2f}"}
+    return {"parameters": f"{cost['parameters']:,}", "MFLOP": f"{cost['mflops']:,.2f}"} | times | memory
 
 
 # --- files -----------------------------------------------------------------------------------------------------

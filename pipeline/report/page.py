@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,7 +24,7 @@ from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
 from pipeline.report.robustness import robustness
-from pipeline.report.table import Cell, Sheet
+from pipeline.report.table import Cell, Sheet, render
 from pipeline.stage import Target
 from pipeline.train import metrics
 
@@ -77,16 +76,14 @@ def _model(run: Trained) -> dict[str, Any]:
 def _render(
     session: Session, extracted: Extracted, remarks: Remarks, probes: Sequence[Probe], runs: Sequence[Trained]
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     corpus = session.corpus
     labels, label_chart = corpus_section.labels(corpus)
     lengths, length_charts = corpus_section.lengths(corpus)
     notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     dialogues = {row.id: row.dialogue for row in corpus.manifest.rows}
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         dataset=corpus.recipe.name,
         when=time.strftime("%Y-%m-%d %H:%M"),
         root=str(corpus.manifest.root),

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 NONE = "–"
 
 
@@ -35,6 +37,13 @@ class Sheet:
     ) -> Sheet:
         """Makes a table of plain values and cells."""
         return cls(caption, list(header), [[cell(value) for value in row] for row in rows], note, heat)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this folder; all text in it is escaped."""
+    loader = PackageLoader("pipeline.report", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template(template).render(**values)
 
 
 def cell(value: Any) -> Cell:

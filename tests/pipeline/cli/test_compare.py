@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import InputError
 from pipeline.report import model_table
 from pipeline.report.model_table import Entry, ModelTable
-from pipeline.train import predictions, train_models
+from pipeline.train import cost, predictions, train_models
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.small import RECIPE, Small
 
@@ -41,7 +42,8 @@ def test_it_trains_each_model_with_each_seed_once_and_writes_three_files(small_t
         ("late_fusion", "1"),
         ("gmu", "2"),
     ]
-    assert [Path(path).suffix for path in answer["files"]] == [".md", ".csv", ".tex"]
+    assert [Path(path).suffix for path in answer["files"]] == [".md", ".csv", ".tex", ".html"]
+    assert "gmu" in Path(answer["files"][3]).read_text()
     with Path(answer["files"][1]).open(newline="") as file:
         assert [row["model"] for row in csv.DictReader(file)] == ["majority", "late_fusion", "gmu"]
     before = trained_when(small_table)
@@ -80,7 +82,7 @@ def test_a_model_that_cannot_learn_the_labels_is_refused_before_extraction_and_i
 # --- numbers ---------------------------------------------------------------------------------------------------
 
 TWO = {"task": "multiclass", "classes": ["a", "b"]}
-COST = {"parameters": 10, "mflops": 1.0, "ms": {1: 0.5, 64: 0.1}}
+COST = {"parameters": 10, "mflops": 1.0, "ms": {1: 0.5, 64: 0.1}, "peak_mb": 2.5}
 
 
 def entry(folder: Path, label: str, right: list[list[int]], valid: float, solved: bool = False) -> Entry:
@@ -110,6 +112,25 @@ def test_models_are_compared_row_by_row_with_the_solved_one_that_is_best_on_vali
     )
     assert row["less base, paired"].startswith("+0.1250 [") and table.columns()[0]["less base, paired"] == "–"
     assert (row["F1 a"], row["F1 b"], row["parameters"]) == ("–", "0.5000", "10")
+
+
+def test_the_page_draws_differences_and_keeps_costs_apart_and_no_name_runs_as_code(tmp_path: Path) -> None:
+    base = entry(tmp_path, "base", [[1, 1, 0, 0]], valid=0.9, solved=True)
+    model = entry(tmp_path, "<b>model", [[1, 1, 1, 0]], valid=0.5)
+    html = model_table.page(ModelTable([base, model], {f"u{i}": f"d{i}" for i in range(4)}), "on <i>")
+    scores, costs = html.split('<section id="costs">')
+    assert "+0.2500 [" in scores and "2.50" not in scores and "2.50" in costs and "<svg" in scores
+    assert "<b>" not in html and "<i>" not in html and "&lt;b&gt;model" in html
+
+
+def test_the_peak_of_memory_is_that_of_the_tensors_that_live_at_once() -> None:
+    class Wide(torch.nn.Module):
+        def predict(self, batch: torch.Tensor) -> torch.Tensor:
+            for _ in range(3):
+                batch = (batch.repeat(1, 10) + 1)[:, :100].clone()  # 4 kB, then 40 kB twice, and 4 kB again
+            return batch
+
+    assert cost._peak_bytes(Wide(), torch.zeros(10, 100)) == 80_000 + 4_000  # type: ignore[arg-type]
 
 
 def test_marks_that_latex_or_markdown_read_are_escaped(tmp_path: Path) -> None:
