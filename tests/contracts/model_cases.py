@@ -30,7 +30,9 @@ DIMS = {"text": 5, "audio": 6, "visual": 7}
 B, L, OUTPUTS = 5, 4, 3
 CLASSES, NUMBER = Target("multiclass", ("a", "b", "c")), Target("regression", ())
 SMALL: dict[str, dict[str, int]] = {
+    "cfn_esa": {"width": 16, "layers": 2, "shift_hidden": 8},
     "dialogue_rnn": {"global_hidden": 10, "party_hidden": 12, "emotion_hidden": 8, "hidden": 14},
+    "multi_emo": {"width": 16, "inner": 20, "layers": 2},
     "sdt": {"hidden": 16},
 }
 Tensors = dict[str, Tensor]

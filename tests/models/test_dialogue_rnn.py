@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.dialogue_rnn import backwards
+from models._dialogue import backwards
 from tests.contracts.model_cases import DIMS, OUTPUTS, B, features, masks, talk
 from tests.models.dialogue_cases import DIALOGUES, build, linear, vectors
 
@@ -34,7 +34,7 @@ def emotions(part: Any, x: Tensor, speakers: list[int]) -> Tensor:
         context = x.new_zeros(WIDTHS["global_hidden"])
         if states:
             history = torch.stack(states)
-            alpha = (history @ (part.recall.weight @ u)).softmax(0)
+            alpha = (history @ (part.match.weight @ u)).softmax(0)
             context = torch.einsum("t,tg->g", alpha, history)
         last = states[-1] if states else torch.zeros_like(context)
         states.append(gru(part.dialogue, torch.cat([u, parties[speaker]]), last))
@@ -52,9 +52,9 @@ def test_states_follow_the_turns_in_both_directions(options: dict[str, Any]) -> 
     model, x = build("dialogue_rnn", **WIDTHS, **options), torch.cat(list(vectors().values()), dim=1)
     expected = torch.empty(B, OUTPUTS)
     for rows, speakers in zip(DIALOGUES, SPEAKERS, strict=True):
-        felt = emotions(model.onward, x[rows], speakers)
-        if model.back is not None:
-            felt = torch.cat([felt, emotions(model.back, x[rows].flip(0), speakers[::-1]).flip(0)], dim=1)
+        felt = emotions(model.states.onward, x[rows], speakers)
+        if model.states.back is not None:
+            felt = torch.cat([felt, emotions(model.states.back, x[rows].flip(0), speakers[::-1]).flip(0)], dim=1)
         if model.match is not None:
             felt = torch.einsum("uv,ve->ue", (linear(model.match, felt) @ felt.T).softmax(1), felt)
         expected[rows] = linear(model.head, linear(model.dense, felt).relu())
