@@ -221,7 +221,8 @@ class DialogueModel(Model):
     """A model that reads each utterance among the others of its dialogue.
 
     Its batches hold whole dialogues, so `batch_size` counts dialogues. A dialogue in a batch has those turns that are
-    in the same part (train, valid, test) and have a valid step of any modality.
+    in the same part (train, valid, test) and have a valid step of any modality. An utterance is one step of each
+    modality, the mean of its valid ones: the literature's models of conversations read such vectors.
     """
 
     def predict(self, batch: Batch) -> Prediction:
@@ -235,7 +236,7 @@ class DialogueModel(Model):
         """One vector of each modality for each turn: the mean of its standardised features over the valid steps.
 
         values: modality -> [B, T, D], masks: modality -> [B, T] -> modality -> [C, U, D], 0 where the modality is
-        missing. The literature's models of conversations read such vectors of an utterance, and no steps.
+        missing.
         """
         x = self.standardise({m: values[m] for m in self.inputs}, masks)
         means = {m: masked_mean(x[m], masks[m]) for m in self.inputs}

@@ -53,6 +53,15 @@ def statistics(column: Column, rows: Rows) -> Statistics:
     return Statistics(mean, np.where(std <= Standardiser.NOISE * np.abs(mean), 0.0, std))
 
 
+def means(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The mean of each row's valid steps, [N, 1, D], 0 over none, and whether it has any, [N, 1]; in bounded memory."""
+    pooled = np.zeros((len(column.mask), 1, column.dim), np.float32)
+    for chunk in column.chunks(np.arange(len(pooled))):
+        count = column.mask[chunk].sum(axis=1, keepdims=True).clip(min=1)
+        pooled[chunk, 0] = column.values[chunk].sum(axis=1, dtype=np.float64) / count  # invalid steps hold 0
+    return pooled, np.asarray(column.mask.any(axis=1, keepdims=True))
+
+
 class SpeakerScale(NamedTuple):
     """Standardisation by speaker (X1).
 
@@ -100,7 +109,7 @@ class Dataset:
     labels: utterance -> label, at least of the rows that will be read. scales: modality -> SpeakerScale, if features
     are standardised by speaker. pin: gathers into page-locked memory, for a GPU. cut: a batch has as many steps as its
     longest row, at least two. dialogues: of the view's rows, for a model that reads dialogues; then batches hold whole
-    ones, and say their turns.
+    ones, say their turns, and have the mean of a row's valid steps as its one step of a modality.
     """
 
     def __init__(
@@ -115,8 +124,10 @@ class Dataset:
     ) -> None:
         self.view, self.scales, self.pin, self.cut, self.dialogues = view, dict(scales or {}), pin, cut, dialogues
         self.labels = label_tensor([labels.get(name) for name in view.ids], target)
-        self.values = {modality: _tensor(column.values) for modality, column in view.columns.items()}
-        self.masks = {modality: _tensor(column.mask) for modality, column in view.columns.items()}
+        pooled = dialogues is not None
+        parts = {m: means(column) if pooled else (column.values, column.mask) for m, column in view.columns.items()}
+        self.values = {modality: _tensor(values) for modality, (values, _) in parts.items()}
+        self.masks = {modality: _tensor(mask) for modality, (_, mask) in parts.items()}
 
     def only(self, modality: str) -> Dataset:
         """The same rows with only one modality."""

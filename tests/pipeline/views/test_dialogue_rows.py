@@ -1,5 +1,7 @@
 """Rows of a view as turns of dialogues, and batches of whole dialogues."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from pipeline.views.view import open_view, write_column
 
 IDS = tuple("abcdefgh")
 DIALOGUES = ("x", "x", "x", "y", "y", "z", "z", "z")
+ONE = Target("multiclass", ("a",))
 SPEAKERS = ("Ann", "Bob", "Ann", "Ann", "Cy", "", "Bob", "")
 ROWS = DialogueRows.of(DIALOGUES, SPEAKERS)
 
@@ -51,13 +54,22 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     path = tmp_path_factory.mktemp("view") / "text"
     rows = [(i, Track.of(np.full((1, 2), i, np.float32))) for i in range(8)]
     write_column(path, rows, 8, Align("pad", 2), 2)
-    return Dataset(open_view(IDS, {"text": path}), dict.fromkeys(IDS, 0), Target("multiclass", ("a",)), dialogues=ROWS)
+    return Dataset(open_view(IDS, {"text": path}), dict.fromkeys(IDS, 0), ONE, dialogues=ROWS)
 
 
 def test_batch_size_counts_dialogues_each_with_its_turns_among_the_rows(dataset: Dataset) -> None:
     first, second = dataset.batches(np.array([6, 1, 0, 4, 7]), 2)
     assert first.rows.tolist() == [0, 1, 4] and first.turns.turns.tolist() == [[0, 1], [2, -1]]
     assert second.rows.tolist() == [6, 7] and second.values["text"][:, 0, 0].tolist() == [6, 7]
+
+
+def test_a_turn_has_the_mean_of_its_valid_steps_as_its_one_step(tmp_path: Path) -> None:
+    tracks = [Track.of(np.arange(2.0 * (n + 1), dtype=np.float32).reshape(-1, 2)) if n else None for n in range(3)]
+    write_column(tmp_path / "text", enumerate(tracks), 3, Align("pad", 4), 2)
+    view = open_view(IDS[:3], {"text": tmp_path / "text"})
+    found = Dataset(view, dict.fromkeys(IDS, 0), ONE, dialogues=DialogueRows.of("xxy", "AAA")).gather(torch.arange(3))
+    assert found.values["text"].tolist() == [[[0, 0]], [[1, 2]], [[2, 3]]]
+    assert found.masks["text"].tolist() == [[False], [True], [True]]
 
 
 def test_a_seed_shuffles_dialogues_and_never_their_turns(dataset: Dataset) -> None:
