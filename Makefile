@@ -41,7 +41,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
-         OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE \
+         LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -143,8 +143,8 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 	$(AFFECTORY) init-table $(call quote,$(DIR))$(call option,ENCODING,encoding)
 
 .PHONY: train
-train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=]
-	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)
+train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=] [LOG=tensorboard]
+	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)
 
 .PHONY: table
 table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,9 @@ from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import open_session
 
+if TYPE_CHECKING:
+    from pipeline.train.tensorboard import TensorBoard
+
 commands = typer.Typer()
 
 
@@ -51,6 +54,9 @@ def train(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where models are trained; auto takes a GPU if there is one.")
     ] = "auto",
+    board: Annotated[
+        Literal["", "tensorboard"], typer.Option("--log", help="tensorboard: write losses for it too.")
+    ] = "",
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -75,14 +81,25 @@ def train(
         gpus=gpus,
         change=change,
     )
-    answers, coverage = trained(open_session(home, given), model, seed, device, extract=not no_extract)
+    from pipeline.train.tensorboard import TensorBoard
+
+    events = TensorBoard(home.runs / "tensorboard" / home_name(recipe_path(dataset))) if board else None
+    answers, coverage = trained(open_session(home, given), model, seed, device, events, extract=not no_extract)
+    if events:
+        print_line(f"Losses: tensorboard --logdir {events.folder}")
     show_answer({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
     if coverage.too_many:
         raise typer.Exit(TOO_MANY_FAILED)
 
 
 def trained(
-    session: Session, models: list[str], seed: int, device: Literal["auto", "cpu", "cuda"] = "auto", *, extract: bool
+    session: Session,
+    models: list[str],
+    seed: int,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    board: TensorBoard | None = None,
+    *,
+    extract: bool,
 ) -> tuple[list[dict[str, Any]], Coverage]:
     """Trains each model on each fold, and gives one answer per model, and the coverage.
 
@@ -95,7 +112,7 @@ def trained(
     coverage = extract_shown(session)[1] if extract else covered(session)
     with session.pinned():
         runs = repaired(session, lambda: [train_models.prepare(session, name, seed, device=device) for name in models])
-        train_models.train(session, runs)
+        train_models.train(session, runs, board)
     same = same_media(session.corpus)
     also = {"same_media": same_media_answers(same)}
     answers = [train_models.answer(session, run, coverage.failed) | also for run in runs]

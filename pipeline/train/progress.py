@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,30 +22,40 @@ EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Training:
-    """A fold that is to be trained. folder: where its epochs are written. epochs: how many there may be at most."""
+    """A fold that is to be trained.
+
+    folder: where its epochs are written. run: where they are once it is done. epochs: how many there may be at most.
+    """
 
     model: str
     folder: Path
+    run: Path
     epochs: int
+
+    def rows(self) -> list[dict[str, float]]:
+        """The epochs that are done; none before the first, or while the file is half written."""
+        for folder in (self.folder, self.run):
+            with suppress(OSError, TypeError, ValueError), (folder / EPOCHS).open(newline="") as file:
+                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return []
 
     def newest(self) -> tuple[int, str]:
         """How many epochs are done, and the losses of the last one in words; 0 before the first."""
-        with suppress(OSError, KeyError, ValueError), (self.folder / EPOCHS).open(newline="") as file:
-            rows = list(csv.DictReader(file))
-            if rows:
-                train, valid = (float(rows[-1][name]) for name in ("train_loss", "valid_loss"))
-                return len(rows), f"train {train:.3f} valid {valid:.3f}"
-        return 0, ""
+        rows = self.rows()
+        if not rows:
+            return 0, ""
+        return len(rows), f"train {rows[-1]['train_loss']:.3f} valid {rows[-1]['valid_loss']:.3f}"
 
 
 class EpochBars:
     """A bar for each model, over the epochs of all its folds: a context manager that looks at their folders.
 
-    A fold that stops before its last epoch fills its part of the bar.
+    A fold that stops before its last epoch fills its part of the bar. watch: is called with each fold that is not done,
+    at every look.
     """
 
-    def __init__(self, trainings: Sequence[Training]) -> None:
-        self._bars, self._open = Bars(), dict.fromkeys(trainings)
+    def __init__(self, trainings: Sequence[Training], watch: Callable[[Training], None] | None = None) -> None:
+        self._bars, self._open, self._watch_one = Bars(), dict.fromkeys(trainings), watch
         self._done = {training.model: 0 for training in trainings}
         self._shown: dict[str, int] = {}
         self._ended, self._lock = threading.Event(), threading.Lock()
@@ -76,6 +86,8 @@ class EpochBars:
             reached, losses = dict(self._done), dict[str, str]()
             for training in self._open:
                 count, said = training.newest()
+                if self._watch_one:
+                    self._watch_one(training)
                 reached[training.model] += min(count, training.epochs)
                 losses[training.model] = said or losses.get(training.model, "")
             for model, count in reached.items():

@@ -26,6 +26,7 @@ from pipeline.stage import Modality
 from pipeline.train.fold_result import FoldResult, summarise
 from pipeline.train.progress import EpochBars, Training
 from pipeline.train.run_name import RunName
+from pipeline.train.tensorboard import TensorBoard
 from pipeline.train.train_fold import FUSION, LOCK, Device, TrainRequest, train_fold
 from pipeline.views.build_view import build_columns
 
@@ -158,8 +159,8 @@ def _code(model: str) -> str:
     return keys.digest(LOOP_VERSION, [(path.name, keys.file_digest(path)) for path in sources])
 
 
-def train(session: Session, runs: Sequence[Run]) -> None:
-    """Trains every fold of the runs on the session's workers, with a bar for each model.
+def train(session: Session, runs: Sequence[Run], board: TensorBoard | None = None) -> None:
+    """Trains every fold of the runs on the session's workers, with a bar for each model, and for TensorBoard if asked.
 
     If a fold kills its worker, the others are still trained; then KilledError names the folds that were not. Raises
     InputError if a worker does not see this disk.
@@ -171,7 +172,8 @@ def train(session: Session, runs: Sequence[Run]) -> None:
     if any(flock.held(job.request.run / LOCK) for job in jobs):
         print_line("Another process trains the same: waiting for its results.")
     killed: list[str] = []
-    with workers_of(session) as workers, EpochBars(list(trainings.values())) as bars:
+    watch = board.note if board else None
+    with workers_of(session) as workers, EpochBars(list(trainings.values()), watch) as bars:
         workers.preflight()
         if not workers.agree(partial(shares, session.home.cache, inodes(session.home.root))):
             raise InputError(
@@ -181,6 +183,8 @@ def train(session: Session, runs: Sequence[Run]) -> None:
             if isinstance(result, FoldResult):
                 by_path[job.request.run].results[result.fold] = result
                 bars.end(trainings[job.request.run])
+                if board:
+                    board.end(trainings[job.request.run], result)
             else:
                 killed.append(f"training {job.request.model} on {job.request.fold.name} {result.advice}")
     if killed:
@@ -188,7 +192,7 @@ def train(session: Session, runs: Sequence[Run]) -> None:
 
 
 def _training(run: Run, job: FoldJob) -> Training:
-    return Training(run.model, job.request.work / FUSION, run.settings["epochs"])
+    return Training(run.model, job.request.work / FUSION, job.request.run, run.settings["epochs"])
 
 
 def answer(

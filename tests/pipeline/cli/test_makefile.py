@@ -26,6 +26,7 @@ VARIABLES = {
     "SET": "a.b=1",
     "REMOTE": "file:///x",
     "MODEL": "hjcag",
+    "LOG": "tensorboard",
     "OVER": "train.hjcag.dropout=0.2,0.4 train.hjcag.d_model=32",
     "TRIALS": "3",
     "RUN": "hjcag",
