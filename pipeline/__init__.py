@@ -12,7 +12,8 @@ Behind it are the rooms, in the order of the data's way. A room imports the room
     plan      utterances and a cache                                       -> jobs; computes nothing
     run       jobs                                                         -> shards and fitted states, on workers
     views     shards                                                       -> aligned columns, minibatches
-    train     minibatches                                                  -> a scored model
+    score     predictions                                                  -> scores with intervals; probes of features
+    train     minibatches                                                  -> a trained model, scored
     transfer  corpora, weights, shards                                     <-> the network
     report    everything above                                             -> answers for a person
     cli       the `affectory` command                                      composes the rooms and prints

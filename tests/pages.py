@@ -18,8 +18,8 @@ from pipeline.reader import Label
 from pipeline.report import page as report
 from pipeline.report.models_section import Trained
 from pipeline.report.table import Sheet
+from pipeline.score import metrics
 from pipeline.stage import Target
-from pipeline.train import metrics
 from pipeline.views.build_view import column_keys
 from tests.small import RECIPE, Small
 

@@ -58,7 +58,7 @@ def rank(
     have 95 % intervals over dialogues. Example: `affectory rank --modality audio --dataset iemocap --protocol cv`
     """
     from pipeline.report import model_table
-    from pipeline.train.intervals import score_by_row
+    from pipeline.score.intervals import score_by_row
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
@@ -82,7 +82,7 @@ def ranking(session: Session, modality: Literal["text", "audio", "visual"], *, e
 
     Raises InputError for a corpus without labels, and for features that are missing if `extract` is False.
     """
-    from pipeline.train.intervals import score_by_row
+    from pipeline.score.intervals import score_by_row
     from pipeline.train.rank import best_first, candidates
     from pipeline.train.rank import rank as probed
 

@@ -38,7 +38,7 @@ from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import open_session
 
 if TYPE_CHECKING:
-    from pipeline.train.intervals import Interval
+    from pipeline.score.intervals import Interval
     from pipeline.train.search_space import Trial
     from pipeline.train.train_models import Run
 
@@ -171,8 +171,8 @@ def _prepared(session: Session, model: str, trials: Sequence[Trial], seeds: int,
 
 
 def _tried(session: Session, trial: Trial, runs: Sequence[Run], score: str) -> Tried:
+    from pipeline.score.intervals import over_seeds
     from pipeline.train import train_models
-    from pipeline.train.intervals import over_seeds
 
     name = score or _default(session)
     for run in runs:
@@ -183,7 +183,7 @@ def _tried(session: Session, trial: Trial, runs: Sequence[Run], score: str) -> T
 
 def _check_score(session: Session, score: str) -> None:
     """Raises InputError for a score that this task does not have, before anything is trained."""
-    from pipeline.train import metrics
+    from pipeline.score import metrics
 
     target, label = session.corpus.target, next(iter(session.corpus.labels.values()))
     known = metrics.scalars(metrics.evaluate(np.zeros((1, target.outputs)), [label], target))
@@ -192,7 +192,7 @@ def _check_score(session: Session, score: str) -> None:
 
 
 def _default(session: Session) -> str:
-    from pipeline.train.intervals import score_by_row
+    from pipeline.score.intervals import score_by_row
 
     return score_by_row(session.corpus.target)
 

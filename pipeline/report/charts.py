@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.train.calibration import Calibration
+from pipeline.score.calibration import Calibration
 
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 SERIES = ("#0a0101", "#0a0102", "#0a0103", "#0a0104", "#0a0105")

@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.report.charts import Chart, Curves, curves, reliability
 from pipeline.report.models_section import Trained, mean
 from pipeline.report.table import Cell, Sheet, cell
-from pipeline.train import predictions
-from pipeline.train.calibration import Calibration, calibration
+from pipeline.score import predictions
+from pipeline.score.calibration import Calibration, calibration
 
 
 def details(run: Trained) -> list[Sheet]:

@@ -21,10 +21,10 @@ from pipeline.cache.atomic import publish
 from pipeline.report.charts import Chart, Difference, differences
 from pipeline.report.probes_section import score_name
 from pipeline.report.table import Cell, Sheet, render
+from pipeline.score import predictions
+from pipeline.score.intervals import Interval, Scores, by_row, over_dialogues, over_seeds, score_by_row
 from pipeline.stage import Target
-from pipeline.train import predictions
 from pipeline.train.cost import SIZES
-from pipeline.train.intervals import Interval, Scores, by_row, over_dialogues, over_seeds, score_by_row
 
 LOWER_IS_BETTER = ("mae",)
 SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc7", "acc5") + (

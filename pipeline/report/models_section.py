@@ -20,9 +20,9 @@ from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.report.probes_section import Line, Probe, bounds, headline, score_name
 from pipeline.report.table import Cell, Sheet, amount, cell
+from pipeline.score import metrics
+from pipeline.score.predictions import FILE
 from pipeline.stage import Target
-from pipeline.train import metrics
-from pipeline.train.predictions import FILE
 from pipeline.views.build_view import column_keys
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
 from pipeline.report.robustness import robustness
 from pipeline.report.table import Cell, Sheet, render
+from pipeline.score import metrics
 from pipeline.stage import Target
-from pipeline.train import metrics
 
 TEMPLATE = "report.html"
 

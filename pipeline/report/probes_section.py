@@ -24,9 +24,9 @@ from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.reader import Fold
 from pipeline.report.table import Cell, Sheet
+from pipeline.score import metrics
+from pipeline.score.linear_probe import SCORE, probe
 from pipeline.stage import Modality, Target
-from pipeline.train import metrics
-from pipeline.train.linear_probe import SCORE, probe
 from pipeline.views.build_view import build_column
 from pipeline.views.view import View, open_view
 
@@ -73,7 +73,7 @@ class Line:
 class Probe:
     """The probe of a modality.
 
-    fitted: the fitted stages among its features. folds: the scores of `pipeline.train.linear_probe` by fold. why: the
+    fitted: the fitted stages among its features. folds: the scores of `pipeline.score.linear_probe` by fold. why: the
     reason why there are none.
     """
 

@@ -1,1 +1,1 @@
-"""From batches to a scored model: the training loop, one fold, all folds, metrics."""
+"""From batches to a trained model and its scores: the training loop, one fold, all folds, evaluation of a run."""

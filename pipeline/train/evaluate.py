@@ -23,15 +23,15 @@ from pipeline.errors import InputError
 from pipeline.model import DialogueModel
 from pipeline.plan.session import Session
 from pipeline.reader import Fold
+from pipeline.score import metrics
+from pipeline.score.intervals import by_row, over_dialogues, score_by_row
+from pipeline.score.predictions import Predictions
 from pipeline.stage import Modality
-from pipeline.train import metrics
 from pipeline.train.conditions import KEPT, Condition, with_noise
 from pipeline.train.fold_result import FoldResult, summary
-from pipeline.train.intervals import by_row, over_dialogues, score_by_row
 from pipeline.train.loop import pick_device
 from pipeline.train.model_file import load_model
 from pipeline.train.predict import dataset_for, predict_all
-from pipeline.train.predictions import Predictions
 from pipeline.train.trained_run import TrainedRun
 from pipeline.views.build_view import build_columns, column_keys
 from pipeline.views.dataset import Dataset

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache import keys
+from pipeline.score import metrics, predictions
 from pipeline.stage import Target
-from pipeline.train import metrics, predictions
 from pipeline.train.model_file import CARD, WEIGHTS
 
 RESULT = "result.json"

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pipeline.model import Batch, Model, Prediction, Trainable
 from pipeline.reader import Label
+from pipeline.score.predictions import Predictions
 from pipeline.stage import Target
-from pipeline.train.predictions import Predictions
 from pipeline.views.dataset import Dataset, speaker_scales
 from pipeline.views.dialogue_rows import DialogueRows
 from pipeline.views.view import Rows, View

@@ -13,10 +13,10 @@ from pipeline.errors import InputError, closest
 from pipeline.plan import estimate
 from pipeline.plan.generations import Compare, resolved
 from pipeline.plan.session import Session
+from pipeline.score import metrics
+from pipeline.score.intervals import Interval, by_row, over_dialogues
+from pipeline.score.linear_probe import Probed, fit_probe
 from pipeline.stage import Modality
-from pipeline.train import metrics
-from pipeline.train.intervals import Interval, by_row, over_dialogues
-from pipeline.train.linear_probe import Probed, fit_probe
 from pipeline.views.build_view import build_column
 from pipeline.views.view import open_view
 

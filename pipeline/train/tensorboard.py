@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MachineError
+from pipeline.score.metrics import scalars
 from pipeline.train.fold_result import FoldResult
-from pipeline.train.metrics import scalars
 from pipeline.train.progress import Training
 
 CURVES = ("train_loss", "valid_loss", "learning_rate")

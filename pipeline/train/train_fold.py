@@ -19,13 +19,13 @@ from pipeline.errors import InputError, needing_memory
 from pipeline.model import Input, Model, Solved
 from pipeline.objective import Objective, class_weights, prior
 from pipeline.reader import Fold, Label
+from pipeline.score import metrics, predictions
+from pipeline.score.predictions import Predictions
 from pipeline.stage import Target
-from pipeline.train import metrics, predictions
 from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
 from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, solve
 from pipeline.train.model_file import build, save_model
 from pipeline.train.predict import dataset_for, predict_all
-from pipeline.train.predictions import Predictions
 from pipeline.train.pretrain import pretrain
 from pipeline.views.dataset import Dataset, statistics
 from pipeline.views.dialogue_rows import DialogueRows

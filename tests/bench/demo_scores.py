@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan.session import Session
+from pipeline.score.metrics import decide
+from pipeline.score.predictions import read
 from pipeline.stage import Target
-from pipeline.train.metrics import decide
-from pipeline.train.predictions import read
 
 MODELS = ("hjcag", "mulg")
 DRAWS = 10_000

@@ -38,8 +38,8 @@ from pipeline.corpus.open_corpus import Options
 from pipeline.plan.estimate import views
 from pipeline.plan.session import Session
 from pipeline.run.extraction import extract
-from pipeline.train import metrics
-from pipeline.train.linear_probe import probe
+from pipeline.score import metrics
+from pipeline.score.linear_probe import probe
 from pipeline.views.view import Column, Rows, View, open_view
 from stages._text import normalise, tokens
 
@@ -98,7 +98,7 @@ class Scores:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], prefix: str = "") -> Scores:
-        """From the metrics of `pipeline.train.metrics`."""
+        """From the metrics of `pipeline.score.metrics`."""
         return cls(found[f"{prefix}f1_weighted"], found[f"{prefix}accuracy"])
 
 

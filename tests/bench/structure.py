@@ -25,8 +25,8 @@ from models.hjcag import HJCAG
 from pipeline.cache import keys
 from pipeline.corpus.recipe_training import model_class
 from pipeline.model import Solved
+from pipeline.score.intervals import Interval, over_seeds
 from pipeline.train.fold_result import FoldResult
-from pipeline.train.intervals import Interval, over_seeds
 from pipeline.train.train_fold import train_fold
 from tests.structure import SETS, Make, StructureSet
 

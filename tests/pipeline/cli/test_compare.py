@@ -13,7 +13,8 @@ import torch
 from pipeline.errors import InputError
 from pipeline.report import model_table
 from pipeline.report.model_table import Entry, ModelTable
-from pipeline.train import cost, predictions, train_models
+from pipeline.score import predictions
+from pipeline.train import cost, train_models
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.small import RECIPE, Small
 

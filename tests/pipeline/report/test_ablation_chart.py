@@ -11,9 +11,9 @@ import numpy as np
 from pipeline.report.ablation_chart import ablation_chart
 from pipeline.report.model_details import calibration_curve
 from pipeline.report.models_section import Trained
+from pipeline.score import predictions
+from pipeline.score.predictions import Predictions
 from pipeline.stage import Target
-from pipeline.train import predictions
-from pipeline.train.predictions import Predictions
 from tests.pages import answer, fold
 
 TARGET = Target("multiclass", ("a", "b"))

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.report.charts import Difference, curves, differences, grouped, histogram, reliability
 from pipeline.report.table import cell, size
-from pipeline.train.calibration import Calibration
+from pipeline.score.calibration import Calibration
 
 
 def test_charts_take_their_colours_from_the_page() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.report import probes_section
 from pipeline.report.probes_section import Probe
-from pipeline.train.linear_probe import probe
+from pipeline.score.linear_probe import probe
 from tests.pages import Page, write
 from tests.small import RECIPE, Small
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.reader import Fold
+from pipeline.score.predictions import FILE, read
 from pipeline.train.cost import cost
 from pipeline.train.model_file import load_model
-from pipeline.train.predictions import FILE, read
 from pipeline.train.train_fold import train_fold
 from pipeline.views.dataset import Dataset
 from pipeline.views.view import open_view

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.reader import Fold
+from pipeline.score import predictions
 from pipeline.stage import Target
-from pipeline.train import predictions
 from pipeline.train.fold_result import read_result, summarise
 from pipeline.train.train_fold import train_fold
 from tests.tiny import FOLD, IDS, NOTHING, NUMBERS, VAD, epochs

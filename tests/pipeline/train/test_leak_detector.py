@@ -22,7 +22,7 @@ from pipeline.plan.planner import plan
 from pipeline.plan.session import Session
 from pipeline.run import extraction
 from pipeline.run.extraction import extract
-from pipeline.train.linear_probe import probe
+from pipeline.score.linear_probe import probe
 from pipeline.views.build_view import build_columns
 from pipeline.views.view import open_view
 from tests.small import driven

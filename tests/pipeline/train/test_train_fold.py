@@ -14,10 +14,10 @@ import torch
 from pipeline.corpus.recipe_training import resolve, split
 from pipeline.errors import InputError, MachineError
 from pipeline.objective import prior
+from pipeline.score.metrics import evaluate
 from pipeline.train import loop
 from pipeline.train import train_fold as train
 from pipeline.train.fold_result import read_result
-from pipeline.train.metrics import evaluate
 from pipeline.train.model_file import load_model
 from pipeline.train.predict import predict
 from pipeline.train.train_fold import train_fold

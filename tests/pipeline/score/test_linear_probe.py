@@ -11,8 +11,8 @@ from pipeline.corpus.recipe import Align
 from pipeline.errors import InputError
 from pipeline.linear import STRENGTHS
 from pipeline.reader import Fold
+from pipeline.score.linear_probe import pooled, probe
 from pipeline.stage import Target
-from pipeline.train.linear_probe import pooled, probe
 from pipeline.views.view import Column, View
 
 N = 120

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.cache.atomic import replacing
 from pipeline.reader import Label, Task
+from pipeline.score.metrics import decide
 from pipeline.stage import Target
-from pipeline.train.metrics import decide
 
 FILE = "predictions.parquet"
 GATE = "gate_"

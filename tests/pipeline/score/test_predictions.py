@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.score import predictions
+from pipeline.score.predictions import FILE, Predictions
 from pipeline.stage import Target
-from pipeline.train import predictions
-from pipeline.train.predictions import FILE, Predictions
 
 VAD = Target("regression", ("valence", "arousal", "dominance"))
 CASES: list[tuple[Target, list[Any], pa.DataType]] = [

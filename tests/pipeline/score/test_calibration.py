@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.score.calibration import calibration, confidence
 from pipeline.stage import Target
-from pipeline.train.calibration import calibration, confidence
 
 CLASSES = Target("multiclass", ("a", "b"))
 MANY = Target("multilabel", ("a", "b"))

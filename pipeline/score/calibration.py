@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from pipeline.reader import Label
+from pipeline.score.metrics import Array, decide
 from pipeline.stage import Target
-from pipeline.train.metrics import Array, decide
 
 BINS = 15
 """Bins of equal width from 0 to 1, as in Guo et al. 2017, On Calibration of Modern Neural Networks, section 4."""

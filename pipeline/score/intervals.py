@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.reader import Label
+from pipeline.score.metrics import Array, decide
 from pipeline.stage import Target
-from pipeline.train.metrics import Array, decide
 
 DRAWS = 5_000
 """Draws of a bootstrap."""

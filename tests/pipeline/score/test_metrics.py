@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import f1_score, mean_absolute_error
 
 from pipeline.objective import prior
+from pipeline.score.metrics import answers, constant, decide, evaluate, majority, scalars
 from pipeline.stage import Target
-from pipeline.train.metrics import answers, constant, decide, evaluate, majority, scalars
 
 THREE = Target("multiclass", ("a", "b", "c"))
 HEADS = Target("multilabel", ("neutral", "happy", "sad", "angry"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.score.intervals import by_row, over_dialogues, over_seeds, score_by_row
+from pipeline.score.metrics import evaluate
 from pipeline.stage import Target
-from pipeline.train.intervals import by_row, over_dialogues, over_seeds, score_by_row
-from pipeline.train.metrics import evaluate
 
 THREE = Target("multiclass", ("a", "b", "c"))
 HEADS = Target("multilabel", ("a", "b"))

@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.linear import Array, fit_linear, log_probabilities
 from pipeline.reader import Fold, Label
+from pipeline.score import metrics
 from pipeline.stage import Target
-from pipeline.train import metrics
 from pipeline.views.view import Column, Rows, View
 
 PARTS = ("train", "valid", "test")
