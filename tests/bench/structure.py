@@ -67,7 +67,8 @@ def variants(models: Sequence[str]) -> list[Variant]:
 def trained(made: StructureSet, columns: Mapping[str, Path], variant: Variant, seed: int, keep: Path) -> FoldResult:
     """The result of a variant on a set, trained if it is not in the folder `keep`."""
     training = {} if issubclass(model_class(variant.model), Solved) else {**TRAINING, **variant.training}
-    digest = keys.digest("structure", made.labels.tolist(), variant.model, dict(variant.config), training, seed)
+    shown = [keys.file_digest(path / "values.npy") for path in columns.values()]
+    digest = keys.digest("structure", shown, made.labels.tolist(), variant.model, dict(variant.config), training, seed)
     request = made.request(
         columns,
         model=variant.model,

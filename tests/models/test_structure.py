@@ -128,6 +128,13 @@ def test_late_fusion_is_at_chance_on_an_xor(tmp_path: Path) -> None:
     assert abs(result.metrics["accuracy"] - 0.5) < 0.06
 
 
+def test_a_kept_result_is_of_one_set_alone_also_if_another_has_the_same_labels(tmp_path: Path) -> None:
+    sets, [line] = (pointer(0, rows=600), told_reliability(0, rows=600)), variants(["late_fusion"])
+    assert np.array_equal(sets[0].labels, sets[1].labels)
+    results = [trained(made, made.write(tmp_path / str(i)), line, 0, tmp_path) for i, made in enumerate(sets)]
+    assert len({result.digest for result in results}) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["hjcag", "mulg"])
 def test_models_that_read_modalities_together_solve_an_xor(model: str, tmp_path: Path) -> None:
