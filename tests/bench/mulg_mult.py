@@ -3,7 +3,8 @@
     python -m tests.bench.mulg_mult [--lengths 50 200 500] [--seeds 3] [--keep FOLDER]
 
 Costs are of a forward pass on a CPU with one thread, without gradients, over full sequences of CMU-MOSEI's usual
-features (300 of text, 74 of audio, 35 of visual), each measured in a process of its own. Accuracies are of the lagged
+features (300 of text, 74 of audio, 35 of visual), each measured in a process of its own, as time of the processor, so
+that other work beside weighs little. Accuracies are of the lagged
 sets of `tests.structure`, trained as in `tests.bench.structure`.
 """
 
@@ -37,8 +38,8 @@ Sides = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
 
 class Cost(NamedTuple):
-    """Of one model at one length: parameters, millions of operations of one utterance, milliseconds of a batch of one
-    and of 32, and the megabytes that a batch of 32 takes at its peak beside the model."""
+    """Of one model at one length: parameters, millions of operations of one utterance, milliseconds of a processor for a
+    batch of one and of 32, and the megabytes that a batch of 32 takes at its peak beside the model."""
 
     parameters: int
     mflops: float
@@ -120,12 +121,12 @@ def batch(rows: int, steps: int) -> Sides:
 
 
 def _ms(model: Model, sides: Sides) -> float:
-    """The median milliseconds of a forward pass, after one to warm up."""
+    """The median milliseconds of a processor for a forward pass, after one to warm up."""
 
     def once() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         model(*sides)
-        return (time.perf_counter() - began) * 1e3
+        return (time.process_time() - began) * 1e3
 
     once()
     return statistics.median(once() for _ in range(TURNS))
