@@ -4,8 +4,8 @@
 
 Costs are of a forward pass on a CPU with one thread, without gradients, over full sequences of CMU-MOSEI's usual
 features (300 of text, 74 of audio, 35 of visual), each measured in a process of its own, as time of the processor, so
-that other work beside weighs little. Accuracies are of the lagged
-sets of `tests.structure`, trained as in `tests.bench.structure`.
+that other work beside weighs little. Accuracies are of the lagged sets of `tests.structure`, trained as in
+`tests.bench.structure`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Sides = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
 
 class Cost(NamedTuple):
-    """Of one model at one length: parameters, millions of operations of one utterance, milliseconds of a processor for a
-    batch of one and of 32, and the megabytes that a batch of 32 takes at its peak beside the model."""
+    """Of one model at one length: parameters, millions of operations of one utterance, milliseconds of a processor for
+    a batch of one and of 32, and the megabytes that a batch of 32 takes at its peak beside the model."""
 
     parameters: int
     mflops: float
