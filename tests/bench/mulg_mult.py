@@ -31,7 +31,7 @@ from tests.bench.structure import Variant, machine, row, scores, tables
 from tests.structure import SETS
 
 DIMS = {"text": 300, "audio": 74, "visual": 35}
-OUTPUTS, TURNS = 6, 5
+OUTPUTS, TURNS = 6, 3
 
 Sides = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 """Values, modality -> [B, T, D], and masks, modality -> [B, T]."""

@@ -57,7 +57,7 @@ class Variant(NamedTuple):
 
 
 def variants(models: Sequence[str]) -> list[Variant]:
-    """The models, and after HJCAG its ablations, but for those without a modality or without masks: all is valid here."""
+    """The models, and after HJCAG its ablations but for those without a modality or masks: all steps are valid here."""
     lines = [Variant(name, name, CONFIGS[name]) for name in models]
     parts = {name: changes for name, changes in HJCAG.ablations.items() if not {"modalities", "mask"} & set(changes)}
     ablated = [Variant(f"hjcag {name}", "hjcag", {**CONFIGS["hjcag"], **changes}) for name, changes in parts.items()]
