@@ -27,7 +27,7 @@ from pipeline.model import DialogueModel, Input, Prediction, Turns
 class DialogueRNNConfig:
     """Settings of the model. Raises ValueError that lists impossible values."""
 
-    global_hidden: int = 500
+    global_hidden: int = 500  # for MELD the code has 150, 150, 100 and 100 for these four
     party_hidden: int = 500
     emotion_hidden: int = 300
     hidden: int = 600  # before the logits
