@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models._layers import PLAIN_ADAM, check_settings, expand, masked_softmax, valid_first
 from pipeline.model import Input, Model, Prediction, zero_invalid
@@ -107,19 +106,23 @@ class MCTN(Model):
 
 
 class Encoder(nn.Module):
-    """A bidirectional LSTM over the valid steps, which are first; the sum of both directions at each of them."""
+    """An LSTM in each direction over the valid steps, which are first; the sum of their states at each of them.
+
+    They are not packed: a packed backward pass is quadratic in the steps on a CPU.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.cell = nn.LSTM(width, width, batch_first=True, bidirectional=True)
+        self.onwards, self.backwards = (nn.LSTM(width, width, batch_first=True) for _ in range(2))
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
         """Maps x [B, S, h], steps [B, S] to the code [B, S, h], 0 at steps that are not valid."""
-        lengths = steps.sum(dim=1).clamp(min=1).cpu()  # an empty sequence can't be packed
-        packed, _ = self.cell(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-        both, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])  # [B, S, 2 h]
-        forwards, backwards = both.chunk(2, dim=2)
-        return zero_invalid(forwards + backwards, steps)
+        place, count = torch.arange(x.shape[1], device=x.device), steps.sum(dim=1, keepdim=True)
+        mirrored = torch.where(place < count, count - 1 - place, place)  # [B, S]: the last valid step first
+        turned = mirrored.unsqueeze(2).expand_as(x)
+        there, _ = self.onwards(x)
+        back, _ = self.backwards(x.gather(1, turned))
+        return zero_invalid(there + back.gather(1, turned), steps)
 
 
 class Decoder(nn.Module):

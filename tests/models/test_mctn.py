@@ -17,14 +17,14 @@ def mctn(modalities="text audio visual", **options):
     return build("mctn", modalities=modalities, hidden=H, **options)
 
 
-def encoded(cell, steps):
+def encoded(encoder, steps):
     """The sum of both directions at each step, [s, h] -> [s, h]."""
     ways = []
-    for end, order in (("_l0", 1), ("_l0_reverse", -1)):
+    for cell, order in ((encoder.onwards, 1), (encoder.backwards, -1)):
         h = c = torch.zeros(H)
         states = []
         for x in list(steps)[::order]:
-            h, c = one_step(cell, x, h, c, end)
+            h, c = one_step(cell, x, h, c, "_l0")
             states.append(h)
         ways.append(torch.stack(states[::order]))
     return ways[0] + ways[1]
@@ -44,8 +44,8 @@ def decoded(decoder, code, count):
 
 def codes(model, words):
     """The codes of words [s, D] by each encoder."""
-    found = [encoded(model.encode[0].cell, linear(model.into["text"], words))]
-    return [*found, encoded(model.encode[1].cell, found[0])]
+    found = [encoded(model.encode[0], linear(model.into["text"], words))]
+    return [*found, encoded(model.encode[1], found[0])]
 
 
 def test_the_code_of_the_code_of_words_is_read_by_an_lstm_whose_states_are_weighed() -> None:
@@ -74,7 +74,7 @@ def test_the_loss_adds_what_translations_miss_there_back_and_to_the_third_in_row
         if heard.any():
             sound = linear(model.out["audio"], decoded(model.decode[0], first, 5))
             there.append((sound - x["audio"][row])[heard])
-            again = encoded(model.encode[0].cell, linear(model.into["audio"], sound[heard]))
+            again = encoded(model.encode[0], linear(model.into["audio"], sound[heard]))
             back.append(linear(model.out["text"], decoded(model.decode[0], again, len(said))) - said)
     errors = [torch.cat(part).square().mean() for part in (there, back, third)]
     loss = model.loss(model(features(), MIDDLE), None, None, lambda logits, labels: torch.tensor(7.0))
