@@ -40,25 +40,31 @@ class CrossModal(nn.Module):
         self.drop = nn.Dropout(res_dropout)
         self.residual = Residual(residual, width, 2 * layers)
 
-    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and the last layer's weights [B, T, S]."""
+    def forward(self, target: Tensor, source: Tensor, valid: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and, if `maps` asks for them, the last
+        layer's weights [B, T, S]."""
         source = self.normalise(with_positions(source))
-        maps: list[Tensor] = []
+        kept: list[Tensor | None] = []
 
         def attention(attend: nn.Module, x: Tensor) -> Tensor:
-            attended, weights = attend(x, source, valid)
-            maps.append(weights)
+            attended, weights = attend(x, source, valid, maps)
+            kept.append(weights)
             dropped: Tensor = self.drop(attended)
             return dropped
 
         layers = zip(self.attend, self.feed, strict=True)
         branches = [branch for attend, feed in layers for branch in (partial(attention, attend), feed)]
-        return self.residual(with_positions(target), branches), maps[-1]
+        return self.residual(with_positions(target), branches), kept[-1]
 
 
 def with_positions(x: Tensor) -> Tensor:
     """Adds sinusoidal positions to x [B, T, d], whose content is scaled by the root of d (X11)."""
     return math.sqrt(x.shape[-1]) * x + sinusoids(x.shape[1], x.shape[2], like=x)
+
+
+def detached(maps: Mapping[str, Tensor | None]) -> dict[str, Tensor] | None:
+    """Weights by pair as `Prediction.attention` has them: detached, None if there are none."""
+    return {pair: weights.detach() for pair, weights in maps.items() if weights is not None} or None
 
 
 class Front(nn.Module):
@@ -80,19 +86,18 @@ class Front(nn.Module):
         self.dims = {m: WIDTH * len(others[m]) or given.dim for m, given in inputs.items()}
 
     def forward(
-        self, x: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+        self, x: Mapping[str, Tensor], masks: Mapping[str, Tensor], maps: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor] | None]:
         """Maps x: modality -> [B, T or 1, D] and masks: modality -> [B, T or 1] to [B, T, dims], to masks [B, T], and
-        to the attention of each pair, "source->target" -> [B, T, S], detached; None without attention."""
+        to `Prediction.attention`, None without attention or if `maps` does not ask for it."""
         values, steps = {}, {}
         for m, given in self.inputs.items():
             projected = self.project[m](x[m]) if self.pairs else x[m]
             values[m], steps[m] = expand(projected, masks[m], given.length)
         if not self.pairs:
             return values, steps, None
-        attended, maps = {}, {}
+        attended, kept = {}, {}
         for pair, (source, target) in self.pairs.items():
-            attended[pair], weights = self.attend[pair](values[target], values[source], steps[source])
-            maps[pair] = weights.detach()
+            attended[pair], kept[pair] = self.attend[pair](values[target], values[source], steps[source], maps)
         ends = {m: [pair for pair, (_, target) in self.pairs.items() if target == m] for m in self.inputs}
-        return {m: torch.cat([attended[pair] for pair in ends[m]], dim=-1) for m in ends}, steps, maps
+        return {m: torch.cat([attended[pair] for pair in ends[m]], dim=-1) for m in ends}, steps, detached(kept)

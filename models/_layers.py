@@ -110,19 +110,26 @@ class MultiHeadAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
 
-    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps target [B, T, d], source [B, S, d], valid [B, S] or [B, T, S] to [B, T, d] and its heads' mean weights
-        [B, T, S]."""
+    def forward(self, target: Tensor, source: Tensor, valid: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """Maps target [B, T, d], source [B, S, d], valid [B, S] or [B, T, S] to [B, T, d] and, if `maps` asks for them,
+        the mean weights of its heads [B, T, S].
+
+        Without maps torch's fused attention gives the same to rounding, and keeps no weights.
+        """
         q, k, v = self._split(self.query(target)), self._split(self.key(source)), self._split(self.value(source))
-        scores = q @ k.mT / math.sqrt(q.shape[-1])  # [B, H, T, S]
-        seen = valid.unsqueeze(1) if valid.dim() == 2 else valid  # [B, 1 or T, S]
-        weights = masked_softmax(scores, seen.unsqueeze(1))
-        attended = functional.dropout(weights, self.dropout, self.training).to(v.dtype) @ v  # [B, H, T, d / H]
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # [B, T, H, d / H] -> [B, T, d]
-        return out, weights.mean(dim=1)
+        seen = (valid.unsqueeze(1) if valid.dim() == 2 else valid).unsqueeze(1)  # [B, 1, 1 or T, S]
+        dropout = self.dropout if self.training else 0.0
+        if not maps:
+            return self._joined(functional.scaled_dot_product_attention(q, k, v, seen, dropout)), None
+        weights = masked_softmax(q @ k.mT / math.sqrt(q.shape[-1]), seen)  # [B, H, T, S]
+        return self._joined(functional.dropout(weights, dropout).to(v.dtype) @ v), weights.mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, T, d] -> [B, H, T, d / H]
+
+    def _joined(self, attended: Tensor) -> Tensor:
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # [B, H, T, d / H] -> [B, T, d]
+        return out
 
 
 # --- recurrence ------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class EFLSTM(Model):
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, L or 1, D], masks: modality -> bool [B, L or 1] -> logits [B, outputs]."""
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         beside = torch.cat([zero_invalid(x[m], steps[m]) for m in self.inputs], dim=-1)  # [B, L, sum of D]
         union = torch.stack([steps[m] for m in self.inputs]).any(dim=0)  # [B, L]
         fused = self.fuse(self.drop(self.read(beside, union))).relu()  # [B, hidden]

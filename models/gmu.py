@@ -53,7 +53,7 @@ class GMU(Model):
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs], gates."""
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         means = [masked_mean(x[m], steps[m]) for m in self.inputs]  # [B, D] each
         every = torch.cat(means, dim=1)  # [B, sum of D]
         present = torch.stack([steps[m].any(dim=1) for m in self.inputs])  # [M, B]

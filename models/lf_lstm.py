@@ -55,7 +55,7 @@ class LFLSTM(Model):
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs]."""
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         last = torch.cat([self.read[m](x[m], steps[m]) for m in self.inputs], dim=1)  # [B, M hidden]
         fused = self.fuse(self.drop(last)).relu()  # [B, hidden]
         return Prediction(self.head(self.drop(fused)), attention=maps)

@@ -83,7 +83,7 @@ class MISA(Model):
 
         The parts of the prediction are `whole`, `private`, `shared`, each [M, B, d], and `present`, bool [M, B].
         """
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         whole = torch.stack([self.project[m](self.read[m](x[m], steps[m])) for m in self.inputs])  # [M, B, d]
         private = torch.stack([self.private[m](u) for m, u in zip(self.inputs, whole, strict=True)]).sigmoid()
         shared = self.shared(whole).sigmoid()
@@ -97,7 +97,7 @@ class MISA(Model):
         x, seen = states.transpose(0, 1), present.T
 
         def attention(x: Tensor) -> Tensor:
-            dropped: Tensor = self.drop(self.attend(x, x, seen)[0])
+            dropped: Tensor = self.drop(self.attend(x, x, seen, maps=False)[0])
             return dropped
 
         return zero_invalid(self.residual(x, [attention, self.feed]), seen)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models._cross_modal import CrossModal
+from models._cross_modal import CrossModal, detached
 from models._layers import FeedForward, LastState, Residual, Variant, check_settings, expand, masked_softmax
 from pipeline.model import Input, Model, Prediction
 
@@ -59,11 +59,12 @@ class _Bilinear(nn.Module):
         self.w = nn.Parameter(nn.init.xavier_uniform_(torch.empty(config.hidden, config.hidden)))
         self.drop = nn.Dropout(config.attn_dropout)
 
-    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and the weights [B, T, S]."""
+    def forward(self, target: Tensor, source: Tensor, valid: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and, if `maps` asks for them, the weights
+        [B, T, S]."""
         e = target @ self.w @ source.mT  # (5)
         alpha = masked_softmax(e, valid.unsqueeze(1))  # (6)
-        return self.drop(alpha).to(source.dtype) @ source, alpha  # (7)
+        return self.drop(alpha).to(source.dtype) @ source, alpha if maps else None  # (7)
 
 
 class _PaperGRU(nn.Module):
@@ -185,13 +186,13 @@ class MulG(Model):
         T is the aligned length. A single step is repeated at all of them (X6).
         """
         x, masks = self._embed(values, masks)
-        attended, maps = {}, {}
+        attended, kept = {}, {}
         for pair, (source, target) in self.pairs.items():
-            attended[pair], maps[pair] = self.attend[pair](x[target], x[source], masks[source])
+            attended[pair], kept[pair] = self.attend[pair](x[target], x[source], masks[source], self.maps)
         h_concat = torch.cat([self._read(stream, x, attended, masks) for stream in self.gru], dim=-1)  # (8)
         h_reduced = self.fuse(h_concat)  # (9); [B, d]
         logits = self.head(self.residual(h_reduced, [self.feed]))
-        return Prediction(logits, attention={pair: weights.detach() for pair, weights in maps.items()} or None)
+        return Prediction(logits, attention=detached(kept))
 
     def _embed(
         self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models._cross_modal import with_positions
+from models._cross_modal import detached, with_positions
 from models._layers import PLAIN_ADAM, FeedForward, MultiHeadAttention, check_settings, expand
 from pipeline.model import Input, Model, Prediction
 
@@ -54,9 +54,10 @@ class _Layer(nn.Module):
         self.drop = nn.Dropout(config.res_dropout)
         self.feed = FeedForward(width, 4 * width, config.relu_dropout, config.res_dropout)
 
-    def forward(self, x: Tensor, source: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps x [B, T, d], source [B, S, d], seen [B, T, S] to [B, T, d] and the weights [B, T, S]."""
-        attended, weights = self.attend(self.norms[0](x), self.norms[0](source), seen)
+    def forward(self, x: Tensor, source: Tensor, seen: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """Maps x [B, T, d], source [B, S, d], seen [B, T, S] to [B, T, d] and, if `maps` asks for them, the weights
+        [B, T, S]."""
+        attended, weights = self.attend(self.norms[0](x), self.norms[0](source), seen, maps)
         x = x + self.drop(attended)
         return x + self.feed(self.norms[1](x)), weights
 
@@ -71,14 +72,14 @@ class _Transformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(config, width, attn_dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, target: Tensor, source: Tensor | None, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, target: Tensor, source: Tensor | None, valid: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
         """Maps target [B, T, d], source [B, S, d] (None: the target itself), valid [B, S] of the source to [B, T, d]
-        and the last layer's weights [B, T, S]."""
+        and, if `maps` asks for them, the last layer's weights [B, T, S]."""
         x = self.drop(with_positions(target))
         other = None if source is None else self.drop(with_positions(source))
         seen = self._seen(target.shape[1], valid)
         for layer in self.layers:
-            x, weights = layer(x, x if other is None else other, seen)
+            x, weights = layer(x, x if other is None else other, seen, maps)
         return self.norm(x), weights
 
     def _seen(self, steps: int, valid: Tensor) -> Tensor:
@@ -125,12 +126,12 @@ class MulT(Model):
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs], attention."""
         x, steps = self._embed(values, masks)
-        attended, maps = {}, {}
+        attended, kept = {}, {}
         for pair, (source, target) in self.pairs.items():
-            attended[pair], maps[pair] = self.attend[pair](x[target], x[source], steps[source])
+            attended[pair], kept[pair] = self.attend[pair](x[target], x[source], steps[source], self.maps)
         last = torch.cat([self._last(m, x, attended, steps[m]) for m in self.inputs], dim=1)  # [B, sum of widths]
         logits = self.head(self.fuse(last) + last)
-        return Prediction(logits, attention={pair: weights.detach() for pair, weights in maps.items()} or None)
+        return Prediction(logits, attention=detached(kept))
 
     def _embed(
         self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]
@@ -145,7 +146,7 @@ class MulT(Model):
     def _last(self, m: str, x: Mapping[str, Tensor], attended: Mapping[str, Tensor], mask: Tensor) -> Tensor:
         """The state of modality m at its last valid step, [B, its width]; 0 where no step is valid."""
         ends = [attended[pair] for pair, (_, target) in self.pairs.items() if target == m] or [x[m]]
-        states, _ = self.memory[m](torch.cat(ends, dim=-1), None, mask)
+        states, _ = self.memory[m](torch.cat(ends, dim=-1), None, mask, maps=False)
         places = torch.arange(mask.shape[1], device=mask.device)
         at = (places * mask).amax(dim=1)  # [B]
         last: Tensor = states[torch.arange(len(states), device=states.device), at]

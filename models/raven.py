@@ -65,7 +65,7 @@ class RAVEN(Model):
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs]."""
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         words = zero_invalid(x[self.words], steps[self.words])  # [B, T, W]
         shifted = self._shifted(words, x, steps) if self.others else words
         return Prediction(self.head(self.drop(self.read(shifted, steps[self.words]))), attention=maps)

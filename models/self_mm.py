@@ -91,7 +91,7 @@ class SelfMM(Model):
         The parts of the prediction are `state_<task>` [B, d], and for a modality `said_<modality>` [B, outputs] and
         `present_<modality>`, bool [B].
         """
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         last = {m: self.read[m](x[m], steps[m]) for m in self.inputs}  # [B, h]
         parts = {}
         parts[f"state_{FUSION}"], logits = self.fuse(torch.cat(list(last.values()), dim=1))

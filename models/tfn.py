@@ -64,7 +64,7 @@ class TFN(Model):
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, T or 1, D], masks: modality -> bool [B, T or 1] -> logits [B, outputs]."""
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         product = next(iter(x.values())).new_ones(len(next(iter(x.values()))), 1)  # [B, 1]
         for m in self.inputs:
             z = self.read[m](x[m], steps[m])  # [B, h]

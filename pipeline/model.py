@@ -75,8 +75,9 @@ class Prediction(NamedTuple):
     """What every model returns; `gates` and `attention` are detached, for plots.
 
     logits: [B, outputs]. gates: modality -> [B], the mean share of that modality, None for a model without gates.
-    attention: "source->target" -> [B, T, S] with T steps of the target and S of the source, None for a model without
-    attention between modalities. parts: what the model's own loss needs, with gradients; None for a model without one.
+    attention: "source->target" -> [B, T, S] with T steps of the target and S of the source, None unless `Model.maps`
+    asks for it, and for a model without attention between modalities. parts: what the model's own loss needs, with
+    gradients; None for a model without one.
     """
 
     logits: Tensor
@@ -159,6 +160,7 @@ class Model(Trainable, ABC):
     train_defaults are this model's settings of the training loop: at least the fields of `TrainConfig` that have no
     default there.
     ablations are the paper's: a name -> what it changes in `[train.<model>]`.
+    maps: whether `Prediction.attention` is asked for, which costs time and memory; not while a model trains.
     fixed_length: its weights belong to steps, so it gets as many as `Input.length` says; other models get batches that
     are cut to their longest row, and may get fewer.
     first_decides: its logits depend on its first modality alone, in the order of `MODALITIES`; the others serve its
@@ -171,6 +173,7 @@ class Model(Trainable, ABC):
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     fixed_length: ClassVar[bool] = False
     first_decides: ClassVar[bool] = False
+    maps: bool = False
 
     def __init__(self, config: Any, inputs: Mapping[str, Input], outputs: int) -> None:
         """Keeps what the model is built from, and makes its standardiser.

@@ -44,6 +44,7 @@ TARGETS: list[tuple[Target, Label]] = [
 @pytest.mark.parametrize("outputs", [1, OUTPUTS])
 def test_one_two_or_three_modalities_give_a_prediction(name: str, modalities: tuple[str, ...], outputs: int) -> None:
     model = build(name, modalities, outputs=outputs)
+    model.maps = True
     prediction = predict(model, features(modalities), masks(modalities))
     assert isinstance(prediction, Prediction)
     assert (
@@ -57,6 +58,15 @@ def test_one_two_or_three_modalities_give_a_prediction(name: str, modalities: tu
     for pair, weights in (prediction.attention or {}).items():
         assert set(pair.split("->")) <= set(modalities) and weights.shape == (B, L, L)
     assert not any(x.requires_grad for part in (prediction.gates, prediction.attention) for x in (part or {}).values())
+
+
+@EACH
+def test_attention_is_given_only_if_it_is_asked_for_and_changes_no_logit(name: str) -> None:
+    model = build(name)
+    without = predict(model, features(), masks())
+    model.maps = True
+    assert without.attention is None
+    close(without.logits, predict(model, features(), masks()).logits)
 
 
 @EACH_TRAINED

@@ -16,7 +16,7 @@ EACH = pytest.mark.parametrize("name", ["ef_lstm", "lf_lstm", "tfn", "lmf", "gmu
 
 def test_without_attention_the_features_pass_unchanged_at_all_their_steps() -> None:
     front = Front(INPUTS, cross_modal=False)
-    x, steps, maps = front(features(), DIFFERENT)
+    x, steps, maps = front(features(), DIFFERENT, True)
     assert front.dims == DIMS and maps is None and not list(front.parameters())
     assert all(torch.equal(x[m], features()[m]) and torch.equal(steps[m], DIFFERENT[m]) for m in DIMS)
 
@@ -24,10 +24,11 @@ def test_without_attention_the_features_pass_unchanged_at_all_their_steps() -> N
 def test_a_target_is_what_it_takes_from_each_other_modality_side_by_side() -> None:
     torch.manual_seed(0)
     front = Front(INPUTS, cross_modal=True).eval()
-    x, steps, maps = front(features(), DIFFERENT)
+    x, steps, maps = front(features(), DIFFERENT, True)
     projected = {m: front.project[m](features()[m]) for m in DIMS}
     expected = [
-        front.attend[f"{n}->audio"](projected["audio"], projected[n], DIFFERENT[n])[0] for n in ("text", "visual")
+        front.attend[f"{n}->audio"](projected["audio"], projected[n], DIFFERENT[n], False)[0]
+        for n in ("text", "visual")
     ]
     torch.testing.assert_close(x["audio"], torch.cat(expected, dim=-1))
     assert front.dims == dict.fromkeys(DIMS, 2 * WIDTH) and len(maps) == 6
@@ -44,6 +45,7 @@ def test_one_modality_has_nothing_to_attend_to() -> None:
 @EACH
 def test_with_attention_every_model_reads_other_modalities_and_no_invalid_step(name: str) -> None:
     model = build(name, equal=name == "ef_lstm", cross_modal=True)
+    model.maps = True
     values = {m: torch.randn(3, 4, d) for m, d in DIMS.items()} if name == "ef_lstm" else features()
     masks = {m: torch.rand(3, x.shape[1]) < 0.7 for m, x in values.items()}
     prediction = model(values, masks)

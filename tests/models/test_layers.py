@@ -198,14 +198,31 @@ def test_multi_head_attention_equals_an_einsum_over_its_heads() -> None:
     e = e.exp() * valid[:, None, None, :]
     alpha = e / e.sum(-1, keepdim=True)
     joined = torch.einsum("bhts,bhse->bthe", alpha, v).reshape(2, 3, 6)
-    out, weights = layer(target, source, valid)
+    out, weights = layer(target, source, valid, maps=True)
     torch.testing.assert_close(out, torch.einsum("btd,ed->bte", joined, layer.out.weight))
     torch.testing.assert_close(weights, alpha.mean(1))
 
 
+@pytest.mark.parametrize("valid", [(3, 4), (3, 5, 4)], ids=["by source", "by target and source"])
+def test_fused_attention_equals_that_which_keeps_its_weights_also_in_the_gradient(valid: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(6, 2, dropout=0.0)
+    target, source = torch.randn(3, 5, 6, requires_grad=True), torch.randn(3, 4, 6)
+    seen = torch.rand(valid) < 0.6
+    seen[0] = False  # nothing to attend to
+    (fused, none), (plain, weights) = (layer(target, source, seen, maps=maps) for maps in (False, True))
+    assert none is None and weights is not None
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-6)
+    gradients = [torch.autograd.grad(out.square().sum(), [target, *layer.parameters()]) for out in (fused, plain)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_attention_over_nothing_is_zero() -> None:
-    out, weights = MultiHeadAttention(4, 2, 0.0)(torch.randn(1, 3, 4), torch.randn(1, 2, 4), torch.zeros(1, 2).bool())
-    assert out.eq(0).all() and weights.eq(0).all()
+    layer, nothing = MultiHeadAttention(4, 2, 0.0), torch.zeros(1, 2).bool()
+    for maps in (True, False):
+        out, weights = layer(torch.randn(1, 3, 4), torch.randn(1, 2, 4), nothing, maps)
+        assert out.eq(0).all() and (weights is None or weights.eq(0).all())
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

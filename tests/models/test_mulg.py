@@ -95,7 +95,7 @@ def test_equations_5_to_7_are_the_bilinear_attention() -> None:
     e = torch.einsum("btd,de,bse->bts", x1, pair.w, x2)  # (5)
     weights = e.exp() * valid[:, None, :]
     alpha = weights / weights.sum(-1, keepdim=True)  # (6)
-    attended, map_ = pair(x1, x2, valid)
+    attended, map_ = pair(x1, x2, valid, True)
     torch.testing.assert_close(map_, alpha)
     torch.testing.assert_close(attended, torch.einsum("bts,bsd->btd", alpha, x2))  # (7)
 
@@ -118,7 +118,7 @@ def test_a_cross_modal_block_is_attention_and_feed_forward_under_its_residual_va
     x, source, (n1, n2) = positioned(x1), norm(positioned(x2), block.normalise), block.residual.norms
 
     def attention(y: Tensor) -> Tensor:
-        attended: Tensor = block.attend[0](y, source, valid)[0]
+        attended: Tensor = block.attend[0](y, source, valid, False)[0]
         return attended
 
     if variant == "pre_ln":
@@ -129,11 +129,13 @@ def test_a_cross_modal_block_is_attention_and_feed_forward_under_its_residual_va
         expected = norm(first + block.feed[0](first), n2)
     if variant == "residual":
         expected = expected + norm(x + attention(x) + block.feed[0](first), block.residual.last)
-    torch.testing.assert_close(block(x1, x2, valid)[0], expected)
+    torch.testing.assert_close(block(x1, x2, valid, False)[0], expected)
 
 
 def test_each_directed_pair_shows_how_the_target_attends_to_the_source() -> None:
-    maps = build()(features(), DIFFERENT).attention
+    model = build()
+    model.maps = True
+    maps = model(features(), DIFFERENT).attention
     assert maps is not None and len(maps) == 6
     for pair, weights in maps.items():
         source, target = pair.split("->")
@@ -149,7 +151,7 @@ def test_the_map_of_a_pair_is_that_of_its_last_layer() -> None:
     maps: list[Tensor] = []
     for attend in block.attend:
         attend.register_forward_hook(lambda _, args, out: maps.append(out[1]))
-    _, shown = block(torch.randn(3, 5, 4), torch.randn(3, 4, 4), DIFFERENT["visual"])
+    _, shown = block(torch.randn(3, 5, 4), torch.randn(3, 4, 4), DIFFERENT["visual"], True)
     assert torch.equal(shown, maps[1]) and not torch.equal(shown, maps[0])
 
 
