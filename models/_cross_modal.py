@@ -86,7 +86,7 @@ class Front(nn.Module):
         self.dims = {m: WIDTH * len(others[m]) or given.dim for m, given in inputs.items()}
 
     def forward(
-        self, x: Mapping[str, Tensor], masks: Mapping[str, Tensor], maps: bool
+        self, x: Mapping[str, Tensor], masks: Mapping[str, Tensor], maps: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor] | None]:
         """Maps x: modality -> [B, T or 1, D] and masks: modality -> [B, T or 1] to [B, T, dims], to masks [B, T], and
         to `Prediction.attention`, None without attention or if `maps` does not ask for it."""

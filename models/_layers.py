@@ -110,7 +110,9 @@ class MultiHeadAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
 
-    def forward(self, target: Tensor, source: Tensor, valid: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, target: Tensor, source: Tensor, valid: Tensor, maps: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Maps target [B, T, d], source [B, S, d], valid [B, S] or [B, T, S] to [B, T, d] and, if `maps` asks for them,
         the mean weights of its heads [B, T, S].
 

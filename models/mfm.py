@@ -103,7 +103,7 @@ class MFM(Model):
         bool [B, L].
         """
         given = self.standardise({m: values[m] for m in self.inputs}, masks)
-        x, steps, maps = self.front(given, masks)
+        x, steps, maps = self.front(given, masks, self.maps)
         latent = self.latent(self.fuse(x, steps))
         factor = self.factor(latent)
         parts = {"latent": latent, "factor": factor}

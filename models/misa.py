@@ -97,7 +97,7 @@ class MISA(Model):
         x, seen = states.transpose(0, 1), present.T
 
         def attention(x: Tensor) -> Tensor:
-            dropped: Tensor = self.drop(self.attend(x, x, seen, maps=False)[0])
+            dropped: Tensor = self.drop(self.attend(x, x, seen)[0])
             return dropped
 
         return zero_invalid(self.residual(x, [attention, self.feed]), seen)

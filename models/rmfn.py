@@ -67,7 +67,7 @@ class RMFN(Model):
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
         """values: modality -> [B, L or 1, D], masks: modality -> bool [B, L or 1] -> logits [B, outputs], gates."""
-        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks)
+        x, steps, maps = self.front(self.standardise({m: values[m] for m in self.inputs}, masks), masks, self.maps)
         valid = torch.stack([steps[m] for m in self.inputs], dim=2)  # [B, L, M]
         last, highlights = self._read(x, valid)
         shares = _shares(highlights.detach(), valid.any(dim=2))
