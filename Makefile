@@ -41,7 +41,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
-         LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE \
+         LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -165,6 +165,11 @@ evaluate: $(READY) ## a trained run under conditions or on another corpus: RUN=h
 rank: $(READY) ## which feature set of a modality is worth most: MODALITY=audio [DATASET=iemocap] [PROTOCOL=cv]
 	$(call need,MODALITY,MODALITY=audio DATASET=iemocap)
 	$(AFFECTORY) rank$(ONLY_MODALITY)$(CORPUS)$(WORK)
+
+.PHONY: maps
+maps: $(READY) ## pictures of a run's attention and gates: RUN=mulg [UTTERANCE=Ses05F_impro01_F004] [WRONG=4] [SPLIT=valid|test|train]
+	$(call need,RUN,RUN=mulg)
+	$(AFFECTORY) maps $(call quote,$(RUN))$(call option,UTTERANCE,utterance)$(call option,WRONG,wrong)$(call option,SPLIT,split)$(call option,ROOT,root)
 
 .PHONY: report
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=]

@@ -197,6 +197,10 @@ class Stage(ABC):
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("source")}
         return {name: value for name, value in named.items() if value not in ("", "random")}
 
+    def words(self, text: str) -> list[str] | None:
+        """The word that each step of the track of a text is, for plots; None if its steps are no words."""
+        return None
+
     def check(self) -> None:  # noqa: B027 - optional
         """Raises ValueError if parameters contradict each other. Called when the recipe is read."""
 

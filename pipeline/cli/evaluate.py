@@ -71,7 +71,7 @@ def evaluate(
     log = home.log_to_file("evaluate", found.folder.parent.name)
     print_line(f"Evaluating {found.name} ({found.folder.name}): first the corpus is read.")
     knobs = {"workers": workers, "scheduler": scheduler, "gpus": gpus}
-    evaluation = _opened(home, found, part, (dataset, root, protocol), knobs, extract=not no_extract)
+    evaluation = opened(home, found, part, (dataset, root, protocol), knobs, extract=not no_extract)
     known = evaluation.modalities
     asked = [
         *conditions.without(without or (), known),
@@ -84,7 +84,7 @@ def evaluate(
     show_answer(answer, as_json, f"Kept in {path}\nLog: {log}")
 
 
-def _opened(
+def opened(
     home: Home,
     run: TrainedRun,
     part: Literal["train", "valid", "test"],

@@ -278,10 +278,14 @@ def _svg(figure: Figure) -> Markup:
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
-    svg = buffer.getvalue()
+    return embedded(buffer.getvalue(), COLOURS)
+
+
+def embedded(svg: str, colours: Mapping[str, str]) -> Markup:
+    """A drawing of matplotlib as an element of the page. colours: colour -> the page's variable that replaces it."""
     svg = svg[svg.index("<svg") :]
     number = next(_numbers)
     svg = re.sub(r'(\bid="|\burl\(#|href="#)', rf"\g<1>chart-{number}-", svg)
-    for colour, variable in COLOURS.items():
+    for colour, variable in colours.items():
         svg = svg.replace(colour, f"var({variable})")
     return Markup(svg)  # noqa: S704 - matplotlib escapes its texts

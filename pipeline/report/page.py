@@ -18,6 +18,7 @@ from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
 from pipeline.report.ablation_chart import ablation_chart
+from pipeline.report.attention_pictures import read_pictures
 from pipeline.report.charts import Chart, Mark, ranking
 from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits, library_versions
 from pipeline.report.models_section import Trained
@@ -105,7 +106,11 @@ def _render(
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),
-        models=[_section(run, runs, _comparable(session, run, probes), dialogues) for run in runs],
+        models=[
+            _section(run, runs, _comparable(session, run, probes), dialogues)
+            | {"pictures": read_pictures(run.folder, session.home.reports)}
+            for run in runs
+        ],
     )
 
 

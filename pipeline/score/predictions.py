@@ -65,19 +65,24 @@ def read(path: Path, split: str) -> Predictions:
 
 def mean_gates(predictions: Predictions, target: Target) -> dict[str, dict[str, float]]:
     """class -> modality -> mean share among the rows of that class, or of `all`; a class without rows has no entry."""
-    truth = np.asarray(predictions.labels)
-    groups = {"all": np.ones(len(truth), bool)}
-    if target.task == "multiclass":
-        groups |= {name: truth == i for i, name in enumerate(target.classes)}
-    if target.task == "multilabel":
-        groups |= {name: truth[:, i] == 1 for i, name in enumerate(target.classes)}
-    shares = predictions.gates.values()
+    shares, groups = predictions.gates.values(), by_class(predictions.labels, target)
     known = {name: [share[rows & ~np.isnan(share)] for share in shares] for name, rows in groups.items()}
     return {
         name: {modality: float(share.mean()) for modality, share in zip(predictions.gates, of_class, strict=True)}
         for name, of_class in known.items()
         if of_class and len(of_class[0])
     }
+
+
+def by_class(labels: Sequence[Label], target: Target) -> dict[str, NDArray[np.bool_]]:
+    """Which of N rows are of each class, class -> [N], and which are of any: all of them, as `all`."""
+    truth = np.asarray(labels)
+    groups = {"all": np.ones(len(truth), bool)}
+    if target.task == "multiclass":
+        groups |= {name: truth == i for i, name in enumerate(target.classes)}
+    if target.task == "multilabel":
+        groups |= {name: truth[:, i] == 1 for i, name in enumerate(target.classes)}
+    return groups
 
 
 def _table(predictions: Predictions, fold: str, split: str, target: Target) -> pa.Table:

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.cache.atomic import publish
+from pipeline.cache.store import CorruptError
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe import Alignment, Selection
 from pipeline.corpus.recipe_training import model_class
 from pipeline.errors import InputError
-from pipeline.model import DialogueModel
+from pipeline.model import DialogueModel, Model
 from pipeline.plan.session import Session
 from pipeline.reader import Fold
 from pipeline.score import metrics
@@ -36,6 +37,7 @@ from pipeline.train.trained_run import TrainedRun
 from pipeline.views.build_view import build_columns, column_keys
 from pipeline.views.dataset import Dataset
 from pipeline.views.dialogue_rows import DialogueRows
+from pipeline.views.step_marks import StepMarks, step_marks
 from pipeline.views.view import Rows, open_view, use_column
 
 Part = Literal["train", "valid", "test"]
@@ -101,6 +103,19 @@ class Evaluation:
         """The predictions of each fold's model. Noise first has features extracted, under their own keys."""
         session = self.session if condition.noise_db is None else self._noisy(condition)
         return [self._predictions(session, result, condition) for result in self.run.folds]
+
+    def opened(self, result: FoldResult) -> tuple[Model, Dataset]:
+        """A fold's model, on the CPU, and the corpus as it reads it."""
+        dataset = self._dataset(self.session, result, self.run.card(result), "cpu")
+        return load_model(self.run.folder / result.fold), dataset
+
+    def marks(self, result: FoldResult, ids: Sequence[str]) -> dict[Modality, dict[str, StepMarks]]:
+        """What the steps are that a fold's model reads; nothing if their features are gone."""
+        corpus = _aligned(self.session.corpus, self._features, self.run.card(result))
+        try:
+            return step_marks(corpus, self.session.catalogue, self._features, self._fold(result), ids)
+        except (InputError, CorruptError):
+            return {}
 
     def answer(self, condition: Condition) -> dict[str, Any]:
         """The scores under a condition as JSON.

@@ -31,13 +31,17 @@ def align(
             f'align = {{ mode = "broadcast" }} takes one vector an utterance, got {steps} steps: '
             'use mode = "pad" or "sample", or a stage that returns one vector'
         )
-    target = Align(mode, length).stored
-    taken = _centres(steps, length) if mode == "sample" else np.arange(min(steps, target))
+    target, taken = Align(mode, length).stored, kept_steps(steps, Align(mode, length))
     aligned = np.zeros((target, values.shape[1]), values.dtype)
     mask = np.zeros(target, bool)
     mask[: len(taken)] = valid[taken]
     aligned[mask] = values[taken[valid[taken]]]
     return aligned, mask
+
+
+def kept_steps(steps: int, to: Align) -> NDArray[np.int64]:
+    """The step of a track of `steps` steps that each aligned step is; padding has none."""
+    return _centres(steps, to.length) if to.mode == "sample" else np.arange(min(steps, to.stored))
 
 
 def auto_length(lengths: Sequence[int]) -> int:

@@ -75,6 +75,22 @@ def build_column(corpus: Corpus, catalogue: Catalogue, selection: Selection, fol
     return path
 
 
+def tracks(
+    corpus: Corpus, catalogue: Catalogue, selection: Selection, fold: Fold | None, ids: Sequence[str]
+) -> tuple[Align, dict[str, Track]]:
+    """How a modality is aligned, and before that the track of its first stage, for those of `ids` that have one.
+
+    Raises InputError as `build_columns` does.
+    """
+    parts, align, _ = _planned(corpus, catalogue, selection, fold)
+    wanted, found = set(ids), dict[str, Track]()
+    for shard in parts[0].shards:
+        if wanted & {row.id for row in shard.rows}:
+            rows = _read(catalogue.store, parts[0], shard)
+            found |= {i: track for i, key, track in rows if i in wanted and parts[0].keys.get(i) == key}
+    return align, found
+
+
 def column_keys(corpus: Corpus, catalogue: Catalogue, features: str, fold: Fold | None) -> dict[Modality, str]:
     """The key of each modality's column, which is the name of its directory. Nothing is written.
 

@@ -34,6 +34,7 @@ VARIABLES = {
     "MODALITIES": "text audio",
     "NOISE_DB": "20 -5",
     "NOISE": "/my sounds",
+    "WRONG": "8",
     "SEED": "1",
     "SPLIT": "train",
     "PART": "3/40",
@@ -56,6 +57,7 @@ NEEDED = {
     "explain": ("SHARD",),
     "why": ("UTTERANCE", "STAGE"),
     "evaluate": ("RUN",),
+    "maps": ("RUN",),
     "rank": ("MODALITY",),
     "sweep": ("MODEL", "OVER"),
 }

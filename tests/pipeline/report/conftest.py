@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.report.attention_pictures import FOLDER, write_index, write_shares
 from tests.pages import KNOWN, Page, run, write
 from tests.small import Small
 
@@ -24,5 +25,8 @@ def known(demo_root: Path, extracted_home: Path, tmp_path_factory: pytest.TempPa
 def written(known: Small) -> tuple[dict[str, Any], Page]:
     run(known, "perfect", right=True)
     run(known, "idle", right=False)
+    gates = {"all": {"text": 0.2, "audio": 0.8}}
+    maps = known.home / "runs" / known.name / "perfect" / FOLDER
+    write_index(maps, "valid", [write_shares(maps / "valid-gates", "Mean share in the gate", gates)])
     (known.home / "runs" / known.name / "broken-official.json").write_text('{"model": ')
     return write(known)

@@ -77,6 +77,14 @@ def test_a_damaged_run_is_left_out(written: tuple[dict[str, Any], Page]) -> None
     assert set(written[0]["models"]) == {"perfect-official", "idle-official"}
 
 
+def test_the_pictures_of_a_run_are_shown_and_their_files_are_linked(written: tuple[dict[str, Any], Page]) -> None:
+    made, page = written
+    assert "Attention and gates" in page.words and page.words.count("Mean share in the gate") == 2
+    linked = [href for tag, named in page.tags if tag == "a" and not (href := named["href"] or "").startswith("#")]
+    assert [Path(href).suffix for href in linked] == [".svg", ".png", ".csv"]
+    assert all((Path(made["report"]).parent / href).is_file() for href in linked)
+
+
 def test_the_scores_are_printed_on_standard_error(
     known: Small, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
