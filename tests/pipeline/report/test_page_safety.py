@@ -51,8 +51,10 @@ def test_no_name_of_a_file_a_class_or_a_model_runs_as_code(hostile: Page) -> Non
 
 def test_the_page_asks_nobody_for_anything(written: tuple[dict[str, Any], Page]) -> None:
     html = Path(written[0]["report"]).read_text()
-    sources = [a.get(name) or "" for _, a in written[1].tags for name in ("src", "href", "xlink:href", "srcset")]
+    tags = written[1].tags
+    sources = [a.get(name) or "" for tag, a in tags for name in ("src", "href", "xlink:href", "srcset") if tag != "a"]
     assert all(not source or source.startswith("#") for source in sources)
+    assert all(re.match(r"#|\.\./runs/", a["href"] or "") for tag, a in tags if tag == "a")  # a picture beside the page
     assert not re.search(r"@import|url\((?!#)", html)
     assert "default-src 'none'" in html
 
