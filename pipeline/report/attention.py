@@ -28,12 +28,12 @@ from pipeline.report.attention_pictures import (
     write_index,
     write_shares,
 )
+from pipeline.score.calibration import confidence
+from pipeline.score.metrics import decide
+from pipeline.score.predictions import Predictions, by_class, mean_gates
 from pipeline.stage import Modality, Target
-from pipeline.train.calibration import confidence
 from pipeline.train.evaluate import Evaluation
-from pipeline.train.metrics import decide
 from pipeline.train.predict import predicted
-from pipeline.train.predictions import Predictions, by_class, mean_gates
 from pipeline.views.dataset import Dataset
 from pipeline.views.step_marks import StepMarks
 from pipeline.views.view import Rows

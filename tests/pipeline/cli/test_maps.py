@@ -18,7 +18,8 @@ from pipeline.cli.evaluate import opened
 from pipeline.errors import InputError
 from pipeline.report import attention
 from pipeline.report.attention_pictures import FOLDER, Picture, read_pictures
-from pipeline.train import predictions, train_models
+from pipeline.score import predictions
+from pipeline.train import train_models
 from pipeline.train.evaluate import Evaluation
 from pipeline.train.trained_run import find
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture

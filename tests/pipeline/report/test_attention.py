@@ -20,8 +20,8 @@ from pipeline.report.attention_pictures import (
     write_index,
     write_shares,
 )
+from pipeline.score.predictions import Predictions
 from pipeline.stage import Target
-from pipeline.train.predictions import Predictions
 from pipeline.views.step_marks import StepMarks
 
 CLASSES = Target("multiclass", ("a", "b"))
