@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models._layers import FeedForward, MultiHeadAttention, Residual, Variant, expand, sinusoids
 from pipeline.model import Input
@@ -32,8 +33,10 @@ class CrossModal(nn.Module):
         attn_dropout: float = DROPOUT,
         relu_dropout: float = DROPOUT,
         res_dropout: float = DROPOUT,
+        equal_positions: bool = False,
     ) -> None:
         super().__init__()
+        self.place = partial(with_positions, equal=equal_positions)
         self.normalise = nn.LayerNorm(width)
         self.attend = nn.ModuleList(MultiHeadAttention(width, heads, attn_dropout) for _ in range(layers))
         self.feed = nn.ModuleList(FeedForward(width, 4 * width, relu_dropout, res_dropout) for _ in range(layers))
@@ -43,7 +46,7 @@ class CrossModal(nn.Module):
     def forward(self, target: Tensor, source: Tensor, valid: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
         """Maps target [B, T, d], source [B, S, d], valid [B, S] to [B, T, d] and, if `maps` asks for them, the last
         layer's weights [B, T, S]."""
-        source = self.normalise(with_positions(source))
+        source = self.normalise(self.place(source))
         kept: list[Tensor | None] = []
 
         def attention(attend: nn.Module, x: Tensor) -> Tensor:
@@ -54,12 +57,18 @@ class CrossModal(nn.Module):
 
         layers = zip(self.attend, self.feed, strict=True)
         branches = [branch for attend, feed in layers for branch in (partial(attention, attend), feed)]
-        return self.residual(with_positions(target), branches), kept[-1]
+        return self.residual(self.place(target), branches), kept[-1]
 
 
-def with_positions(x: Tensor) -> Tensor:
-    """Adds sinusoidal positions to x [B, T, d], whose content is scaled by the root of d (X11)."""
-    return math.sqrt(x.shape[-1]) * x + sinusoids(x.shape[1], x.shape[2], like=x)
+def with_positions(x: Tensor, equal: bool = False) -> Tensor:
+    """Adds sinusoidal positions to x [B, T, d], whose content is scaled by the root of d (X11).
+
+    equal: content and positions each have a variance of 1 in a step instead, so that neither drowns the other.
+    """
+    positions = sinusoids(x.shape[1], x.shape[2], like=x)
+    if equal:
+        return functional.layer_norm(x, x.shape[-1:]) + math.sqrt(2) * positions  # sines have a variance of a half
+    return math.sqrt(x.shape[-1]) * x + positions
 
 
 def detached(maps: Mapping[str, Tensor | None]) -> dict[str, Tensor] | None:

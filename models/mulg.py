@@ -37,6 +37,7 @@ class MulGConfig:
     heads: int = 4  # Table 7; of multi-head attention
     residual: Variant = "pre_ln"  # G9
     gru: Literal["per_target", "per_pair"] = "per_target"  # X11
+    positions: Literal["added", "equal"] = "added"  # X11; "equal" scales content and positions alike
     gru_cell: Literal["torch", "paper"] = "torch"  # G10: "paper" is (1)-(4) to the letter
     gru_layers: int = 2  # the paper's discussion
     embed_dropout: float = 0.3  # of the text's features
@@ -161,7 +162,8 @@ class MulG(Model):
         c = self.config
         if c.attention == "bilinear":
             return _Bilinear(c)
-        return CrossModal(c.hidden, c.layers, c.heads, c.residual, c.attn_dropout, c.relu_dropout, c.res_dropout)
+        dropouts = (c.attn_dropout, c.relu_dropout, c.res_dropout)
+        return CrossModal(c.hidden, c.layers, c.heads, c.residual, *dropouts, equal_positions=c.positions == "equal")
 
     def _sources(self, target: str) -> list[str]:
         others = [m for m in self.modalities if m != target]

@@ -57,11 +57,13 @@ class Variant(NamedTuple):
 
 
 def variants(models: Sequence[str]) -> list[Variant]:
-    """The models, and after HJCAG its ablations but for those without a modality or masks: all steps are valid here."""
+    """The models, then HJCAG's ablations but for those without a modality or masks, since all steps are valid here, and
+    MulG with positions as large as its content."""
     lines = [Variant(name, name, CONFIGS[name]) for name in models]
     parts = {name: changes for name, changes in HJCAG.ablations.items() if not {"modalities", "mask"} & set(changes)}
     ablated = [Variant(f"hjcag {name}", "hjcag", {**CONFIGS["hjcag"], **changes}) for name, changes in parts.items()]
-    return lines + (ablated if "hjcag" in models else [])
+    placed = [Variant("mulg with equal positions", "mulg", {"positions": "equal"})]
+    return lines + (ablated if "hjcag" in models else []) + (placed if "mulg" in models else [])
 
 
 def trained(made: StructureSet, columns: Mapping[str, Path], variant: Variant, seed: int, keep: Path) -> FoldResult:

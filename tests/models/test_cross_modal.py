@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models._cross_modal import WIDTH, Front
+from models._cross_modal import WIDTH, Front, with_positions
 from pipeline.model import Input
 from tests.models.baseline_cases import build
 from tests.models.mulg_cases import DIFFERENT, DIMS, LENGTHS, features, spoiled
@@ -65,3 +65,13 @@ def test_with_attention_every_parameter_learns(name: str) -> None:
         loss = model.loss(model(values, masks), None, None, lambda logits, _: logits.square().sum())
         loss.backward()
     assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_equal_positions_are_as_large_as_the_content_whatever_its_scale() -> None:
+    x = torch.randn(2, 5, WIDTH) * torch.tensor([0.01, 100.0]).view(2, 1, 1)
+    placed = with_positions(x, equal=True)
+    positions = with_positions(torch.zeros_like(x), equal=True)
+    content = placed - positions
+    torch.testing.assert_close(content.std(dim=-1, correction=0), torch.ones(2, 5), rtol=0.1, atol=0)
+    assert 0.9 < positions.square().mean().sqrt() < 1.1
+    torch.testing.assert_close(with_positions(x) - with_positions(torch.zeros_like(x)), WIDTH**0.5 * x)

@@ -72,7 +72,7 @@ def test_the_order_of_steps_matters_to_the_default_attention_and_not_to_the_bili
         assert torch.allclose(states[0], states[1], atol=1e-6) == same
 
 
-@pytest.mark.parametrize("field", ["pairs", "attention", "residual", "gru", "gru_cell"])
+@pytest.mark.parametrize("field", ["pairs", "attention", "residual", "positions", "gru", "gru_cell"])
 def test_a_choice_that_does_not_exist_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         options: dict[str, Any] = {field: "other"}
@@ -109,6 +109,7 @@ def test_training_defaults_come_under_the_names_the_training_loop_reads() -> Non
     assert dict(MulG.train_defaults) == {
         "epochs": 50, "batch_size": 16, "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0,
         "decay_factor": 1.0, "decay_every": 0, "clip_norm": 0.8, "unimodal_pretrain": False,
+        "group_lengths": True,
     }  # fmt: skip
     assert MulG.features == "mulg" and MulG.Config is MulGConfig
 
