@@ -86,8 +86,8 @@ def sweep(
     """Tries settings of a model and of its features, chooses on validation, and writes the winner as a recipe.
 
     Every trial is kept as a run, so a sweep that was killed goes on, and a larger one repeats nothing. Test scores are
-    shown of the winner alone. Example: `affectory sweep --model hjcag --over train.hjcag.learning_rate=1e-5..1e-2
-    --over train.hjcag.dropout=0.2,0.4 --trials 20 --dataset iemocap`
+    shown of the winner alone.
+    Example: `affectory sweep --model hjcag --over train.hjcag.learning_rate=1e-5..1e-2 --trials 20 --dataset iemocap`
     """
     from pipeline.corpus.recipe_training import model_class
     from pipeline.train.search_space import parse

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.cache import atomic
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import SpaceError
 from pipeline.train import train_models
 
@@ -45,8 +46,9 @@ class Given:
 
 def test_a_report_never_meets_half_a_run(tmp_path, monkeypatch):
     recipe = SimpleNamespace(name="small", home_name="small")
-    corpus = SimpleNamespace(recipe=recipe, protocol="official", folds=(SimpleNamespace(name="one"),))
-    session = SimpleNamespace(corpus=corpus, home=SimpleNamespace(runs=tmp_path))
+    manifest, folds = SimpleNamespace(digest="d"), (SimpleNamespace(name="one"),)
+    corpus = SimpleNamespace(recipe=recipe, protocol="official", folds=folds, manifest=manifest)
+    session = SimpleNamespace(corpus=corpus, home=SimpleNamespace(runs=tmp_path), options=Options("small"))
     name = train_models.RunName("hjcag", "official", (), 0)
     first, second = (
         train_models.Run(name, {}, tmp_path / "small" / "run", [], {"one": Given(seed=seed)}) for seed in (0, 1)

@@ -114,7 +114,8 @@ def test_a_wrong_secret_is_refused(bucket, s3):
 @installed
 def test_it_listens_on_loopback_alone_and_is_gone_when_its_block_ends(tmp_path):
     with serving(tmp_path) as server:
-        child = next(child for child in psutil.Process().children() if child.cwd() == str(tmp_path))
+        living = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
+        child = next(child for child in living if child.cwd() == str(tmp_path))
         heard = {entry.laddr for entry in child.net_connections("inet") if entry.status == psutil.CONN_LISTEN}
         assert {address.ip for address in heard} == {HOST}
         assert {address.port for address in heard} == {*server.ports.values(), *server.grpc.values()}
