@@ -74,11 +74,12 @@ def evaluate(
     evaluation = opened(home, found, part, (dataset, root, protocol), knobs, extract=not no_extract)
     known = evaluation.modalities
     asked = [
+        conditions.KEPT,
         *conditions.without(without or (), known),
         *conditions.only(modalities.replace(",", " ").split(), known),
         *conditions.noises(noise_db or (), noise, known),
     ]
-    answers, path = _evaluated(evaluation, [conditions.KEPT, *asked])
+    answers, path = _evaluated(evaluation, list({condition.text: condition for condition in asked}.values()))
     _show(answers, f"{found.name} on {part} of {evaluation.session.corpus.recipe.name}")
     answer = {"run": str(found.folder), "part": part, "conditions": answers, "file": str(path)}
     show_answer(answer, as_json, f"Kept in {path}\nLog: {log}")

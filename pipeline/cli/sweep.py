@@ -112,7 +112,7 @@ def sweep(
         )
         return open_session(home, given)
 
-    print_line(f"{len(tried)} trials of {model} on {dataset}, {seeds} seeds each.")
+    print_line(f"{len(tried)} trials of {model} on {dataset}, {seeds} seed{'s' if seeds > 1 else ''} each.")
     ranked = swept(opened, model, tried, seeds, score, extract=not no_extract)
     _finish(home, model, ranked, change, as_json, f"Log: {log}")
 

@@ -74,7 +74,7 @@ def test_a_model_without_its_only_modality_scores_as_the_majority(evaluate):
 
 
 def test_each_option_is_a_condition_and_later_calls_are_kept_beside_earlier_ones(trained, evaluate):
-    first = evaluate("gmu", "--without", "each", "--without", "audio=0.5")
+    first = evaluate("gmu", "--without", "each", "--without", "audio=0.5", "--modalities", "text")
     names = [entry["condition"] for entry in first["conditions"]]
     assert names == ["everything kept", "without text", "without audio", "without audio in 50% of rows"]
     second = evaluate("gmu", "--modalities", "audio", "--without", "text=0.25")
