@@ -165,6 +165,7 @@ class _Drawing:
     def attention(self, chosen: Sequence[str]) -> Iterator[Picture]:
         """The pictures of the chosen utterances, each by the first fold that has it, then those of the means."""
         parts: dict[str, Maps] = {}
+        drawn: dict[str, Picture] = {}
         for result in self.evaluation.run.folds:
             model, dataset = self.evaluation.opened(result)
             new = [name for name in self.evaluation.ids(result) if name not in parts]
@@ -174,7 +175,8 @@ class _Drawing:
                 name = dataset.view.ids[found.row]
                 parts[name] = {pair: in_parts(weights) for pair, weights in found.maps.items()}
                 if name in chosen and found.maps:
-                    yield self._utterance(name, found, {m: by_name.get(name) for m, by_name in marks.items()})
+                    drawn[name] = self._utterance(name, found, {m: of.get(name) for m, of in marks.items()})
+        yield from (drawn[name] for name in chosen if name in drawn)
         if parts:
             yield from self._means(parts)
 

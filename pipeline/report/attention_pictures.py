@@ -29,9 +29,9 @@ from pipeline.report.charts import COLOURS, INK, MUTED, RULE, SERIES, STYLE, Cha
 FOLDER = "maps"
 """The folder of a run's pictures, in its own."""
 WORDS = 24
-"""The most steps of which each has a label."""
-TICKS = 5
-"""The labels of an axis with more steps."""
+"""The most steps of which each has a label, in a picture of an utterance."""
+TICKS = 4
+"""The labels of an axis with more steps, and of a small one."""
 VECTORS = 600
 """The most cells of a map that are drawn one by one; a larger map is an image."""
 
@@ -81,7 +81,7 @@ def write_heats(
         figure = Figure(figsize=(side_in * columns, side_in * rows), layout="constrained")
         places = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, heat in zip(places, heats, strict=False):
-            _draw(axes, heat)
+            _draw(axes, heat, WORDS if side_in > 3 else TICKS)
         for axes in places[len(heats) :]:
             axes.set_visible(False)
         _save(stem, figure)
@@ -153,20 +153,22 @@ def file_name(text: str) -> str:
 # --- drawing ---------------------------------------------------------------------------------------------------
 
 
-def _draw(axes: Axes, heat: Heat) -> None:
+def _draw(axes: Axes, heat: Heat, most: int) -> None:
+    """Draws a map from its lowest weight to its highest; a side of more than `most` steps has a few labels."""
     colours = LinearSegmentedColormap.from_list("weight", [(*mpl.colors.to_rgb(_SERIES[0]), a) for a in (0.0, 1.0)])
     image = heat.weights.size > VECTORS
-    axes.pcolormesh(heat.weights, cmap=colours, vmin=0, rasterized=image, edgecolors="none")
+    shown = heat.weights.round(6)  # as in the CSV, so that rounding is no pattern
+    axes.pcolormesh(shown, cmap=colours, rasterized=image, edgecolors="none")
     axes.set_ylim(len(heat.weights), 0)  # time goes down and to the right
-    axes.set_title(f"{heat.title}, up to {heat.weights.max():.2f}", fontsize=8)
-    _ticks(axes, "x", heat.source)
-    _ticks(axes, "y", heat.target)
+    axes.set_title(f"{heat.title}\n{heat.weights.min():.3f} to {heat.weights.max():.3f}", fontsize=8)
+    _ticks(axes, "x", heat.source, most)
+    _ticks(axes, "y", heat.target, most)
     axes.tick_params(length=0, labelsize=7)
 
 
-def _ticks(axes: Axes, which: str, side: Side) -> None:
+def _ticks(axes: Axes, which: str, side: Side, most: int) -> None:
     count = len(side.labels)
-    places = np.arange(count) if count <= WORDS else np.linspace(0, count - 1, TICKS).round().astype(int)
+    places = np.arange(count) if count <= most else np.linspace(0, count - 1, TICKS).round().astype(int)
     labels = [side.labels[i] for i in places]
     turned = which == "x" and max(map(len, labels)) * len(labels) > WORDS
     setting = axes.set_xticks if which == "x" else axes.set_yticks

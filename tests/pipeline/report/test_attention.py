@@ -117,7 +117,7 @@ def test_a_picture_has_the_weights_as_csv_and_the_steps_on_its_axes(tmp_path: Pa
         map="text → audio", target_step="1", target="0.04", source_step="2", source="so", weight="0.75"
     )
     svg = (tmp_path / "valid-u1.svg").read_text()
-    assert all(f">{label}<" in svg for label in ("0.12", "so", "audio, s", "text, words", "text → audio, up to 1.00"))
+    assert all(f">{label}<" in svg for label in ("0.12", "so", "audio, s", "text, words", "0.000 to 1.000"))
     opacities = [float(value) for value in re.findall(r"fill: #3b6ea5; fill-opacity: ([\d.]+)", svg)]
     assert opacities == pytest.approx([0.25, 0.75, 0.5, 0.5], abs=0.01)  # 0 is not drawn, and 1 states no opacity
     assert (tmp_path / "valid-u1.png").read_bytes().startswith(b"\x89PNG")
