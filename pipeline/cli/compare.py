@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,13 +35,14 @@ from pipeline.run.reference_job import open_session
 
 commands = typer.Typer()
 
+Named = Annotated[
+    str, typer.Option(help='Names of models in models/: "linear mult hjcag". Default: all that can learn the labels.')
+]
+
 
 @commands.command("table")
 def compare(
-    models: Annotated[
-        str,
-        typer.Option(help='Names of models in models/: "linear mult hjcag". Default: all that can learn the labels.'),
-    ] = "",
+    models: Named = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each model is trained with, from 0.")] = 3,
     ablations: Annotated[bool, typer.Option("--ablations", help="Also each model without the parts it names.")] = False,
     dataset: OrLast = "",
@@ -60,35 +62,34 @@ def compare(
     """
     from pipeline.corpus.recipe_training import model_class
     from pipeline.plugins import names
-    from pipeline.report import model_table
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("table", home_name(recipe_path(dataset)))
     chosen = models.split() or list(names("models"))
+    sets = sorted({model_class(name).features for name in chosen})
     given = options(
-        dataset,
-        root,
-        features=sorted({model_class(name).features for name in chosen}),
-        protocol=protocol,
-        workers=workers,
-        scheduler=scheduler,
-        gpus=gpus,
-        change=change,
+        dataset, root, features=sets, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change
     )
     session = open_session(home, given)
     if not models:
         chosen = [name for name in chosen if model_class(name).learns(session.corpus.target)]
     made = compared(session, chosen, seeds, ablations=ablations, extract=not no_extract)
-    recipe, corpus = session.corpus.recipe, session.corpus
-    caption = f"{recipe.name}, {corpus.protocol}, {seeds} seeds, {time.strftime('%Y-%m-%d')}"
-    stem = home.reports / f"{recipe.home_name}-{corpus.protocol}-table"
-    paths = model_table.write(made.columns(), caption, stem)
-    paths.append(stem.with_name(f"{stem.name}.html"))
-    publish(paths[-1], model_table.page(made, caption))
+    protocol, recipe = session.corpus.protocol, session.corpus.recipe
+    caption = f"{recipe.name}, {protocol}, {seeds} seed{'s' if seeds > 1 else ''}, {time.strftime('%Y-%m-%d')}"
+    paths = _written(made, caption, home.reports / f"{recipe.home_name}-{protocol}-table")
     _show(made.columns(), caption)
     answer = {"table": made.columns(), "files": [str(path) for path in paths]}
     show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV, LaTeX and a page\nLog: {log}")
+
+
+def _written(made: Any, caption: str, stem: Path) -> list[Path]:
+    """The files of a table: Markdown, CSV, LaTeX and a page. stem: their path without an ending."""
+    from pipeline.report import model_table
+
+    page = stem.with_name(f"{stem.name}.html")
+    publish(page, model_table.page(made, caption))
+    return [*model_table.write(made.columns(), caption, stem), page]
 
 
 def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: bool, extract: bool) -> Any:

@@ -34,14 +34,16 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+Without = Annotated[
+    list[str] | None,
+    typer.Option(help="Hide a modality: audio, or audio=0.3 from this share of rows; `each` for all in turn."),
+]
+
 
 @commands.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run: its name, such as hjcag, which means the newest, or its folder.")],
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help="Hide a modality: audio, or audio=0.3 from this share of rows; `each` for all in turn."),
-    ] = None,
+    without: Without = None,
     modalities: Annotated[str, typer.Option(help='Keep only these: "text audio".')] = "",
     noise_db: Annotated[
         list[float] | None, typer.Option(help="Mix noise into the sound at this signal-to-noise ratio.")
@@ -72,14 +74,9 @@ def evaluate(
     print_line(f"Evaluating {found.name} ({found.folder.name}): first the corpus is read.")
     knobs = {"workers": workers, "scheduler": scheduler, "gpus": gpus}
     evaluation = opened(home, found, part, (dataset, root, protocol), knobs, extract=not no_extract)
-    known = evaluation.modalities
-    asked = [
-        conditions.KEPT,
-        *conditions.without(without or (), known),
-        *conditions.only(modalities.replace(",", " ").split(), known),
-        *conditions.noises(noise_db or (), noise, known),
-    ]
-    answers, path = _evaluated(evaluation, list({condition.text: condition for condition in asked}.values()))
+    kept_alone = modalities.replace(",", " ").split()
+    asked = conditions.asked(evaluation.modalities, without or (), kept_alone, noise_db or (), noise)
+    answers, path = _evaluated(evaluation, asked)
     _show(answers, f"{found.name} on {part} of {evaluation.session.corpus.recipe.name}")
     answer = {"run": str(found.folder), "part": part, "conditions": answers, "file": str(path)}
     show_answer(answer, as_json, f"Kept in {path}\nLog: {log}")

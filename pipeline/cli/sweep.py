@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ from pipeline.cli.options import (
 from pipeline.cli.tables import score_tables
 from pipeline.console import console, print_line, table
 from pipeline.corpus.changed_recipe import as_changes, write_changed
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import InputError, closest
 from pipeline.plan.session import Session
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
     from pipeline.train.train_models import Run
 
 commands = typer.Typer()
+
+Over = Annotated[
+    list[str],
+    typer.Option(help="A setting and its values: train.hjcag.dropout=0.2,0.4 or a range, 1e-5..1e-2. Repeat it."),
+]
 
 SHOWN = 10
 """How many of the best trials are shown."""
@@ -66,10 +73,7 @@ class Tried:
 @commands.command()
 def sweep(
     model: Annotated[str, typer.Option(help="The name of a model in models/.")],
-    over: Annotated[
-        list[str],
-        typer.Option(help="A setting and its values: train.hjcag.dropout=0.2,0.4 or a range, 1e-5..1e-2. Repeat it."),
-    ],
+    over: Over,
     trials: Annotated[int, typer.Option(min=0, help="Draw so many trials at random. Default: every combination.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each trial is trained with, from 0.")] = 1,
     score: Annotated[str, typer.Option(help="The score on validation that chooses. Default: accuracy, or mae.")] = "",
@@ -97,24 +101,17 @@ def sweep(
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("sweep", home_name(recipe_path(dataset)))
     tried = drawn([parse(text) for text in over], trials, seed=0)
-    features = [model_class(model).features]
-
-    def opened(changes: Sequence[str]) -> Session:
-        given = options(
-            dataset,
-            root,
-            features=features,
-            protocol=protocol,
-            workers=workers,
-            scheduler=scheduler,
-            gpus=gpus,
-            change=[*change, *changes],
-        )
-        return open_session(home, given)
-
+    sets = [model_class(model).features]
+    given = options(
+        dataset, root, features=sets, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change
+    )
     print_line(f"{len(tried)} trials of {model} on {dataset}, {seeds} seed{'s' if seeds > 1 else ''} each.")
-    ranked = swept(opened, model, tried, seeds, score, extract=not no_extract)
+    ranked = swept(partial(_opened, home, given), model, tried, seeds, score, extract=not no_extract)
     _finish(home, model, ranked, change, as_json, f"Log: {log}")
+
+
+def _opened(home: Home, given: Options, changes: Sequence[str]) -> Session:
+    return open_session(home, replace(given, changes=(*given.changes, *changes)))
 
 
 def swept(

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where models are trained; auto takes a GPU if there is one.")
+]
+
 
 @commands.command()
 def train(
@@ -51,9 +55,7 @@ def train(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models are trained; auto takes a GPU if there is one.")
-    ] = "auto",
+    device: Device = "auto",
     board: Annotated[
         Literal["", "tensorboard"], typer.Option("--log", help="tensorboard: write losses for it too.")
     ] = "",
@@ -69,20 +71,12 @@ def train(
     log = home.log_to_file("train", home_name(recipe_path(dataset)))
     print_line(f"Training {', '.join(model)} on {dataset}: first the corpus is read and its features are checked.")
     from pipeline.corpus.recipe_training import model_class
-
-    features = [model_class(name).features for name in model]
-    given = options(
-        dataset,
-        root,
-        features=features,
-        protocol=protocol,
-        workers=workers,
-        scheduler=scheduler,
-        gpus=gpus,
-        change=change,
-    )
     from pipeline.train.tensorboard import TensorBoard
 
+    sets = [model_class(name).features for name in model]
+    given = options(
+        dataset, root, features=sets, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change
+    )
     events = TensorBoard(home.runs / "tensorboard" / home_name(recipe_path(dataset))) if board else None
     answers, coverage = trained(open_session(home, given), model, seed, device, events, extract=not no_extract)
     if events:

@@ -63,6 +63,14 @@ KEPT = Condition({})
 """Nothing is hidden, and nothing is added."""
 
 
+def asked(
+    known: Sequence[str], hidden: Iterable[str], kept: Sequence[str], ratios_db: Iterable[float], sounds: str
+) -> list[Condition]:
+    """Everything kept, then each condition that is asked for, once; see `without`, `only` and `noises`."""
+    found = [KEPT, *without(hidden, known), *only(kept, known), *noises(ratios_db, sounds, known)]
+    return list({condition.text: condition for condition in found}.values())
+
+
 def without(texts: Iterable[str], known: Sequence[str]) -> list[Condition]:
     """The conditions of `--without`: `audio`, `audio=0.3`, or `each` and `each=0.3` for every known modality in turn.
 
