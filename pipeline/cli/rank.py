@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -31,6 +31,7 @@ from pipeline.plan.session import Session
 from pipeline.report.table import size
 from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import compare, open_session
+from pipeline.stage import Modality
 
 if TYPE_CHECKING:
     from pipeline.train.rank import Ranked
@@ -40,7 +41,7 @@ commands = typer.Typer()
 
 @commands.command()
 def rank(
-    modality: Annotated[Literal["text", "audio", "visual"], typer.Option(help="text, audio or visual.")],
+    modality: Annotated[Modality, typer.Option(help="text, audio or visual.")],
     dataset: OrLast = "",
     root: Root = "",
     protocol: Protocol = "",
@@ -77,7 +78,7 @@ def rank(
     show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV and LaTeX\nLog: {log}")
 
 
-def ranking(session: Session, modality: Literal["text", "audio", "visual"], *, extract: bool) -> list[Ranked]:
+def ranking(session: Session, modality: Modality, *, extract: bool) -> list[Ranked]:
     """Every feature set of a modality, the best on validation first.
 
     Raises InputError for a corpus without labels, and for features that are missing if `extract` is False.

@@ -128,6 +128,7 @@ def swept(
     opened: makes a session under changes of the recipe. Trials that differ in settings of the model alone share one.
     Raises InputError for a setting that nothing of this model reads, and for an unknown score.
     """
+    from pipeline.score import metrics
     from pipeline.train import train_models
 
     by_features: dict[str, list[Trial]] = {}
@@ -142,7 +143,7 @@ def swept(
         with session.pinned():
             train_models.train(session, [run for of_trial in runs for run in of_trial])
         found += [_tried(session, *each, score) for each in zip(same, runs, strict=True)]
-    sign = 1 if (score or _default(found[0].session)) == "mae" else -1
+    sign = 1 if (score or _default(found[0].session)) in metrics.LOWER_IS_BETTER else -1
     return sorted(found, key=lambda each: sign * each.score.mean)
 
 

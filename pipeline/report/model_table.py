@@ -21,12 +21,11 @@ from pipeline.cache.atomic import publish
 from pipeline.report.charts import Chart, Difference, differences
 from pipeline.report.probes_section import score_name
 from pipeline.report.table import Cell, Sheet, render
-from pipeline.score import predictions
+from pipeline.score import metrics, predictions
 from pipeline.score.intervals import Interval, Scores, by_row, over_dialogues, over_seeds, score_by_row
 from pipeline.stage import Target
 from pipeline.train.cost import SIZES
 
-LOWER_IS_BETTER = ("mae",)
 SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc", "acc7", "acc5") + (
     "acc2_non0",
     "f1_non0",
@@ -89,7 +88,7 @@ class ModelTable:
     @cached_property
     def best_solved(self) -> Entry | None:
         """Of the models that are solved for, the best one on validation."""
-        sign = -1 if self.score in LOWER_IS_BETTER else 1
+        sign = -1 if self.score in metrics.LOWER_IS_BETTER else 1
         solved = [(entry.over_seeds("valid", self.score), entry) for entry in self.entries if entry.solved]
         known = [(sign * valid.mean, entry) for valid, entry in solved if valid is not None]
         return max(known, key=lambda found: found[0])[1] if known else None

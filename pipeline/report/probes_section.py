@@ -91,17 +91,17 @@ class Probe:
 
     def part(self, part: str) -> Scores:
         """The scores on train, valid or test: means over the folds in which they are defined."""
-        return _mean([metrics.scalars(fold[part]) for fold in self.folds.values() if fold[part]])
+        return metrics.mean([metrics.scalars(fold[part]) for fold in self.folds.values() if fold[part]])
 
     @property
     def gap(self) -> float | None:
         """The train score minus the test score, mean over folds."""
-        return _mean([{"gap": fold["gap"]} for fold in self.folds.values()]).get("gap")
+        return metrics.mean([{"gap": fold["gap"]} for fold in self.folds.values()]).get("gap")
 
     @property
     def line(self) -> Line:
         """The probe's line in the table of scores, on test."""
-        majority = _mean([metrics.scalars(fold["majority"]) for fold in self.folds.values()])
+        majority = metrics.mean([metrics.scalars(fold["majority"]) for fold in self.folds.values()])
         return Line(self.name, self.part("test"), majority, self.bound)
 
     def answer(self) -> dict[str, Any]:
@@ -126,11 +126,6 @@ def score_name(name: str) -> str:
 
 
 _NAMES = {"f1_weighted": "Weighted F1", "f1_macro": "Macro F1", "uar": "UAR", "mae": "MAE", "ccc": "CCC"}
-
-
-def _mean(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    known = {name: [v for row in rows if (v := row.get(name)) is not None] for row in rows for name in row}
-    return {name: float(np.mean(values)) if values else None for name, values in known.items()}
 
 
 def probes(session: Session) -> Iterator[Probe]:

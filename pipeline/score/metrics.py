@@ -17,6 +17,9 @@ from pipeline.objective import prior
 from pipeline.reader import Label
 from pipeline.stage import Target
 
+LOWER_IS_BETTER = ("mae",)
+"""Of all other scores higher is better."""
+
 Array = NDArray[Any]
 Metrics = dict[str, Any]
 Answers = Mapping[str, Sequence[float]]
@@ -80,6 +83,12 @@ def constant(given: Sequence[Answers], test: Sequence[Label], target: Target) ->
 def scored(logits: Array, labels: Sequence[Label], given: Answers, target: Target) -> Metrics:
     """`evaluate`, with `majority_<metric>` beside it. given: the best constant answers of the train rows."""
     return {**evaluate(logits, labels, target), **constant([given] * len(labels), labels, target)}
+
+
+def mean(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of each score over the rows, such as folds, in which it is defined; None if it is in none."""
+    known = {name: [value for row in rows if (value := row.get(name)) is not None] for row in rows for name in row}
+    return {name: float(np.mean(values)) if values else None for name, values in known.items()}
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float | None]:

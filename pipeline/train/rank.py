@@ -20,8 +20,6 @@ from pipeline.stage import Modality
 from pipeline.views.build_view import build_column
 from pipeline.views.view import open_view
 
-LOWER_IS_BETTER = ("mae",)
-
 
 @dataclass(frozen=True)
 class Ranked:
@@ -69,7 +67,7 @@ def rank(session: Session) -> Iterator[Ranked]:
 
 def best_first(ranked: Sequence[Ranked], score: str) -> list[Ranked]:
     """In the order of a score on validation."""
-    sign = 1 if score in LOWER_IS_BETTER else -1
+    sign = 1 if score in metrics.LOWER_IS_BETTER else -1
     return sorted(ranked, key=lambda each: sign * (each.valid[score] or 0.0))
 
 
@@ -109,7 +107,7 @@ def _ranked(session: Session, name: str, modality: Modality, selection: Selectio
         columns.append(view.columns[modality])
         folds.append(fit_probe(view, modality, corpus.labels, target, fold))
     seconds, size = _cost(session, selection)
-    valid, test = (_mean([_scores(session, probed, part) for probed in folds]) for part in ("valid", "test"))
+    valid, test = (metrics.mean([_scores(session, probed, part) for probed in folds]) for part in ("valid", "test"))
     rows = sum(len(probed.ids.get("test", ())) for probed in folds)
     return Ranked(name, columns[0].dim, seconds, size, rows, valid, test, _interval(session, folds))
 
@@ -119,11 +117,6 @@ def _scores(session: Session, probed: Probed, part: str) -> Mapping[str, float |
         return {}
     target, given = session.corpus.target, metrics.answers(probed.labels["train"], session.corpus.target)
     return metrics.scalars(metrics.scored(probed.logits[part], probed.labels[part], given, target))
-
-
-def _mean(folds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    known = {name: [v for fold in folds if (v := fold.get(name)) is not None] for fold in folds for name in fold}
-    return {name: float(np.mean(values)) if values else None for name, values in known.items()}
 
 
 def _interval(session: Session, folds: Sequence[Probed]) -> Interval:
