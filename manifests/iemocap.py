@@ -6,6 +6,7 @@ Each utterance has its own wav file; its video is cut out of the dialogue's AVI 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from manifests._iemocap import Turn, malformed, transcript, transcript_path, tur
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Labels, Reader, fold, held_out, leave_one_out
 from pipeline.utterance import Audio, Utterance, Video
+
+log = logging.getLogger(__name__)
 
 SIX = ("hap", "sad", "neu", "ang", "exc", "fru")
 FOUR = ("neu", "hap", "sad", "ang")
@@ -190,7 +193,8 @@ class Iemocap(Reader):
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
         """`official`: Session 5 is the test part, and COSMIC's 12 dialogues validate. `cv`: each session tests once.
 
-        If one of the 12 dialogues is not in `rows`, a tenth of the dialogues of Sessions 1 to 4 validates.
+        If one of the 12 dialogues is not in `rows`, a tenth of the dialogues of Sessions 1 to 4 validates, and a
+        warning says which is missing; there is none if all are, as in a corpus that only has this layout.
         """
         if protocol == "cv":
             share = 0.1 if self.valid == "dialogues" else None
@@ -238,6 +242,8 @@ class Iemocap(Reader):
 
 
 def _cosmic(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
-    if COSMIC_VALID - {row.dialogue for row in rows}:
+    if missing := COSMIC_VALID - {row.dialogue for row in rows}:
+        if missing != COSMIC_VALID:
+            log.warning("COSMIC's %s is not here, so a tenth of the dialogues validates", ", ".join(sorted(missing)))
         return held_out(rows, 0.1, "valid-official")
     return [r for r in rows if r.dialogue not in COSMIC_VALID], [r for r in rows if r.dialogue in COSMIC_VALID]

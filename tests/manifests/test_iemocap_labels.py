@@ -130,6 +130,16 @@ def test_official_fold_holds_out_whole_dialogues_where_a_published_one_is_missin
     assert set(Iemocap().folds(shuffled, "official")[0].valid) == set(fold.valid)
 
 
+def test_a_missing_published_dialogue_is_named_and_a_corpus_that_has_none_of_them_is_left_in_peace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Iemocap().folds(corpus(OTHERS), "official")
+    assert not caplog.messages
+    gone, *there = sorted(COSMIC_VALID)
+    Iemocap().folds(corpus([*OTHERS, *there]), "official")
+    assert [gone in message for message in caplog.messages] == [True]
+
+
 def test_cross_validation_tests_each_session_once() -> None:
     rows = corpus(OTHERS)
     folds = Iemocap().folds(rows, "cv")
