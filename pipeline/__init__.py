@@ -15,6 +15,7 @@ Behind it are the rooms, in the order of the data's way. A room imports the room
     score     predictions                                                  -> scores with intervals; probes of features
     train     minibatches                                                  -> a trained model, scored
     transfer  corpora, weights, shards                                     <-> the network
-    report    everything above                                             -> answers for a person
+    ask       keys, plans and records                                      -> answers in the terminal
+    report    everything above                                             -> pages, charts
     cli       the `affectory` command                                      composes the rooms and prints
 """

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("doorstep", "cache", "media", "corpus", "plan", "run", "views", "score", "train", "transfer", "report", "cli")
+ROOMS = (
+    *("doorstep", "cache", "media", "corpus", "plan", "run", "views", "score", "train", "transfer"),
+    *("ask", "report", "cli"),
+)
 PLUGINS = ("stages", "models", "manifests")
 OPEN = ("doorstep", "media")
 """The rooms whose modules plug-ins may import, beside those in `ALSO`."""

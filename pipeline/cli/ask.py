@@ -45,7 +45,7 @@ def why(
 
     Example: `affectory why Ses01F_impro01_F000 audio_opensmile --dataset iemocap`
     """
-    from pipeline.report import explain_row
+    from pipeline.ask import explain_row
     from pipeline.run.reference_job import open_session
 
     home = Home()
@@ -68,7 +68,7 @@ def explain(
 
     Example: `affectory explain data/cache/objects/3f/09d1c2.parquet`
     """
-    from pipeline.report import explain_shard
+    from pipeline.ask import explain_shard
 
     answer = explain_shard.explain(Home(), shard)
     if not as_json:
@@ -95,7 +95,7 @@ def errors(
 
     Example: `affectory errors --dataset meld --stage visual_resnet50 --reason decode_error`
     """
-    from pipeline.report import failures
+    from pipeline.ask import failures
     from pipeline.run.reference_job import open_session
 
     home = Home()
@@ -126,7 +126,7 @@ def status(
 
     Example: `affectory status --dataset iemocap --json`
     """
-    from pipeline.report import status as stages
+    from pipeline.ask import status as stages
     from pipeline.run.reference_job import open_session
 
     given = options(

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import typer
 
+from pipeline.ask.changes import because
+from pipeline.ask.failures import check as check_failures
 from pipeline.cache.home import Home
 from pipeline.cli import tables
 from pipeline.cli.options import (
@@ -44,8 +46,6 @@ from pipeline.errors import TOO_MANY_FAILED, InputError
 from pipeline.plan import estimate, remarked, shortfall
 from pipeline.plan.jobs import FitJob, Plan
 from pipeline.plan.session import Session
-from pipeline.report.changes import because
-from pipeline.report.failures import check as check_failures
 from pipeline.run import extraction
 from pipeline.run.outcome import RunCounts
 from pipeline.run.reference_job import open_session

@@ -1,1 +1,1 @@
-"""Answers for people: the report of a corpus, and explanations of rows, shards, plans and failures."""
+"""Pages for people: the report of a corpus and its models, tables and charts."""

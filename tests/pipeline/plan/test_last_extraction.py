@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.ask.changes import because as because_now
 from pipeline.cache.home import Home
 from pipeline.cli.extract import planned
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan import last_extraction
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.session import Session
-from pipeline.report.changes import because as because_now
 from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
 from tests.pipeline.run.test_cache_rules import insert_after, session5, train_row
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from transformers import RobertaConfig
 
+from pipeline.ask import explain_row, explain_shard, status
+from pipeline.ask.failures import remarks
 from pipeline.cli.extract import extracted
 from pipeline.errors import InputError
 from pipeline.plan import remarked
 from pipeline.remark import Kind
-from pipeline.report import explain_row, explain_shard, status
-from pipeline.report.failures import remarks
 from pipeline.report.features_section import Extracted
 from pipeline.report.remarks_section import Remarks
 from tests.clips import Clips, of, write_vectors

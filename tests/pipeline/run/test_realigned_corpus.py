@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.ask.failures import failures
 from pipeline.cache.home import Home
 from pipeline.media.decode import decoded
 from pipeline.media.doctor import doctor
-from pipeline.report.failures import failures
 from stages.audio_mfcc import AudioMfcc
 from tests.every_frame import EveryFrame
 from tests.manifests.meld_files import line, write_fair, write_tables

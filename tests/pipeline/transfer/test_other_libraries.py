@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.ask import status
 from pipeline.cache import keys, shards
 from pipeline.cache.home import Home
 from pipeline.cache.record import REFERENCES
@@ -23,7 +24,6 @@ from pipeline.corpus.lock_file import lock_path
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
-from pipeline.report import status
 from pipeline.report.features_section import Extracted, library_versions
 from pipeline.run import reference_job
 from pipeline.run.extraction import extract as run_extraction

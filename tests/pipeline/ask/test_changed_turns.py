@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.ask import explain_row, explain_shard
+from pipeline.ask.changes import because
 from pipeline.plan import last_extraction
-from pipeline.report import explain_row, explain_shard
-from pipeline.report.changes import because
 from tests.talk import SPLITS, TURNS, Talk
 
 

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 
+from pipeline.ask import status
 from pipeline.cache.home import Home
 from pipeline.cache.record import REFERENCES
 from pipeline.cache.store import Store
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan.session import Session
-from pipeline.report import status
 from pipeline.transfer import push_pull
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.pipeline.plan.test_last_extraction import make_provisional
@@ -124,7 +124,7 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted):
     asked = extracted.session().options
     before = files(extracted.home) | files(extracted.root)
     program = (
-        "import sys; from pathlib import Path; from pipeline.report import status\n"
+        "import sys; from pathlib import Path; from pipeline.ask import status\n"
         "from pipeline.cache.home import Home\n"
         "from pipeline.plan.session import Options, Session\n"
         f"options = Options(dataset={asked.dataset!r}, root={asked.root!r})\n"

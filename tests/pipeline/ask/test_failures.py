@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.ask.failures import failure_table, failures
 from pipeline.errors import InputError
 from pipeline.reason import LONGEST, Reason, one_line
-from pipeline.report.failures import failure_table, failures
 from pipeline.run import extraction
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.small import Small

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report.key_parts import MEDIA_FIELDS, Change, KeyPart, Kind, changes, raw_parts
+from pipeline.ask.key_parts import MEDIA_FIELDS, Change, KeyPart, Kind, changes, raw_parts
 from pipeline.utterance import Audio, Utterance
 
 DIGEST = "a" * 64

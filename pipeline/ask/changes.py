@@ -6,11 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpus.recipe import distinct_names
-from pipeline.plan import last_extraction
-from pipeline.plan.jobs import Plan
-from pipeline.plan.last_extraction import Entry, Seen
-from pipeline.report.key_parts import (
+from pipeline.ask.key_parts import (
     SPEAKER,
     Change,
     KeyPart,
@@ -22,7 +18,11 @@ from pipeline.report.key_parts import (
     stage_parts,
     walk,
 )
-from pipeline.report.status import StageStatus, Status, statuses
+from pipeline.ask.status import StageStatus, Status, statuses
+from pipeline.corpus.recipe import distinct_names
+from pipeline.plan import last_extraction
+from pipeline.plan.jobs import Plan
+from pipeline.plan.last_extraction import Entry, Seen
 
 if TYPE_CHECKING:
     from pipeline.plan.session import Session

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
+from pipeline.ask import explain_row
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError
 from pipeline.plan.session import Session
-from pipeline.report import explain_row
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.pipeline.plan.test_last_extraction import make_provisional, note
 from tests.pipeline.plan.test_planner import HEAVY, files, remove_fits
@@ -172,7 +172,7 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted, utterance):
     given = extracted.session().options
     before = files(extracted.home) | files(extracted.root)
     program = (
-        "import sys; from pathlib import Path; from pipeline.report import explain_row as why\n"
+        "import sys; from pathlib import Path; from pipeline.ask import explain_row as why\n"
         "from pipeline.cache.home import Home\n"
         "from pipeline.plan.session import Options, Session\n"
         f"options = Options(dataset={given.dataset!r}, root={given.root!r})\n"

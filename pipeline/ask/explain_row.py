@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.ask.key_parts import Change, KeyPart, changes, row_parts, short
+from pipeline.ask.status import StageStatus, Status, statuses
 from pipeline.errors import InputError, closest
 from pipeline.plan import last_extraction
 from pipeline.plan.last_extraction import Entry, Seen
 from pipeline.plan.session import Session
-from pipeline.report.key_parts import Change, KeyPart, changes, row_parts, short
-from pipeline.report.status import StageStatus, Status, statuses
 
 
 def why(session: Session, utterance: str, stage: str, fold: str = "") -> dict[str, Any]:

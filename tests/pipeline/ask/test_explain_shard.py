@@ -11,10 +11,10 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.ask import explain_shard
 from pipeline.cache.home import Home
 from pipeline.cache.store import Store
 from pipeline.errors import InputError
-from pipeline.report import explain_shard
 from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
 from tests.pipeline.plan.test_last_extraction import make_provisional
 from tests.pipeline.plan.test_planner import HEAVY, files
@@ -164,7 +164,7 @@ def test_it_writes_nothing_and_imports_nothing_heavy(extracted):
     record = records(extracted, "text_cnn")[0]
     before = files(extracted.home)
     program = (
-        "import sys; from pathlib import Path; from pipeline.report import explain_shard as explain\n"
+        "import sys; from pathlib import Path; from pipeline.ask import explain_shard as explain\n"
         "from pipeline.cache.home import Home\n"
         f"found = explain.explain(Home(Path({str(extracted.home)!r})), {record.key!r})\n"
         f"print(found['stage'], *(name for name in {HEAVY} if name in sys.modules))"
