@@ -110,6 +110,12 @@ class HJCAG(Model):
         }
     )
 
+    claimed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {  # Table 2, mean over five-fold cross-validation; the F1 of its classes give .745 to .750
+            "iemocap": "accuracy .7547 ± .0022, f1_weighted .7684 ± .0045 (its F1 by class give .745 to .750)",
+            "meld": "accuracy .6925 ± .0037, f1_weighted .6897 ± .0041",
+        }
+    )
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {  # Table 4
             "w/o bi-modal joint": {"bimodal": False},

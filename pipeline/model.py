@@ -160,6 +160,7 @@ class Model(Trainable, ABC):
     train_defaults are this model's settings of the training loop: at least the fields of `TrainConfig` that have no
     default there.
     ablations are the paper's: a name -> what it changes in `[train.<model>]`.
+    claimed are the paper's scores: the reader of a corpus -> their text. `affectory table` shows them beside ours.
     maps: whether `Prediction.attention` is asked for, which costs time and memory; not while a model trains.
     fixed_length: its weights belong to steps, so it gets as many as `Input.length` says; other models get batches that
     are cut to their longest row, and may get fewer.
@@ -171,6 +172,7 @@ class Model(Trainable, ABC):
     features: ClassVar[str]
     train_defaults: ClassVar[Mapping[str, float | int | bool]]
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    claimed: ClassVar[Mapping[str, str]] = MappingProxyType({})
     fixed_length: ClassVar[bool] = False
     first_decides: ClassVar[bool] = False
     maps: bool = False

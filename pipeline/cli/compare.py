@@ -111,7 +111,9 @@ def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: 
     with console.status("Timing the models"):
         costs = [cost(of_line[0].jobs[0].request) for of_line in runs]
     kept = zip(lines, answers, costs, strict=True)
-    entries = [Entry(line[0], of_line, _solved(line[1]), spent) for line, of_line, spent in kept]
+    entries = [
+        Entry(line[0], of_line, _solved(line[1]), spent, _claimed(session, *line[1:])) for line, of_line, spent in kept
+    ]
     return ModelTable(entries, {row.id: row.dialogue for row in session.corpus.manifest.rows})
 
 
@@ -134,6 +136,14 @@ def _runs(session: Session, name: str, ablation: Mapping[str, Any], seeds: int) 
     from pipeline.train import train_models
 
     return [train_models.prepare(session, name, seed, ablation) for seed in range(1 if _solved(name) else seeds)]
+
+
+def _claimed(session: Session, name: str, ablation: Mapping[str, Any]) -> str:
+    """The scores that the paper of a model states for the session's corpus, "" for none and for an ablation."""
+    from pipeline.corpus.recipe_training import model_class
+    from pipeline.plugins import name_of
+
+    return "" if ablation else model_class(name).claimed.get(name_of(type(session.corpus.recipe.reader)), "")
 
 
 def _solved(name: str) -> bool:

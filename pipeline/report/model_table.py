@@ -42,12 +42,14 @@ class Entry:
     """A line of the table: the runs of one model, or of one of its ablations, with a seed each.
 
     solved: the model is solved for, so that its score is what the others have to beat. cost: see `pipeline.train.cost`.
+    claimed: the scores that its paper states for this corpus, "" for none.
     """
 
     label: str
     answers: Sequence[Answer]
     solved: bool
     cost: Mapping[str, Any]
+    claimed: str = ""
 
     @property
     def target(self) -> Target:
@@ -113,6 +115,8 @@ class ModelTable:
         if self.best_solved is not None:
             less = _between(self.interval(entry, self.best_solved)) if entry is not self.best_solved else "–"
             row[f"less {self.best_solved.label}, paired"] = less
+        if any(other.claimed for other in self.entries):
+            row["claimed by its paper"] = entry.claimed or "–"
         return row | {f"F1 {name}": text for name, text in _by_class(entry).items()} | _cost(entry.cost)
 
 

@@ -14,6 +14,7 @@ import torch
 from pipeline.corpus.recipe_training import TrainConfig, all_settings, model_class, resolve, split
 from pipeline.errors import InputError
 from pipeline.model import MODALITIES, Input, Model, Standardiser
+from pipeline.plugins import names
 from pipeline.train.model_file import load_model, save_model
 from tests.contracts.model_cases import EACH, EACH_SET, OUTPUTS, B, L, build, config, features, inputs, masks, predict
 
@@ -34,6 +35,11 @@ def test_each_ablation_is_a_setting_of_the_model_that_makes_it_another(name: str
     for ablation, changes in kind.ablations.items():
         assert all_settings(kind, changes) != all_settings(kind, {}), ablation
     assert len({str(changes) for changes in kind.ablations.values()}) == len(kind.ablations)
+
+
+@EACH
+def test_a_paper_claims_scores_of_corpora_that_have_a_reader(name: str) -> None:
+    assert set(model_class(name).claimed) <= set(names("manifests"))
 
 
 @EACH

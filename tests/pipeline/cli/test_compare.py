@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,19 @@ def test_models_are_compared_row_by_row_with_the_solved_one_that_is_best_on_vali
     )
     assert row["less base, paired"].startswith("+0.1250 [") and table.columns()[0]["less base, paired"] == "–"
     assert (row["F1 a"], row["F1 b"], row["parameters"]) == ("–", "0.5000", "10")
+
+
+def test_what_a_paper_claims_has_a_column_of_its_own_and_only_if_some_model_of_the_table_has_a_claim(
+    tmp_path: Path,
+) -> None:
+    plain, other = (entry(tmp_path, label, [[1, 0]], valid=0.5) for label in ("plain", "other"))
+    bold = replace(other, claimed="accuracy .99")
+    dialogues = {"u0": "d", "u1": "e"}
+    assert [row["claimed by its paper"] for row in ModelTable([plain, bold], dialogues).columns()] == [
+        "–",
+        "accuracy .99",
+    ]
+    assert "claimed by its paper" not in ModelTable([plain, other], dialogues).columns()[0]
 
 
 def test_the_page_draws_differences_and_keeps_costs_apart_and_no_name_runs_as_code(tmp_path: Path) -> None:
