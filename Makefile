@@ -42,7 +42,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG \
-         RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING TESTS TORCH PYTHON VENV CPU_INDEX \
+         RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 unknown := $(filter-out $(KNOWN),$(given))
@@ -99,6 +99,13 @@ push: $(READY) ## send features to a remote cache: DATASET=iemocap or RELEASE=ie
 .PHONY: pull
 pull: $(READY) ## bring features from a remote cache: DATASET=iemocap or RELEASE=iemocap-1.0, REMOTE=s3://team/affectory [MODALITY=] [SPLIT=] [LOCKED=1]
 	$(AFFECTORY) pull$(SHARED)$(ONLY_MODALITY)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
+
+.PHONY: export
+export: $(READY) ## features for other tools: FORMAT=mmsa|mmsa_aligned|npz FEATURES=hjcag TO=demo.pkl [DATASET=] [PROTOCOL=cv FOLD=]
+	$(call need,FORMAT,FORMAT=mmsa FEATURES=hjcag TO=demo.pkl)
+	$(call need,FEATURES,FORMAT=$(FORMAT) FEATURES=hjcag TO=demo.pkl)
+	$(call need,TO,FORMAT=$(FORMAT) FEATURES=$(FEATURES) TO=demo.pkl)
+	$(AFFECTORY) export $(call quote,$(FORMAT))$(call option,FEATURES,features)$(call option,TO,to)$(CORPUS)$(call option,FOLD,fold)$(WORK)
 
 .PHONY: release
 release: $(READY) ## name features for good: NAME=iemocap VERSION=1.0 [DATASET=] [REMOTE=s3://team/affectory] [NO_TEXT=1]

@@ -8,6 +8,7 @@ Behind it are the rooms, in the order of the data's way. A room imports the room
 
     cache     shards (how rows are cut, written, read), records, states    knows no corpus
     media     opens files that nobody checked                              file -> waveform, frames, findings
+    formats   files of features as other tools write them                  <-> utterances and their tracks
     corpus    a recipe and a release                                       -> utterances, folds, scopes of fits
     plan      utterances and a cache                                       -> jobs; computes nothing
     run       jobs                                                         -> shards and fitted states, on workers

@@ -18,6 +18,8 @@ from pipeline.remark import Remark
 Modality = Literal["text", "audio", "visual"]
 RAW = {"text": "text", "dialogue": "text", "audio": "audio", "video": "visual"}
 """The modality of each kind of raw input."""
+ID = "id"
+"""The input of a stage that looks an utterance up by its name, in a file of features; it is of no modality."""
 
 SOURCE: Mapping[str, bool] = {"source": True}
 """Metadata of a field that names weights. If it names a local path, the key holds the digest of the bytes instead."""
@@ -100,7 +102,8 @@ class Spec:
 class Item:
     """One utterance as a stage sees it: its inputs, by the names in the stage's `reads`.
 
-    "text" is a str, "audio" a Waveform, "video" the Frames that this stage picked and shrunk, a stage's name a Track.
+    "text" is a str, "audio" a Waveform, "video" the Frames that this stage picked and shrunk, a stage's name a Track,
+    "id" the utterance's name.
     "dialogue" is a tuple of Turns in their order: at most as many as the stage's `dialogue` says, then the utterance.
     """
 
@@ -151,7 +154,8 @@ class State:
 class Stage(ABC):
     """A frozen dataclass whose fields are its parameters. All fields enter the key, so nothing else may be a field.
 
-    version: bumped by hand when the output may change. inputs: "text", "audio", "video", or names of other stages.
+    version: bumped by hand when the output may change. inputs: "text", "audio", "video", "id", or names of other
+    stages.
     libraries: the distributions whose versions may decide the output; those that founded a generation of rows enter its
     keys, and others are compared with them, see `pipeline.plan.generations`. batch: how many utterances `transform`
     gets at once, unless the run sets another number; values must not depend on it. gpu: whether the stage runs on a GPU

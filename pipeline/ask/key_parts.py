@@ -27,6 +27,7 @@ class Kind(StrEnum):
     DIALOGUE = "dialogue"
     AUDIO = "audio"
     VIDEO = "video"
+    ID = "id"
 
 
 SPEAKER = "speaker"
@@ -188,6 +189,8 @@ def raw_parts(kind: Kind, row: Utterance, seen: Seen, reading: Entry) -> list[Ke
     text = KeyPart("", Kind.TEXT, "", keys.text_digest(row))
     if kind is Kind.TEXT:
         return [text]
+    if kind is Kind.ID:
+        return [KeyPart("", Kind.ID, "", row.id)]
     if kind is Kind.DIALOGUE:
         return [text, *_turn_parts(row, seen, reading)]
     stretches: Sequence[Stretch | None] = getattr(row, kind) or (None,)

@@ -62,6 +62,11 @@ def text_digest(row: Utterance) -> str | None:
     return row.text_digest if row.text is None else digest("text", row.text)
 
 
+def id_digest(row: Utterance) -> str:
+    """The digest of an utterance's name, for a stage that looks it up in a file."""
+    return digest("id", row.id)
+
+
 def turn_digest(row: Utterance, context: Context) -> str:
     """The digest of a turn as a stage reads it: of its transcript, and of its speaker's name if that is read.
 

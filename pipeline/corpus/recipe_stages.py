@@ -16,7 +16,7 @@ from pipeline.cache.weights import Weights, pinned_digest
 from pipeline.corpus.recipe import Alignment, Node, Selection
 from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
-from pipeline.stage import RAW, Modality, Stage
+from pipeline.stage import ID, RAW, Modality, Stage
 from pipeline.utterance import UNREADABLE
 from pipeline.written_path import written_path
 
@@ -130,7 +130,8 @@ class Builder:
         tables = self.text.table(where, value) or {}
         for unknown in tables.keys() - set(names):
             self.text.error([*where, unknown], closest(unknown, names))
-        return [name if name in RAW else self._upstream([*where, name], name, tables.get(name, {})) for name in names]
+        raw = (*RAW, ID)
+        return [name if name in raw else self._upstream([*where, name], name, tables.get(name, {})) for name in names]
 
     def _upstream(self, where: list[str], name: str, value: Any) -> Node | None:
         table = self.text.table(where, value)

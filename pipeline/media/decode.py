@@ -16,7 +16,7 @@ from pipeline.media.child import DEADLINE_S, Child
 from pipeline.media.files import WITHOUT_BYTES, remembered, stamp
 from pipeline.media.stretches import name
 from pipeline.reason import Reason, Unreadable
-from pipeline.stage import Frames, Stage, Waveform
+from pipeline.stage import ID, Frames, Stage, Waveform
 from pipeline.utterance import Stretch, Utterance
 
 AHEAD_BYTES = 256 * 2**20
@@ -36,7 +36,8 @@ def decoded(
     memory: Path,
     before: Mapping[str, Sequence[Utterance]] | None = None,
 ) -> Iterator[tuple[Utterance, Decoded]]:
-    """Yields each row with the input of its stages. `kind` is "text", "dialogue", "audio" or "video".
+    """Yields each row with the input of its stages. `kind` is "text", "dialogue", "audio", "video" or
+    "id".
 
     `wanted` holds, for each row, the names and the stages that read it; `before`, for "dialogue" alone, the turns
     before each row, at least as many as its stages read. Audio and video are decoded in a child process while the
@@ -45,6 +46,9 @@ def decoded(
     values would be cached under the key of other bytes. `memory` is the memo of digests, see
     `pipeline.media.files.remembered`.
     """
+    if kind == ID:
+        yield from ((row, {name: row.id for name, _ in stages}) for row, stages in zip(rows, wanted, strict=True))
+        return
     if kind in ("text", "dialogue"):
         for row, stages in zip(rows, wanted, strict=True):
             turns = before.get(row.id, ()) if before and kind == "dialogue" else ()

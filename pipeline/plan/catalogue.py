@@ -18,7 +18,7 @@ from pipeline.dialogue import Context, Dialogues
 from pipeline.media import audio, video
 from pipeline.plan.jobs import Stored
 from pipeline.reader import Label
-from pipeline.stage import Target
+from pipeline.stage import ID, Target
 from pipeline.utterance import Utterance
 
 Inputs = Sequence[Mapping[str, str | None]]
@@ -112,7 +112,7 @@ class Catalogue:
         return {row.id: self.dialogues.before(row.id, max(counts)) for row in rows} if counts else {}
 
     def raw(self, kind: str, context: Context | None = None) -> Mapping[str, str | None]:
-        """The digest of each utterance's "text", "dialogue", "audio" or "video"; None where it has none.
+        """The digest of each utterance's "text", "dialogue", "audio", "video" or "id"; None where it has none.
 
         context: what is read of a dialogue.
         """
@@ -137,6 +137,8 @@ class Catalogue:
 
 
 def _raw_digests(kind: str, rows: Iterable[Utterance]) -> Iterator[tuple[str, str | None]]:
+    if kind == ID:
+        return ((row.id, keys.id_digest(row)) for row in rows)
     if kind == "text":
         return ((row.id, keys.text_digest(row)) for row in rows)
     if kind == "audio":

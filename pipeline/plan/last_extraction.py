@@ -31,6 +31,7 @@ from pipeline.corpus.recipe import Node, Recipe
 from pipeline.dialogue import Context, Dialogues
 from pipeline.media import audio, video
 from pipeline.plan.catalogue import Catalogue
+from pipeline.stage import ID
 from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ class Seen:
             return keys.audio_digest(row.audio, entry.code["audio"])
         if kind == "video":
             return keys.video_digest(row.video, entry.code["video"])
+        if kind == ID:
+            return keys.id_digest(row)
         text = keys.text_digest(row)
         if kind == "text" or text is None:
             return text
@@ -254,7 +257,7 @@ def _is_sound(about: Mapping[str, Any], code: Mapping[str, int]) -> bool:
     if not all(isinstance(table, dict) for table in tables) or not isinstance(inputs, list) or "version" not in about:
         return False
     for source in inputs:
-        if not (source in ("text", "dialogue") or source in code if isinstance(source, str) else _is_below(source)):
+        if not (source in ("text", "dialogue", ID) or source in code if isinstance(source, str) else _is_below(source)):
             return False
     context = about.get("dialogue", {})
     sound = isinstance(context, dict) and {name: type(value) for name, value in context.items()} == _CONTEXT

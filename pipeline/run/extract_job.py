@@ -30,7 +30,7 @@ from pipeline.remark import Remark, joined
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Call, Knobs, alone_bound, by_halves, here, in_child
 from pipeline.run.tries import TRIES, counted, settled
-from pipeline.stage import RAW, Frames, Item, Spec, Track, Waveform
+from pipeline.stage import ID, RAW, Frames, Item, Spec, Track, Waveform
 from pipeline.utterance import Utterance
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     with ExitStack() as stack:
         child = stack.enter_context(Child(bound=alone_bound())) if knobs.isolated else None
         works = [_begin(run, job, store, knobs, child) for run in job.runs]
-        for kind in RAW:
+        for kind in (*RAW, ID):
             _run_raw(kind, job, works, store, knobs)
         outcome = Outcome(job.modality)
         for work in works:
@@ -125,7 +125,7 @@ def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, k
     """Runs the stages that read raw `kind` over the rows they still lack."""
     reading = [work for work in works if kind in work.run.node.inputs]
     for work in reading:
-        for name, reason in job.unreadable.items():
+        for name, reason in job.unreadable.items() if kind != ID else ():
             work.tracks.setdefault(name, Track.failed(reason, "as the doctor found"))
     rows = [row for row in job.rows if any(row.id not in work.tracks for work in reading)]
     wanted = [[(w.run.node.digest, w.run.node.stage) for w in reading if row.id not in w.tracks] for row in rows]

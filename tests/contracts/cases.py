@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,14 @@ from pipeline.dialogue import Dialogues, Turn
 from pipeline.media.video import VideoStage
 from pipeline.plugins import find
 from pipeline.reason import Reason
-from pipeline.stage import RAW, Frames, Item, Rows, Stage, State, Target, Track, Waveform
+from pipeline.stage import ID, RAW, Frames, Item, Rows, Stage, State, Target, Track, Waveform
 from pipeline.utterance import Utterance
 
+IMPORTED = str(Path(__file__).with_name("features.npz"))
+"""Features of the ordinary items, and of the built-in sample."""
+
 CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "audio_imported": ({"file": IMPORTED},),
     "audio_mfcc": ({}, {"n_mfcc": 5, "deltas": 0, "sample_rate_hz": 8000, "rate_hz": 25.0}),
     "audio_opensmile": (
         {},
@@ -33,6 +38,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "pool": "mean", "chunk_s": 5.0, "precision": "bf16"},
     ),
     "text_cnn": ({"widths": (2, 3), "channels": 4, "epochs": 2},),
+    "text_imported": ({"file": IMPORTED},),
     "text_roberta": (
         {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1},
         {"init": "random", "hidden": 16, "heads": 2, "layers": 1, "vocab_size": 300, "epochs": 1, "context": 2},
@@ -42,6 +48,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         {"weights": "random", "clip": 4, "hop": 10, "size": 32},
         {"weights": "random", "clip": 2, "hop": 2, "size": 32, "clips": 1, "fine_tune": True, "epochs": 1},
     ),
+    "visual_imported": ({"file": IMPORTED},),
     "visual_resnet50": ({"weights": "random", "frames": 3, "size": 32},),
 }
 """Parameters of each stage, small enough for a test; several where a parameter changes what kind of thing comes out."""
@@ -103,6 +110,8 @@ def _ordinary(name: str, stage: Stage) -> list[Any]:
     makers: dict[str, Callable[[int], Any]] = {"text": _text, "audio": _voice, "video": _motion}
     if name == "dialogue":
         return _dialogue([_text(index) for index in range(16)], stage)
+    if name == ID:
+        return [f"u{index}" for index in range(16)]
     if name in RAW:
         return _seen([makers[name](index) for index in range(16)], stage)
     upstream = ready(name)
@@ -113,6 +122,8 @@ def _odd(name: str, stage: Stage) -> list[Any]:
     makers: dict[str, Callable[[], list[Any]]] = {"text": _odd_text, "audio": _odd_audio, "video": _odd_video}
     if name == "dialogue":
         return [*_dialogue(_odd_text(), stage), *_dialogue(["", *_odd_text()[::-1]], stage)]
+    if name == ID:
+        return ["", "not in the file", "u3", "u3 ", "\0", "u" * 10_000]
     if name in RAW:
         return _seen(makers[name](), stage)
     dim = ready(name).stage.spec(ready(name).loaded).dim

@@ -15,6 +15,7 @@ import pytest
 from manifests._sentiment import published
 from pipeline.plugins import find, names
 from pipeline.reader import Reader
+from tests.foreign import mmsa_unaligned
 from tests.manifests.meld_files import write_fair
 
 READERS = names("manifests")
@@ -106,9 +107,16 @@ def _mosei(root: Path, demo: Path) -> Path:
     return root
 
 
+def _imported(root: Path, demo: Path) -> Path:
+    root.mkdir()
+    mmsa_unaligned(root / "features.pkl", {"train": 30, "valid": 10, "test": 20}, widths={"text": 4, "audio": 3})
+    return root
+
+
 CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path, Path], Path]]] = {
     "demo": ({"per_cell": 2}, _as_it_is),
     "iemocap": ({}, _as_it_is),
+    "imported": ({"label": "annotation", "classes": ("Negative", "Positive")}, _imported),
     "meld": ({"realign": "fair"}, _meld),
     "mosei": ({}, _mosei),
     "mosi": ({}, _mosi),

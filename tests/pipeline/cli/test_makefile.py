@@ -47,6 +47,9 @@ VARIABLES = {
     "SHARD": "abcdef",
     "DIR": "/my clips",
     "ENCODING": "cp1252",
+    "FORMAT": "mmsa",
+    "FEATURES": "hjcag",
+    "TO": "/my files/demo.pkl",
     "DAYS": "3",
     **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE", "REMARKS"), "1"),
     "SCHEDULER": "tcp://host:1",
@@ -59,6 +62,7 @@ NEEDED = {
     "evaluate": ("RUN",),
     "maps": ("RUN",),
     "rank": ("MODALITY",),
+    "export": ("FORMAT", "FEATURES", "TO"),
     "sweep": ("MODEL", "OVER"),
 }
 """The variables without which a target refuses to run."""
@@ -100,7 +104,13 @@ def test_the_command_that_is_printed_is_one_line_with_single_blanks_and_quotes_o
     for variables in (VARIABLES, {name: VARIABLES[name] for name in NEEDED.get(target, ())}):
         printed = make(target, **variables).stdout
         assert printed.count("\n") == 1 and "  " not in printed and "\\" not in printed and " \n" not in printed
-        assert set(re.findall(r"'.*?'", printed)) <= {"'/a place'", "'/my clips'", "'/my sounds'", "'text audio'"}
+        assert set(re.findall(r"'.*?'", printed)) <= {
+            "'/a place'",
+            "'/my clips'",
+            "'/my files/demo.pkl'",
+            "'/my sounds'",
+            "'text audio'",
+        }
 
 
 @pytest.mark.parametrize("value", ["my data.toml", "it's.toml", 'a"b.toml', "a;b", "a&b", "#a", "*", "a (copy)"])

@@ -89,6 +89,7 @@ BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
         "max_duration_s": (0.01, {"audio", "video"}),
         "group": ("episode", set()),
     },
+    "imported": {"label": ("tone", set()), "classes": (("Positive", "Negative"), set())},
     "mosei": {"encoding": ENCODING},
     "mosi": {"encoding": ENCODING},
     "table": {

@@ -1,0 +1,54 @@
+"""Finds the file of features that a path means, and reads it in whatever format it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.formats import mmsa, npz, safe_pickle
+from pipeline.formats.content import Content
+from pipeline.media.files import stamp
+
+
+def candidates(path: Path) -> list[Path]:
+    """The files of features that a path may mean: itself, or those in a folder; none if there is none."""
+    entries = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [entry for entry in entries if entry.suffix in READERS and entry.is_file()]
+
+
+def find(path: Path) -> Path:
+    """The file that a path means: itself, or the only file of features in a folder.
+
+    Raises InputError if there is none, and if there are several.
+    """
+    found = candidates(path)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{path} has {', '.join(entry.name for entry in found)}: name one of them")
+    raise InputError(
+        f"no file of features at {path}: it ends in {', '.join(READERS)}, or is a folder with one that does"
+    )
+
+
+def read(path: Path) -> Content:
+    """What a file that was found holds. Raises InputError for one that is damaged or has another layout."""
+    return _read(path, stamp(path))
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, stamp: str | None) -> Content:
+    """The last file is kept: a reader and three stages ask for it in turn. stamp: of the file as it is now."""
+    return READERS[path.suffix](path)
+
+
+def _pickled(path: Path) -> Content:
+    value = safe_pickle.read(path)
+    if mmsa.is_mmsa(value):
+        return mmsa.content(value, path)
+    raise InputError(f"{path} is a pickle of another layout than MMSA's")
+
+
+READERS: Mapping[str, Callable[[Path], Content]] = {".pkl": _pickled, ".pickle": _pickled, ".npz": npz.read}

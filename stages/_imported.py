@@ -1,0 +1,49 @@
+"""Features that others computed, looked up in their file by the utterance's id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import InputError
+from pipeline.formats import feature_file
+from pipeline.formats.content import Content
+from pipeline.reason import Reason
+from pipeline.stage import Modality, Spec, Track
+from pipeline.written_path import written_path
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One modality of a file of features."""
+
+    content: Content
+    modality: Modality
+    file: str
+
+    @property
+    def spec(self) -> Spec:
+        """The width and the names of the file's features."""
+        tracks = self.content.tracks[self.modality]
+        return Spec(tracks.dim, tracks.names)
+
+    def track(self, name: str) -> Track:
+        """The track of an utterance, whose steps have no times; `absent` for one of which the file has none."""
+        steps = self.content.of(self.modality, name)
+        if steps is None:
+            known = name in self.content.numbers
+            return Track.failed(Reason.ABSENT, f"{self.file} has no {self.modality} of it" if known else "")
+        return Track.of(steps.values, valid=steps.valid)
+
+
+def opened(file: str, modality: Modality) -> Imported:
+    """One modality of the file, or of the only file of features in a folder.
+
+    Raises InputError if there is none, if it cannot be read, and if it has no such modality.
+    """
+    if not file:
+        raise InputError(f"{modality}_imported needs `file`, a file of features such as MMSA's unaligned_50.pkl")
+    path = feature_file.find(written_path(file, variables=True))
+    content = feature_file.read(path)
+    if modality not in content.tracks:
+        raise InputError(f"{path} has no {modality}: it has {', '.join(content.tracks)}")
+    return Imported(content, modality, path.name)
