@@ -173,6 +173,11 @@ rank: $(READY) ## which feature set of a modality is worth most: MODALITY=audio 
 	$(call need,MODALITY,MODALITY=audio DATASET=iemocap)
 	$(AFFECTORY) rank$(ONLY_MODALITY)$(CORPUS)$(WORK)
 
+.PHONY: bundle
+bundle: $(READY) ## one folder of a run, to predict without corpus and cache: RUN=hjcag [TO=hjcag.zip] [FOLD=]
+	$(call need,RUN,RUN=hjcag)
+	$(AFFECTORY) bundle $(call quote,$(RUN))$(call option,TO,out)$(call option,FOLD,fold)$(call option,ROOT,root)
+
 .PHONY: maps
 maps: $(READY) ## pictures of a run's attention and gates: RUN=mulg [UTTERANCE=Ses05F_impro01_F004] [WRONG=4] [SPLIT=valid|test|train]
 	$(call need,RUN,RUN=mulg)

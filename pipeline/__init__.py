@@ -16,6 +16,7 @@ Behind it are the rooms, in the order of the data's way. A room imports the room
     score     predictions                                                  -> scores with intervals; probes of features
     train     minibatches                                                  -> a trained model, scored
     transfer  corpora, weights, shards                                     <-> the network
+    bundle    a trained run                                                -> one folder; clips -> predictions
     ask       keys, plans and records                                      -> answers in the terminal
     report    everything above                                             -> pages, charts
     cli       the `affectory` command                                      composes the rooms and prints

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("doorstep", "cache", "media", "formats", "corpus", "plan", "run", "views", "score", "train", "transfer"),
-    *("ask", "report", "cli"),
+    *("bundle", "ask", "report", "cli"),
 )
 PLUGINS = ("stages", "models", "manifests")
 OPEN = ("doorstep", "media", "formats")

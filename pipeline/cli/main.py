@@ -16,7 +16,7 @@ import typer
 
 from pipeline.cache.atomic import UNWRITABLE, is_full
 from pipeline.cache.home import Home
-from pipeline.cli import ask, compare, evaluate, export, extract, keep, maps, prepare, rank, share, sweep, train
+from pipeline.cli import ask, bundle, compare, evaluate, export, extract, keep, maps, prepare, rank, share, sweep, train
 from pipeline.console import print_line
 from pipeline.errors import INTERRUPTED, AffectoryError, InputError, MachineError, SpaceError, lacks_memory, of_machine
 from pipeline.run.library_folders import provide
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 
-for _group in (extract, train, compare, sweep, evaluate, maps, rank, prepare, share, export, keep, ask):
+for _group in (extract, train, compare, sweep, evaluate, bundle, maps, rank, prepare, share, export, keep, ask):
     app.add_typer(_group.commands)
 
 

@@ -123,6 +123,18 @@ def read_stages(path: Path, *, changes: Sequence[str] = (), memory: Path) -> lis
     return [node.stage for selection in selections for part in selection.parts for node in part.walk()]
 
 
+def read_features(path: Path, name: str, *, changes: Sequence[str] = (), memory: Path) -> Mapping[Modality, Selection]:
+    """The selections of one feature set of a recipe, with the pins beside it; the corpus is not looked for.
+
+    Raises InputError with every error in the feature set.
+    """
+    text, tables = _opened(path, changes, None)
+    sets = text.table(["features"], tables.get("features", {})) or {}
+    selections = _builder(text, memory, None, None).features(name, sets.get(name, {}))
+    text.finish()
+    return selections
+
+
 def _opened(path: Path, changes: Sequence[str], release: Release | None) -> tuple[RecipeText, dict[str, Any]]:
     """The recipe's text and tables; unknown tables are noted. Raises InputError if there is no such file."""
     if not path.exists():

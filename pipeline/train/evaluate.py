@@ -83,10 +83,11 @@ class Evaluation:
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that the run's models read."""
-        return tuple(self.session.corpus.recipe.features[self._features])
+        return tuple(self.session.corpus.recipe.features[self.features])
 
     @property
-    def _features(self) -> str:
+    def features(self) -> str:
+        """The feature set that the run's models read."""
         return str(model_class(self.run.answer["model"]).features)
 
     def ids(self, result: FoldResult) -> list[str]:
@@ -109,11 +110,28 @@ class Evaluation:
         dataset = self._dataset(self.session, result, self.run.card(result), "cpu")
         return load_model(self.run.folder / result.fold), dataset
 
+    def current(self, result: FoldResult) -> Corpus:
+        """The corpus with each modality brought to the steps that a fold's model learned from.
+
+        Raises InputError if the recipe gives other features now than the model learned from, or if they are not
+        extracted.
+        """
+        corpus = _aligned(self.session.corpus, self.features, self.run.card(result))
+        learned = self.run.columns(result)
+        if column_keys(corpus, self.session.catalogue, self.features, self._fold(result)) != {
+            modality: learned[modality] for modality in self.modalities
+        }:
+            raise InputError(
+                f"the recipe gives other features now than {self.run.name} learned from: train the model again, or set "
+                "the recipe back"
+            )
+        return corpus
+
     def marks(self, result: FoldResult, ids: Sequence[str]) -> dict[Modality, dict[str, StepMarks]]:
         """What the steps are that a fold's model reads; nothing if their features are gone."""
-        corpus = _aligned(self.session.corpus, self._features, self.run.card(result))
+        corpus = _aligned(self.session.corpus, self.features, self.run.card(result))
         try:
-            return step_marks(corpus, self.session.catalogue, self._features, self._fold(result), ids)
+            return step_marks(corpus, self.session.catalogue, self.features, self._fold(result), ids)
         except (InputError, CorruptError):
             return {}
 
@@ -150,11 +168,11 @@ class Evaluation:
         return {name: float(np.mean(scores)) for name, scores in found.items()}
 
     def _noisy(self, condition: Condition) -> Session:
-        audio = self.session.corpus.recipe.features[self._features]["audio"]
+        audio = self.session.corpus.recipe.features[self.features]["audio"]
         _refuse_fitted({"audio": audio}, "a fit on noisy sound")
         corpus, ids = self.session.corpus, {i for result in self.run.folds for i in self.ids(result)}
         rows = with_noise(corpus.manifest.rows, ids, condition)
-        noisy = self.session.over(replace(corpus, manifest=replace(corpus.manifest, rows=rows)), self._features)
+        noisy = self.session.over(replace(corpus, manifest=replace(corpus.manifest, rows=rows)), self.features)
         self.extract(noisy)
         return noisy
 
@@ -193,17 +211,17 @@ class Evaluation:
         On the run's own corpus, with everything kept, they are those that it learned from, built again if they are
         gone. Raises InputError if the recipe gives other features now and the run's own are gone.
         """
-        corpus, home = _aligned(session.corpus, self._features, card), session.home.root
+        corpus, home = _aligned(session.corpus, self.features, card), session.home.root
         fold = self._fold(result)
         own = {m: home / "views" / key for m, key in self.run.columns(result).items()}
-        if self.own and session is self.session and _differs(corpus, session, self._features, fold, own):
+        if self.own and session is self.session and _differs(corpus, session, self.features, fold, own):
             if not all(map(use_column, own.values())) or corpus.manifest.digest != self.run.answer["manifest"]:
                 raise InputError(
                     f"the recipe gives other features now than {self.run.name} learned from: train the model again, or "
                     "set the recipe back"
                 )
             return {m: own[m] for m in self.modalities}
-        return dict(build_columns(corpus, session.catalogue, self._features, fold, home).items())
+        return dict(build_columns(corpus, session.catalogue, self.features, fold, home).items())
 
     def _fold(self, result: FoldResult) -> Fold | None:
         if not self.own:

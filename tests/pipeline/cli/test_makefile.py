@@ -61,6 +61,7 @@ NEEDED = {
     "why": ("UTTERANCE", "STAGE"),
     "evaluate": ("RUN",),
     "maps": ("RUN",),
+    "bundle": ("RUN",),
     "rank": ("MODALITY",),
     "export": ("FORMAT", "FEATURES", "TO"),
     "sweep": ("MODEL", "OVER"),
