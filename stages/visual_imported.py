@@ -14,7 +14,7 @@ from stages._imported import Imported, opened
 class VisualImported(Stage):
     """[T, D], the steps that the file has of the utterance, without its padding; see docs/exchange.md.
 
-    file: MMSA's .pkl, or a folder with one such file. Its bytes are in the key. Reasons: absent for an
+    file: MMSA's .pkl, or another that docs/exchange.md lists, or a folder with one such file. Its bytes are in the key. Reasons: absent for an
     utterance that is not in it.
     """
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.formats import mmsa, npz, safe_pickle
+from pipeline.formats import erc, mmsa, npz, safe_pickle
 from pipeline.formats.content import Content
 from pipeline.media.files import stamp
 
@@ -48,7 +48,9 @@ def _pickled(path: Path) -> Content:
     value = safe_pickle.read(path)
     if mmsa.is_mmsa(value):
         return mmsa.content(value, path)
-    raise InputError(f"{path} is a pickle of another layout than MMSA's")
+    if erc.is_erc(value):
+        return erc.content(value, path)
+    raise InputError(f"{path} is a pickle of another layout than MMSA's dict and DialogueRNN's tuple")
 
 
 READERS: Mapping[str, Callable[[Path], Content]] = {".pkl": _pickled, ".pickle": _pickled, ".npz": npz.read}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, closest
-from pipeline.formats import mmsa, npz
+from pipeline.formats import erc, mmsa, npz
 from pipeline.formats.content import Content
 
 
@@ -32,6 +32,7 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "mmsa": Format(partial(mmsa.write, aligned=False)),
     "mmsa_aligned": Format(partial(mmsa.write, aligned=True), aligned=True),
+    "erc": Format(erc.write),
     "npz": Format(npz.write),
 }
 
