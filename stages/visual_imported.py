@@ -14,8 +14,8 @@ from stages._imported import Imported, opened
 class VisualImported(Stage):
     """[T, D], the steps that the file has of the utterance, without its padding; see docs/exchange.md.
 
-    file: MMSA's .pkl, or another that docs/exchange.md lists, or a folder with one such file. Its bytes are in the key. Reasons: absent for an
-    utterance that is not in it.
+    file: one that docs/exchange.md lists, such as MMSA's unaligned_50.pkl, or a folder with one. Its bytes are in the
+    key. Reasons: absent for an utterance that is not in it.
     """
 
     version: ClassVar[int] = 1
