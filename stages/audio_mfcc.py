@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,26 +110,36 @@ class AudioMfcc(Stage):
         return Track.of(pool.mean(frames).astype(np.float32), time_s)
 
     def _frames(self, samples: NDArray[np.float32]) -> NDArray[Any]:
-        """[F, D], one frame every `hop_s`. Frame k is centred at k hops; zeros pad the clip on both sides."""
+        """[F, D], one frame every `hop_s`. Frame k is centred at k hops; zeros pad the clip on both sides.
+
+        The steps are those of `librosa.feature.mfcc`; importing `librosa.feature` would take longer than a hundred
+        clips.
+        """
         import librosa
+        from scipy.fft import dct
 
         count = 1 + (len(samples) - 1) // self._hop
         padded = np.pad(samples, (0, max(0, self._n_fft - len(samples))))
         with np.errstate(over="ignore", invalid="ignore"):  # huge samples give a reason, not a warning
-            power = librosa.feature.melspectrogram(
-                y=padded,
-                sr=self.sample_rate_hz,
-                n_mels=self.n_mels,
-                n_fft=self._n_fft,
-                win_length=self._window,
-                hop_length=self._hop,
-            )
-            mfcc = librosa.feature.mfcc(S=librosa.power_to_db(power), n_mfcc=self.n_mfcc)[:, :count]
+            spectrum = librosa.stft(y=padded, n_fft=self._n_fft, win_length=self._window, hop_length=self._hop)
+            power = np.abs(spectrum) ** 2.0  # [1 + n_fft / 2, F]
+            bands = _mel_filters(self.sample_rate_hz, self._n_fft, self.n_mels)
+            mel = np.einsum("ft,mf->mt", power, bands, optimize=True)
+            mfcc = dct(librosa.power_to_db(mel), axis=0, type=2, norm="ortho")[: self.n_mfcc, :count]
         orders = [mfcc, *(self._delta(mfcc, order) for order in range(1, self.deltas + 1))]
         return np.concatenate(orders).T
 
     def _delta(self, mfcc: NDArray[Any], order: int) -> NDArray[Any]:
-        import librosa
+        from scipy.signal import savgol_filter
 
-        delta: NDArray[Any] = librosa.feature.delta(mfcc, width=self.delta_width, order=order, mode="nearest")
+        delta: NDArray[Any] = savgol_filter(mfcc, self.delta_width, polyorder=order, deriv=order, mode="nearest")
         return delta
+
+
+@cache
+def _mel_filters(rate_hz: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
+    """librosa's triangular filters, [n_mels, 1 + n_fft / 2]."""
+    import librosa
+
+    filters: NDArray[np.float32] = librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels)
+    return filters

@@ -47,6 +47,7 @@ _CONFIG = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(2**30),
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(2**30),
     "distributed.admin.log-length": 100,
+    "distributed.worker.profile.enabled": False,  # it samples the stack every 10 ms, for a dashboard that is not there
 }
 
 

@@ -89,7 +89,7 @@ def nothing_to_do(place: Path) -> None:
     line = [
         sys.executable,
         "-m",
-        "pipeline.cli.main",
+        "pipeline.cli.start",
         "extract",
         "--dataset",
         str(small.path),

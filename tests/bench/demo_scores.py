@@ -57,7 +57,7 @@ class Score:
 
 def affectory(home: Path, *arguments: str) -> dict[str, Any]:
     """The JSON answer of a command on the demo."""
-    line = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--dataset", "demo", "--json"]
+    line = [sys.executable, "-m", "pipeline.cli.start", *arguments, "--dataset", "demo", "--json"]
     done = subprocess.run(line, env={**os.environ, "AFFECTORY_HOME": str(home)}, stdout=subprocess.PIPE, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

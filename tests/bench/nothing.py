@@ -42,7 +42,7 @@ MEASURED = """
 import resource, runpy, sys
 sys.argv = {line}
 try:
-    runpy.run_module("pipeline.cli.main", run_name="__main__")
+    runpy.run_module("pipeline.cli.start", run_name="__main__")
 finally:
     sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """

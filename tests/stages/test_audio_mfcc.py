@@ -42,6 +42,16 @@ def test_each_step_is_the_mean_of_librosas_frames() -> None:
     assert np.allclose(result[5, 13:26], slope[:, 40:48].mean(axis=1), atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 0.1, 1e4])
+def test_frames_are_librosas_to_the_last_bit(scale: float) -> None:
+    samples = noise(16000) * np.float32(scale)
+    frames = librosa.feature.mfcc(y=samples, sr=16000, n_mfcc=13, n_mels=40, n_fft=512, win_length=400, hop_length=160)
+    frames = frames[:, :100]  # the last is centred at the end of the clip
+    deltas = [librosa.feature.delta(frames, width=9, order=order, mode="nearest") for order in (1, 2)]
+    result = track(AudioMfcc(rate_hz=100.0), samples).values  # a step for each frame
+    assert np.array_equal(result, np.concatenate([frames, *deltas]).T)
+
+
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])
 @pytest.mark.parametrize("seconds", [0.075, 0.119, 0.121, 0.36, 1.0, 2.7183])
 def test_it_can_be_concatenated_with_opensmiles_descriptors_step_by_step(seconds: float, rate_hz: int) -> None:

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from functools import partial
+from pathlib import Path
 
 import pytest
 import typer
@@ -19,6 +21,7 @@ import typer
 from pipeline.cli import extract, main
 from pipeline.errors import KilledError, RemoteError, SpaceError
 
+ROOT = Path(__file__).parents[3]
 COMMANDS = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
 MODEL = """
 [dataset]
@@ -103,6 +106,14 @@ def test_nothing_but_the_object_reaches_standard_output_from_workers_and_librari
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["computed"] == {"text_word2vec": 60, "text_cnn": 60, "audio_mfcc": 60}
     assert len(list((small.home / "runs" / "logs").glob("*-extract-small-*.log"))) == 1
+
+
+def test_the_module_that_every_process_of_a_run_imports_again_imports_nothing():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, _ = scripts["affectory"].partition(":")
+    program = f"import sys; before = set(sys.modules); import {module}; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["pipeline", "pipeline.cli", module]
 
 
 def test_an_override_reaches_the_recipe(affectory, extracted):
