@@ -139,7 +139,7 @@ class AudioMfcc(Stage):
 @cache
 def _mel_filters(rate_hz: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
     """librosa's triangular filters, [n_mels, 1 + n_fft / 2]."""
-    import librosa
+    from librosa.filters import mel
 
-    filters: NDArray[np.float32] = librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels)
+    filters: NDArray[np.float32] = mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels)
     return filters
