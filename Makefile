@@ -101,7 +101,7 @@ pull: $(READY) ## bring features from a remote cache: DATASET=iemocap or RELEASE
 	$(AFFECTORY) pull$(SHARED)$(ONLY_MODALITY)$(REMOTES)$(call option,SPLIT,split)$(call flag,LOCKED,locked)
 
 .PHONY: export
-export: $(READY) ## features for other tools: FORMAT=mmsa|mmsa_aligned|erc|npz FEATURES=hjcag TO=demo.pkl [DATASET=] [PROTOCOL=cv FOLD=]
+export: $(READY) ## features for other tools: FORMAT=mmsa|mmsa_aligned|erc|npz|parquet|csd|webdataset FEATURES=hjcag TO=demo.pkl [DATASET=] [PROTOCOL=cv FOLD=]
 	$(call need,FORMAT,FORMAT=mmsa FEATURES=hjcag TO=demo.pkl)
 	$(call need,FEATURES,FORMAT=$(FORMAT) FEATURES=hjcag TO=demo.pkl)
 	$(call need,TO,FORMAT=$(FORMAT) FEATURES=$(FEATURES) TO=demo.pkl)

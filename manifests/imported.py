@@ -30,7 +30,9 @@ class Imported(Reader):
     option `label` names: a name or an index of `classes`, or without `classes` a number to regress.
     """
 
-    layout: ClassVar[str] = "a file of features: MMSA's .pkl, the .pkl of DialogueRNN, or an .npz; or a folder with one"
+    layout: ClassVar[str] = (
+        "a file of features: MMSA's .pkl, the .pkl of DialogueRNN, an .npz, a Parquet file, or a folder of them"
+    )
     obtain: ClassVar[str] = (
         "MMSA's files are linked from https://github.com/thuiar/MMSA; set IMPORTED_ROOT to the file. "
         "docs/exchange.md says what other files can be read."

@@ -7,13 +7,18 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.formats import erc, mmsa, npz, safe_pickle
+from pipeline.formats import csd, erc, mmsa, npz, parquet, safe_pickle
 from pipeline.formats.content import Content
 from pipeline.media.files import stamp
 
 
 def candidates(path: Path) -> list[Path]:
-    """The files of features that a path may mean: itself, or those in a folder; none if there is none."""
+    """The files of features that a path may mean: itself, or those in a folder; none if there is none.
+
+    Parquet files of parts, and sequences of modalities, are one together: the folder.
+    """
+    if path.is_dir() and (parquet.parts(path) or csd.parts(path)):
+        return [path]
     entries = sorted(path.iterdir()) if path.is_dir() else [path]
     return [entry for entry in entries if entry.suffix in READERS and entry.is_file()]
 
@@ -35,12 +40,15 @@ def find(path: Path) -> Path:
 
 def read(path: Path) -> Content:
     """What a file that was found holds. Raises InputError for one that is damaged or has another layout."""
-    return _read(path, stamp(path))
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return _read(path, tuple(map(stamp, files)))
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, stamp: str | None) -> Content:
-    """The last file is kept: a reader and three stages ask for it in turn. stamp: of the file as it is now."""
+def _read(path: Path, stamps: tuple[str | None, ...]) -> Content:
+    """The last file is kept: a reader and three stages ask for it in turn. stamps: of its files as they are now."""
+    if path.is_dir():
+        return parquet.read(path) if parquet.parts(path) else csd.read(path)
     return READERS[path.suffix](path)
 
 
@@ -53,4 +61,10 @@ def _pickled(path: Path) -> Content:
     raise InputError(f"{path} is a pickle of another layout than MMSA's dict and DialogueRNN's tuple")
 
 
-READERS: Mapping[str, Callable[[Path], Content]] = {".pkl": _pickled, ".pickle": _pickled, ".npz": npz.read}
+READERS: Mapping[str, Callable[[Path], Content]] = {
+    ".pkl": _pickled,
+    ".pickle": _pickled,
+    ".npz": npz.read,
+    ".parquet": parquet.read,
+    ".csd": csd.read,
+}

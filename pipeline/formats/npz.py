@@ -39,9 +39,9 @@ _LABEL = "label."
 def read(path: Path) -> Content:
     """What a file holds. Nothing in it is unpickled. Raises InputError for a file that is damaged or has no ids."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, MemoryError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no .npz of numbers and strings: {error}") from error
     return content(arrays, path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, closest
-from pipeline.formats import erc, mmsa, npz
+from pipeline.formats import csd, erc, mmsa, npz, parquet, webdataset
 from pipeline.formats.content import Content
 
 
@@ -34,6 +34,9 @@ FORMATS: Mapping[str, Format] = {
     "mmsa_aligned": Format(partial(mmsa.write, aligned=True), aligned=True),
     "erc": Format(erc.write),
     "npz": Format(npz.write),
+    "parquet": Format(parquet.write, folder=True),
+    "csd": Format(csd.write, folder=True),
+    "webdataset": Format(webdataset.write, folder=True),
 }
 
 

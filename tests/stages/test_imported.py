@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,3 +103,15 @@ def test_a_video_that_the_split_cuts_through_is_a_dialogue_in_each_part(tmp_path
 def test_a_label_that_is_none_of_the_classes_is_refused_by_row(file: Path) -> None:
     with pytest.raises(InputError, match=r"video000_0: annotation = '(Nega|Posi)tive' is none of the 2 classes"):
         Imported(label="annotation", classes=("low", "high")).scan(file)
+
+
+def test_duckdb_and_hugging_face_read_the_shards(imported: Small, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    duckdb, datasets = pytest.importorskip("duckdb"), pytest.importorskip("datasets")
+    rows = imported.session().catalogue.of(next(n for n, _ in imported.session().catalogue.wanted if n.name[0] == "a"))
+    store = imported.session().catalogue.store
+    shard = str(store.open(rows.record(rows.shards[0])))
+    [(count, whole)] = duckdb.sql(f"select count(*), bool_and(len(values) = 5 * frames) from '{shard}'").fetchall()
+    assert (count, whole) == (len(rows.shards[0].rows), True)
+    loaded = datasets.load_dataset("parquet", data_files=shard, split="train", cache_dir=str(tmp_path))
+    assert len(loaded) == count and len(loaded[0]["values"]) == 5 * loaded[0]["frames"]
