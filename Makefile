@@ -40,7 +40,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := DATASET ROOT PROTOCOL SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
+KNOWN := DATASET ROOT PROTOCOL LABELS SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -120,6 +120,10 @@ list: $(READY) ## the datasets, releases and stages that a remote has: REMOTE=s3
 .PHONY: status
 status: $(READY) ## how many rows of each stage are cached, to do, failed: DATASET=iemocap
 	$(AFFECTORY) status$(CORPUS)$(ONLY_MODALITY)$(REMOTES)
+
+.PHONY: rows
+rows: $(READY) ## rows by class and part, beside the published counts, and why others are out: DATASET=iemocap [LABELS=six_7433] [PROTOCOL=]
+	$(AFFECTORY) rows$(CORPUS)$(call option,LABELS,labels)
 
 .PHONY: why
 why: $(READY) ## the parts of a row's key, and what has changed: UTTERANCE=Ses01F_impro01_F000 STAGE=audio_mfcc [DATASET=] [FOLD=]

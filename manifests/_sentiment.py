@@ -33,7 +33,12 @@ def derived(classes: tuple[str, ...], of: Callable[[float], object]) -> Labels:
         name = None if value is None else of(float(value))
         return None if name is None else classes.index(str(name))
 
-    return Labels("multiclass", classes, label)
+    return Labels("multiclass", classes, label, why_not)
+
+
+def why_not(row: Utterance) -> str:
+    """Why a row has no label made from its sentiment."""
+    return "no sentiment" if row.labels.get("sentiment") is None else "sentiment 0"
 
 
 def _sentiment(row: Utterance) -> float | None:
@@ -50,7 +55,7 @@ def _below_zero(sentiment: float) -> str:
 
 
 PROTOCOLS: Mapping[str, Labels] = {
-    "sentiment": Labels("regression", (), _sentiment),
+    "sentiment": Labels("regression", (), _sentiment, why_not),
     "sentiment2": derived(("negative", "positive"), _sign),
     "sentiment2_nonneg": derived(("negative", "nonnegative"), _below_zero),
     "sentiment7": derived(SEVEN, rounded),

@@ -41,6 +41,7 @@ class Demo(iemocap.Iemocap):
     obtain: ClassVar[str] = "The corpus is synthetic and is written when it is first asked for: `make demo`."
     licence: ClassVar[str] = "The corpus is synthetic: share it as you like."
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    published: ClassVar[Mapping[str, str]] = {}
     labels: ClassVar[Mapping[str, Labels]] = {
         "six": iemocap.Iemocap.labels["six"]
     }  # the labels that the bounds are for

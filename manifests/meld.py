@@ -37,7 +37,7 @@ def _classes(name: str, classes: tuple[str, ...]) -> Labels:
         value = row.labels.get(name)
         return None if value is None else classes.index(str(value))
 
-    return Labels("multiclass", classes, of)
+    return Labels("multiclass", classes, of, lambda row: f"no {name}")
 
 
 def _counts(classes: tuple[str, ...], **parts: tuple[int, ...]) -> dict[str, int]:
@@ -115,6 +115,12 @@ class Meld(Reader):
         ),
         "sentiment": _counts(SENTIMENTS, train=(4710, 2334, 2945), valid=(470, 233, 406), test=(1256, 521, 833)),
     }
+
+    published: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("emotion", "sentiment"),
+        "13,708 utterances, 9,989 to train, 1,109 to validate and 2,610 to test: MELD's own tables and split. Counts "
+        "of 13,706 leave out the two clips that cannot be read; here they are rows without sound and pictures.",
+    )
 
     downloads: ClassVar[Sequence[Download]] = (
         _table("train", 1_119_290, "d2fa2d6529cf03cac2989efec05c9b27d8fd2f4c8fc5974c7ae88aa537fa02db"),

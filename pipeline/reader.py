@@ -29,11 +29,13 @@ class Labels:
     `of` returns None for an utterance that the protocol leaves out. A multiclass label is an index into `classes`; a
     multilabel one is a tuple of 0 and 1, one for each of `classes`. For a regression, `classes` names the numbers to
     predict: a label is a number if there is at most one name, and otherwise a tuple of numbers, one for each name.
+    why_not: why `of` leaves an utterance out, in a few words that many utterances share.
     """
 
     task: Task
     classes: tuple[str, ...]
     of: Callable[[Utterance], Label | None]
+    why_not: Callable[[Utterance], str] = lambda row: "no label"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Reader(ABC):
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     """The published counts of labelled utterances, by label protocol: of a class (`hap`), of a part of the official
     split (`test`), or of a class in a part (`test/hap`). A corpus with other counts is reported, and not refused."""
+    published: ClassVar[Mapping[str, str]] = {}
+    """Which published set of utterances each label protocol gives, in a sentence or two with the source."""
     downloads: ClassVar[Sequence[Download]] = ()
     """The files that `affectory fetch` downloads; none if the release has to be asked for."""
 

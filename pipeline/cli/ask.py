@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -135,6 +136,31 @@ def status(
     answer = stages.status(open_session(Home(), given))
     if not as_json:
         console.print(stages.status_table(answer))
+    show_answer(answer, as_json, "")
+
+
+@commands.command()
+def rows(
+    dataset: OrLast = "",
+    root: Root = "",
+    labels: Annotated[str, typer.Option(help="A label protocol, such as six_7433. Default: the recipe's.")] = "",
+    protocol: Protocol = "",
+    change: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Counts the rows of a label protocol by class and part, beside the published counts, and says why others are out.
+
+    `--json` lists the ids of each part. Example: `affectory rows --dataset iemocap --labels six_7433`
+    """
+    from pipeline.ask import rows as counted
+    from pipeline.corpus.open_corpus import open_corpus
+
+    home = Home()
+    dataset, root, change = or_last(home, dataset, root, change)
+    change = [*change, *([f"dataset.labels={json.dumps(labels)}"] if labels else [])]
+    answer = counted.rows(open_corpus(home, options(dataset, root, protocol=protocol, change=change)).corpus)
+    for shown in () if as_json else counted.row_tables(answer):
+        console.print(shown, markup=False, highlight=False)
     show_answer(answer, as_json, "")
 
 

@@ -65,10 +65,10 @@ def _counts(corpus: Corpus) -> Counter[str]:
     parts = _parts(corpus)
     counts: Counter[str] = Counter()
     for utterance, label in corpus.labels.items():
-        classes = list(_classes(label, corpus.target))
-        counts.update(classes)
+        within = list(classes(label, corpus.target))
+        counts.update(within)
         if part := parts.get(utterance):
-            counts.update([part, *(f"{part}/{name}" for name in classes)])
+            counts.update([part, *(f"{part}/{name}" for name in within)])
     return counts
 
 
@@ -83,7 +83,8 @@ def _parts(corpus: Corpus) -> Mapping[str, str]:
     return {row.id: row.split for row in corpus.manifest.rows if row.split}
 
 
-def _classes(label: Label, target: Target) -> Iterator[str]:
+def classes(label: Label, target: Target) -> Iterator[str]:
+    """The classes of a label: one, those that are on of a multilabel one, none of a regression."""
     if target.task == "regression":
         return
     if isinstance(label, tuple):

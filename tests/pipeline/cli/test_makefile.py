@@ -22,6 +22,7 @@ VARIABLES = {
     "DATASET": "demo",
     "ROOT": "/a place",
     "PROTOCOL": "cv",
+    "LABELS": "six_7433",
     "MODALITY": "audio",
     "SET": "a.b=1",
     "REMOTE": "file:///x",
