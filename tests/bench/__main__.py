@@ -24,7 +24,7 @@ from pipeline.views.view import open_view, write_column
 from stages.audio_opensmile import AudioOpensmile
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
-from tests.bench import nothing
+from tests.bench import media, nothing
 from tests.small import Small
 
 TURNS = 5
@@ -154,6 +154,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         shuffled_epoch(Path(place))
         nothing_to_do(Path(place))
+    media.main()
     nothing.main()
     kit = Path(os.environ.get("AFFECTORY_KIT") or "../shared/kit")
     if (kit / "meld").is_dir():
