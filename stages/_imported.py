@@ -38,11 +38,14 @@ class Imported:
 def opened(file: str, modality: Modality) -> Imported:
     """One modality of the file, or of the only file of features in a folder.
 
-    Raises InputError if there is none, if it cannot be read, and if it has no such modality.
+    Raises InputError if there is none or its variable is not set, if it cannot be read, and if it has no such modality.
     """
     if not file:
         raise InputError(f"{modality}_imported needs `file`, a file of features such as MMSA's unaligned_50.pkl")
-    path = feature_file.find(written_path(file, variables=True))
+    written = written_path(file, variables=True)
+    if str(written).startswith("$"):
+        raise InputError(f"{file} is not set: {modality}_imported reads the file that it names, whatever ROOT is")
+    path = feature_file.find(written)
     content = feature_file.read(path)
     if modality not in content.tracks:
         raise InputError(f"{path} has no {modality}: it has {', '.join(content.tracks)}")

@@ -53,7 +53,7 @@ def mmsa_unaligned(
     steps = steps or {"text": 6, "audio": 12, "vision": 9}
     data = {}
     for seed, (name, count) in enumerate(counts.items()):
-        data[name] = mmsa_part(count, seed, 1000 * seed, steps, widths)
+        data[name] = mmsa_part(count, seed, 10_000 * seed, steps, widths)
     path.write_bytes(pickle.dumps(data, protocol))
     return data
 

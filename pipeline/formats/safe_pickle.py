@@ -4,8 +4,8 @@ A pickle is a program, and Python's unpickler calls whatever function the progra
 that build numbers, strings, containers and numpy arrays, and a closed list of names (`pickle_names`), each of which it
 carries out by itself. Anything else is refused, with the name that was asked for, before anything is built with it.
 
-Arrays are views of the file, which is mapped, so that a file of 10 GB takes no memory until a row of it is read. What
-has to be copied is bounded by the size of the file.
+Arrays are views of the file, which is mapped, so that a file of 10 GB takes no memory until a row of it is read. So the
+file must not be cut short while it is in use. What has to be copied is bounded by the size of the file.
 """
 
 from __future__ import annotations

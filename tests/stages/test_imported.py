@@ -52,7 +52,7 @@ def test_every_row_of_the_file_has_its_steps_in_the_cache(imported: Small, file:
     rows = imported.rows()
     assert len(rows) == 3 * sum(COUNTS.values())
     for stage, name in (("text_imported", "text"), ("audio_imported", "audio"), ("visual_imported", "vision")):
-        track = rows[stage, "video250_3"][1]
+        track = rows[stage, "video2500_3"][1]
         assert track.values is not None
         assert np.array_equal(track.values, steps_of(data["valid"], name, 3))
 
@@ -85,6 +85,8 @@ def test_an_utterance_that_is_not_in_the_file_is_absent(file: Path) -> None:
 def test_a_file_that_is_not_named_or_not_there_is_an_error_that_says_what_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="audio_imported needs `file`"):
         AudioImported().load("cpu")
+    with pytest.raises(InputError, match=r"\$NOT_SET is not set"):
+        AudioImported(file="$NOT_SET").load("cpu")
     with pytest.raises(InputError, match=r"no file of features at .*gone\.pkl"):
         TextImported(file=str(tmp_path / "gone.pkl")).load("cpu")
 
