@@ -22,7 +22,8 @@ ID = "id"
 """The input of a stage that looks an utterance up by its name, in a file of features; it is of no modality."""
 
 SOURCE: Mapping[str, bool] = {"source": True}
-"""Metadata of a field that names weights. If it names a local path, the key holds the digest of the bytes instead."""
+"""Metadata of a field that names weights, or a file of features. If it names a local path, the key holds the digest of
+the bytes instead."""
 
 
 @dataclass(frozen=True, slots=True)

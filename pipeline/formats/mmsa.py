@@ -108,11 +108,12 @@ class _Part:
         """The utterances, with their annotations."""
         labels = {name: self._column(key, float) for key, name in _LABELS.items() if key in self._part}
         marks = {n: self._column(k, str) for k, n in {"annotations": "annotation"}.items() if k in self._part}
+        names = self._column("utterance", str) if "utterance" in self._part else [name for name, _, _ in self.ids]
         texts = self._column("raw_text", str) if "raw_text" in self._part else [None] * self.count
-        for number, (name, dialogue, turn) in enumerate(self.ids):
+        for number, (_, dialogue, turn) in enumerate(self.ids):
             found: dict[str, Value] = {key: values[number] for key, values in (labels | marks).items()}
             yield Utterance(
-                id=name,
+                id=names[number],
                 dialogue=dialogue,
                 turn=number if turn is None else turn,
                 text=texts[number],
@@ -177,7 +178,8 @@ def write(content: Content, path: Path, *, aligned: bool) -> None:
     """Writes a file that MMSA reads, as a pickle of protocol 2.
 
     aligned: all modalities have the same steps, so lengths are left out. An utterance's annotation `label` becomes its
-    regression label, and `class` its annotation. `text_bert` is left out: only BERT's own tokens can be in it.
+    regression label, and `class` its annotation. Its own id is in `utterance`, which MMSA does not read. `text_bert`
+    is left out: only BERT's own tokens can be in it.
     """
     data = {part: _part(content, part, aligned) for part in ("train", "valid", "test")}
     with path.open("wb") as file:

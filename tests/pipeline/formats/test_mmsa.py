@@ -81,7 +81,7 @@ def test_a_modality_of_zeros_alone_is_none(tmp_path: Path) -> None:
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     mmsa_unaligned(tmp_path / "x.pkl", COUNTS, widths=WIDTHS)
     read = feature_file.read(tmp_path / "x.pkl")
-    rows = tuple(replace(row, labels={"label": row.labels["sentiment"]}) for row in read.rows)
+    rows = tuple(replace(row, id=f"my {row.id}", labels={"label": row.labels["sentiment"]}) for row in read.rows)
     content = Content(rows, read.tracks)
     mmsa.write(content, tmp_path / "again.pkl", aligned=False)
     again = feature_file.read(tmp_path / "again.pkl")
