@@ -100,3 +100,27 @@ def known(labels: Mapping[str, Value]) -> dict[str, Value]:
 
 def _no_number(value: Value) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
+
+
+# --- values of a pickle, in which a list may hold itself a million times over -------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A string, a number or None; an array of one is that. Raises TypeError for a container, whose items are not
+    looked at."""
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if value is not None and not isinstance(value, str | int | float):
+        raise TypeError(f"a {type(value).__name__} where one value is expected")
+    return value
+
+
+def vector(value: Any) -> NDArray[Any]:
+    """An array of numbers, or a list of them as one. Raises TypeError for another value."""
+    if isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value):
+        return np.array(value, np.float32)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+        raise TypeError(f"a {type(value).__name__} where a vector of numbers is expected")
+    return value

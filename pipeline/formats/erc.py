@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.formats.content import Content, Steps, Tracks, given, known, pooled
+from pipeline.formats.content import Content, Steps, Tracks, given, known, plain, pooled, vector
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance
 
@@ -73,13 +73,13 @@ def _rows(parts: Sequence[Mapping[Any, Any]], split: Mapping[Any, str]) -> Itera
     for dialogue, names in ids.items():
         for turn, name in enumerate(names):
             indices = {"label": labels, **({"label2": parts[4]} if len(parts) > 4 else {})}
-            found = {key: np.asarray(part[dialogue][turn]).item() for key, part in indices.items()}
+            found = {key: plain(part[dialogue][turn]) for key, part in indices.items()}
             yield Utterance(
                 id=name if own else f"{dialogue}_{turn}",
                 dialogue=str(dialogue),
                 turn=turn,
                 speaker=_speaker(speakers[dialogue][turn]),
-                text=str(sentences[dialogue][turn]),
+                text=str(plain(sentences[dialogue][turn])),
                 split=split.get(dialogue),
                 labels=known({key: value for key, value in found.items() if isinstance(value, str) or value >= 0}),
             )
@@ -87,11 +87,12 @@ def _rows(parts: Sequence[Mapping[Any, Any]], split: Mapping[Any, str]) -> Itera
 
 def _speaker(value: Any) -> str:
     """The speaker's name; for a one-hot vector its number."""
-    return value if isinstance(value, str) else str(int(np.argmax(value)) if np.ndim(value) else value)
+    several = isinstance(value, list | tuple | np.ndarray)
+    return str(int(np.argmax(vector(value)))) if several else str(plain(value))
 
 
 def _tracks(vectors: Mapping[Any, Any], places: Sequence[tuple[Any, int]], place: str) -> Tracks:
-    widths = {np.shape(vectors[dialogue][turn])[-1:] for dialogue, turn in places}
+    widths = {vector(vectors[dialogue][turn]).shape[-1:] for dialogue, turn in places}
     if len(widths) != 1 or () in widths:
         raise InputError(f"{place} has vectors of several widths: {sorted(widths)}")
     [(dim,)] = widths
@@ -100,7 +101,7 @@ def _tracks(vectors: Mapping[Any, Any], places: Sequence[tuple[Any, int]], place
 
 def _steps(vectors: Mapping[Any, Any], places: Sequence[tuple[Any, int]], number: int) -> Steps | None:
     dialogue, turn = places[number]
-    return given(vectors[dialogue][turn])
+    return given(vector(vectors[dialogue][turn]))
 
 
 # --- out -------------------------------------------------------------------------------------------------------

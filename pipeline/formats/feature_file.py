@@ -54,10 +54,13 @@ def _read(path: Path, stamps: tuple[str | None, ...]) -> Content:
 
 def _pickled(path: Path) -> Content:
     value = safe_pickle.read(path)
-    if mmsa.is_mmsa(value):
-        return mmsa.content(value, path)
-    if erc.is_erc(value):
-        return erc.content(value, path)
+    try:
+        if mmsa.is_mmsa(value):
+            return mmsa.content(value, path)
+        if erc.is_erc(value):
+            return erc.content(value, path)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path} has a value of another kind than its layout says: {error}") from error
     raise InputError(f"{path} is a pickle of another layout than MMSA's dict and DialogueRNN's tuple")
 
 

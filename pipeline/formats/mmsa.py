@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, closest
-from pipeline.formats.content import Content, Steps, Tracks, given, known, padded
+from pipeline.formats.content import Content, Steps, Tracks, given, known, padded, plain
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance, Value
 
@@ -122,7 +122,9 @@ class _Part:
             )
 
     def _array(self, key: str) -> NDArray[Any]:
-        array = np.asarray(self._part[key])
+        array = self._part[key]
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{self.place}: {key} is no array")
         if array.ndim != 3 or array.dtype.kind not in "fiu" or len(array) != self.count:
             raise InputError(
                 f"{self.place}: {key} is {array.shape} {array.dtype}, expected [{self.count}, T, D] numbers"
@@ -131,7 +133,7 @@ class _Part:
 
     def _column(self, key: str, kind: type[Any]) -> list[Any]:
         """One value for each utterance."""
-        values = [_plain(value) for value in self._part[key]]
+        values = [plain(value) for value in self._part[key]]
         if len(values) != self.count:
             raise InputError(f"{self.place}: {key} has {len(values)} values, and there are {self.count} ids")
         try:
@@ -143,16 +145,14 @@ class _Part:
         """The mask of the tokens [N, T], the second of the three rows of `text_bert`."""
         if "text_bert" not in self._part:
             return None
-        tokens = np.asarray(self._part["text_bert"])
-        fits = tokens.ndim == 3 and tokens.shape[:2] == (self.count, 3) and tokens.dtype.kind in "fiu"
+        tokens = self._part["text_bert"]
+        fits = (
+            isinstance(tokens, np.ndarray)
+            and tokens.ndim == 3
+            and tokens.shape[:2] == (self.count, 3)
+            and tokens.dtype.kind in "fiu"
+        )
         return tokens[:, 1] if fits else None
-
-
-def _plain(value: Any) -> Any:
-    """A value as Python has it; an array of one value is that value."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def _id(value: Any) -> tuple[str, str, int | None]:
@@ -161,7 +161,7 @@ def _id(value: Any) -> tuple[str, str, int | None]:
     `video$_$12` becomes `video_12`, as the readers of CMU-MOSI and CMU-MOSEI name it.
     """
     parts = (
-        [str(_plain(part)) for part in value] if isinstance(value, list | tuple | np.ndarray) else [str(_plain(value))]
+        [str(plain(part)) for part in value] if isinstance(value, list | tuple | np.ndarray) else [str(plain(value))]
     )
     if len(parts) > 1:
         return "_".join(parts), parts[0], None

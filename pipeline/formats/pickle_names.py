@@ -88,6 +88,8 @@ def _array(machine: Machine, shape: Any, dtype: Any, fortran: Any, raw: Any) -> 
         raw = _bytes(machine, raw)
         if len(raw) != count * form.itemsize:
             raise Refused(f"an array of {shape} {form} has {len(raw):,} bytes")
+        if not len(raw):  # strings of no characters take some all the same
+            machine.spend(count * max(1, form.itemsize))
         values = np.frombuffer(raw, form) if len(raw) else np.zeros(count, form)
     return values.reshape(shape, order=order)  # type: ignore[call-overload,no-any-return]
 
@@ -183,7 +185,9 @@ def _mapped(machine: Machine, *given: Any) -> dict[Any, Any]:
 
 
 def _raw(machine: Machine, *given: Any) -> bytes:
-    return bytes(_bytes(machine, given[0]) if given else b"")
+    raw = _bytes(machine, given[0]) if given else b""
+    machine.spend(len(raw))
+    return bytes(raw)
 
 
 _CALLS: Mapping[Admitted, Callable[..., Any]] = {

@@ -88,10 +88,28 @@ def test_a_file_without_pictures_has_text_and_audio(tmp_path: Path) -> None:
     assert list(read(tmp_path / "x.pkl", parts).tracks) == ["text", "audio"]
 
 
+def _nested() -> list[Any]:
+    """A small list whose items, written out, are 10**40."""
+    nested: list[Any] = [1.0] * 10
+    for _ in range(39):
+        nested = [nested] * 10
+    return nested
+
+
 DAMAGED: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a dialogue too few": (lambda parts: parts[2].pop("Ses01F_a"), "dict 2 has None utterances of dialogue 'Ses01F_a'"),
     "a turn too few": (lambda parts: parts[6]["Ses01M_b"].pop(), "dict 6 has 1 utterances of dialogue 'Ses01M_b'"),
     "another width": (lambda parts: parts[4]["Ses01M_b"].__setitem__(0, np.ones(2)), "audio has vectors of several"),
+    "a dict for a list": (lambda parts: parts[2].update(Ses01F_a={"x": 1, "y": 2, "z": 3}), "of another kind than"),
+    "vectors that are lists without end": (
+        lambda parts: parts[3].update(Ses01F_a=[_nested()] * 3),
+        "of another kind than",
+    ),
+    "texts that are lists without end": (
+        lambda parts: parts[6].update(Ses01F_a=[_nested()] * 3),
+        "of another kind than",
+    ),
+    "several labels": (lambda parts: parts[2].update(Ses01F_a=[[1, 2]] * 3), "of another kind than"),
     "no list of dialogues": (lambda parts: parts.pop(), "1 lists of dialogues"),
 }
 

@@ -96,12 +96,27 @@ def _read_again(label: Any) -> dict[str, Any]:
     return {"sentiment": label}
 
 
+def _nested() -> list[Any]:
+    """A small list whose items, written out, are 10**40."""
+    nested: list[Any] = [1.0] * 10
+    for _ in range(39):
+        nested = [nested] * 10
+    return nested
+
+
 DAMAGED = {
     "another number of rows": (lambda part: part.update(audio=part["audio"][:2]), r"train: audio is \(2, 12, 3\)"),
     "features of one step": (lambda part: part.update(text=part["text"][:, 0]), r"train: text is \(9, 6\)"),
     "strings for features": (lambda part: part.update(text=part["text"].astype(str)), "expected .9, T, D. numbers"),
     "too few labels": (lambda part: part.update(regression_labels=[1.0]), "regression_labels has 1 values"),
     "a label that is no number": (lambda part: part.update(regression_labels=["x"] * 9), "is no float"),
+    "a text that is a list of lists without end": (
+        lambda part: part.update(raw_text=[_nested()] * 9),
+        "raw_text holds something|of another kind",
+    ),
+    "features that are lists without end": (lambda part: part.update(audio=_nested()), "audio is no array"),
+    "a length without end": (lambda part: part.update(audio_lengths=[np.inf] * 9), "of another kind than its layout"),
+    "one number for all ids": (lambda part: part.update(id=3), "of another kind than its layout"),
     "no ids": (lambda part: part.pop("id"), "train has no ids"),
     "a part that is wider": (
         lambda part: part.update(vision=np.ones((9, 9, 7))),

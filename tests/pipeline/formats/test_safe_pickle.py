@@ -120,6 +120,14 @@ NAMED = {
     "an array with fields": (reduced(np.dtype, ("i4,f8",)), "type 'i4,f8'"),
     "another class of array": (b"cnumpy.core.multiarray\n_reconstruct\nN(K\x00tS'b'\n\x87R.", "another class"),
     "an array larger than its bytes": (ARRAY + b"(" + HUGE, "has 0 bytes"),
+    "strings of no characters without end": (
+        ARRAY + b"(" + HUGE.replace(b"X\x02\x00\x00\x00f8", b"X\x02\x00\x00\x00S0"),
+        f"more than {COPIES} times",
+    ),
+    "bytes without end": (
+        b"B\x00\x00\x20\x00" + b"a" * 2**21 + b"q\x000" + b"c__builtin__\nbytes\nh\x00\x85R" * 20 + b".",
+        f"more than {COPIES} times",
+    ),
     "a deep key": (b")" + b"\x85" * 5000 + b"}" + b")" + b"\x85" * 5000 + b"K\x01s.", "tuple is the key"),
     "a string longer than the file": (b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"x.", "bytes follow"),
     "a negative length": (b"\x80\x04T" + struct.pack("<i", -5) + b"x.", "bytes follow"),
