@@ -7,6 +7,7 @@ doubtful about one that has; `objective`, `plugins`, `errors` and `console` help
 Behind it are the rooms, in the order of the data's way. A room imports the rooms before it, never one after it.
 
     cache     shards (how rows are cut, written, read), records, states    knows no corpus
+    backends  a network                                                    -> the fastest equal function here
     media     opens files that nobody checked                              file -> waveform, frames, findings
     formats   files of features as other tools write them                  <-> utterances and their tracks
     corpus    a recipe and a release                                       -> utterances, folds, scopes of fits

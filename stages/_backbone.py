@@ -27,6 +27,7 @@ from torch.fx.experimental.optimization import fuse
 from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
 
+from pipeline.backends.network import Network
 from pipeline.cache.weights import check_torch_cache, local
 from pipeline.errors import InputError, closest
 from pipeline.stage import State
@@ -226,7 +227,7 @@ class Extractor:
     scale: Scale
     layout: torch.memory_format
     size: int
-    _folded: nn.Module = field(init=False)
+    _folded: Network = field(init=False)
     _state: State | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -244,19 +245,19 @@ class Extractor:
             parts = [self._forward(chunk) for chunk in _chunks(images, self.size)]
         return np.concatenate(parts)
 
-    def _ready(self) -> nn.Module:
+    def _ready(self) -> Network:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         model = _fused(self.model).to(self.device, dtype)
         rank = 4 if self.layout is torch.channels_last else 5
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.ndim == rank:
                 tensor.data = tensor.data.contiguous(memory_format=self.layout)
-        return model
+        return Network(model)
 
     def _forward(self, chunk: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         pixels = to_device(chunk, self.device)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        output: Tensor = self._folded(normalised(pixels, self.scale).to(dtype).contiguous(memory_format=self.layout))
+        output = self._folded(normalised(pixels, self.scale).to(dtype).contiguous(memory_format=self.layout))
         features: NDArray[np.float32] = output.float().cpu().numpy()
         return features
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     CONFIG_MAPPING,
@@ -26,6 +27,7 @@ from transformers import (
     RobertaConfig,
 )
 
+from pipeline.backends.network import Network
 from pipeline.cache.keys import digest
 from pipeline.errors import InputError, closest
 from pipeline.remark import Remark
@@ -63,14 +65,30 @@ class Encoder:
         device = self.model.device
         for rows in batches([len(row.ids) for row in encoded], TOKENS[device.type]):
             ids, mask = padded([encoded[row].ids for row in rows], self.pad)
-            hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+            hidden = self._network(ids.to(device), mask.to(device))
             for row, states in zip(rows, hidden.float().cpu().numpy(), strict=True):  # [B, T, H]
                 yield row, states[: len(encoded[row].ids)][encoded[row].own], encoded[row].remarks
+
+    @cached_property
+    def _network(self) -> Network:
+        return Network(_States(self.model))
 
     @property
     def pad(self) -> int:
         """The id of padding, from which RoBERTa also counts positions."""
         return int(self.model.config.pad_token_id or 0)
+
+
+class _States(nn.Module):
+    """Ids [B, T] and their mask to the last hidden states [B, T, H], 0 at padding, which means nothing."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return hidden.masked_fill(mask[..., None] == 0, 0.0)
 
 
 class Worker:

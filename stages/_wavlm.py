@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Wav2Vec2FeatureExtractor, WavLMConfig
 
+from pipeline.backends.network import Network
 from pipeline.errors import InputError
 from stages._backbone import exact
 from stages._hub import Precision, Source
@@ -123,6 +126,21 @@ class Encoder:
     def _forward(self, wave: NDArray[Any]) -> NDArray[np.float32]:
         model = self.parts.model
         values = torch.from_numpy(wave)[None].to(model.device, model.dtype)  # [1, N]
-        hidden = model(values, output_hidden_states=True).hidden_states[self.layer]
-        states: NDArray[np.float32] = hidden[0].float().cpu().numpy()
+        states: NDArray[np.float32] = self._network(values)[0].float().cpu().numpy()
         return states
+
+    @cached_property
+    def _network(self) -> Network:
+        return Network(_Layer(self.parts.model, self.layer))
+
+
+class _Layer(nn.Module):
+    """Samples [1, N] to the hidden states [1, T, H] of one layer."""
+
+    def __init__(self, model: PreTrainedModel, layer: int) -> None:
+        super().__init__()
+        self.model, self.layer = model, layer
+
+    def forward(self, values: Tensor) -> Tensor:
+        hidden: Tensor = self.model(values, output_hidden_states=True).hidden_states[self.layer]
+        return hidden

@@ -11,11 +11,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *("doorstep", "cache", "media", "formats", "corpus", "plan", "run", "views", "score", "train", "transfer"),
+    *(
+        "doorstep",
+        "cache",
+        "backends",
+        "media",
+        "formats",
+        "corpus",
+        "plan",
+        "run",
+        "views",
+        "score",
+        "train",
+        "transfer",
+    ),
     *("bundle", "ask", "report", "cli"),
 )
 PLUGINS = ("stages", "models", "manifests")
-OPEN = ("doorstep", "media", "formats")
+OPEN = ("doorstep", "backends", "media", "formats")
 """The rooms whose modules plug-ins may import, beside those in `ALSO`."""
 ALSO = ("pipeline.cache.weights", "pipeline.cache.keys")
 FILES = {

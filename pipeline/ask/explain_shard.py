@@ -86,7 +86,7 @@ def _actions(store: Store) -> list[_Action]:
 
 def _action_answer(action: _Action) -> dict[str, Any]:
     record, about = action.record, action.record.about
-    made = {name: about.get(name) for name in ("host", "backend", "at", "rows", "computed")}
+    made = {name: about.get(name) for name in ("host", "backend", "networks", "at", "rows", "computed")}
     remarks = {kind: sorted(rows) for kind, rows in record.remarks.items()}
     return {"key": record.key, "final": action.final, **made, "seconds": round(record.seconds, 3), "remarks": remarks}
 

@@ -135,6 +135,7 @@ class _About(BaseModel):
     backend: str = ""
     host: str = ""
     process: int = 0
+    networks: dict[str, dict[str, float]] = {}
     at: str = ""
     rows: _Count = 0
     computed: _Count = 0

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.backends.spent import Spent, counted_in
 from pipeline.cache import keys, shards
 from pipeline.cache.home import MEMORY
 from pipeline.cache.record import Record
@@ -55,6 +56,7 @@ class _Work:
     waiting_bytes: int = 0
     calls: int = 0
     seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
 
 
 def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
@@ -191,7 +193,8 @@ def _flush(work: _Work) -> None:
     if not items:
         return
     began = time.perf_counter()
-    tracks, calls = by_halves(work.call.transform, items, work.run.node.name)
+    with counted_in(work.spent):
+        tracks, calls = by_halves(work.call.transform, items, work.run.node.name)
     work.calls += calls
     for item, track in zip(items, tracks, strict=True):
         remarks = joined((*_read_with(item), *track.remarks))
@@ -242,6 +245,8 @@ def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
         about["otherwise"] = otherwise
     if tries:
         about[TRIES] = tries
+    if networks := work.spent.answer():
+        about["networks"] = networks
     record = store.save(
         stage,
         run.shard,

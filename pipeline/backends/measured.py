@@ -1,0 +1,81 @@
+"""What was measured of a network on this machine, remembered in the home by processor, network and versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import get_num_threads, nn
+
+from pipeline.cache import keys
+from pipeline.cache.atomic import where_writable
+from pipeline.cache.home import Home
+from pipeline.cache.memo import Memo
+
+MEMORY = "backends.sqlite"
+"""The file of a cache in which measurements are remembered."""
+FASTER = 1.05
+"""How many times as fast a backend has to be for a network to change to it."""
+
+_CPUINFO = Path("/proc/cpuinfo")
+_LIBRARIES = ("torch", "openvino")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network on torch and on OpenVINO, with the same inputs.
+
+    torch_s, openvino_s: seconds of one pass. load_s: seconds until OpenVINO was ready. difference: the largest between
+    the two, relative to the larger of 1 and the value. why: what kept OpenVINO from running; "" if nothing did.
+    """
+
+    torch_s: float = 0.0
+    openvino_s: float = 0.0
+    load_s: float = 0.0
+    difference: float = 0.0
+    why: str = ""
+
+    def pays(self, tolerance: float) -> bool:
+        """True if OpenVINO ran, gave values within `tolerance`, and was faster."""
+        return not self.why and self.difference <= tolerance and self.openvino_s * FASTER < self.torch_s
+
+
+def key_of(module: nn.Module) -> str:
+    """What a measurement is remembered by: the machine, the network's layers and their shapes, and versions."""
+    form = [(name, list(value.shape)) for name, value in module.state_dict().items()]
+    kinds = [type(part).__name__ for part in module.modules()]
+    machine = [processor(), os.cpu_count(), get_num_threads()]
+    versions = [keys.library_version(name) for name in _LIBRARIES]
+    return keys.digest("backend", machine, versions, kinds, form)
+
+
+def processor() -> str:
+    """The name of the processor's model."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def remembered(key: str) -> Measured | None:
+    """What was measured before; None if nothing was, or if the note is damaged."""
+    note = _memo().get([key]).get(key)
+    try:
+        return Measured(**json.loads(note or ""))
+    except (ValueError, TypeError):
+        return None
+
+
+def remember(key: str, measured: Measured) -> None:
+    """Notes a measurement; a home that is not writable is left as it is."""
+    with where_writable():
+        _memo().put({key: json.dumps(asdict(measured))})
+
+
+def _memo() -> Memo:
+    return Memo(Home().cache / MEMORY)
