@@ -182,5 +182,9 @@ def _action_lines(actions: Sequence[Mapping[str, Any]]) -> list[str]:
         final = "" if action["final"] else ", provisional"
         made = f"{action['seconds']} s on {action['host']} ({action['backend']}) at {action['at']}"
         lines.append(f"key {action['key'][:12]}{final}: {made}")
+        lines += [
+            f"  {backend}: {spent['inputs']:.0f} inputs, {spent['rate_hz']:g} a second"
+            for backend, spent in (action["networks"] or {}).items()
+        ]
         lines += [f"  remark {kind} on {', '.join(rows)}" for kind, rows in action["remarks"].items()]
     return lines
