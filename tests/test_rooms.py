@@ -11,21 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *(
-        "doorstep",
-        "cache",
-        "backends",
-        "media",
-        "formats",
-        "corpus",
-        "plan",
-        "run",
-        "views",
-        "score",
-        "train",
-        "transfer",
-    ),
-    *("bundle", "ask", "report", "cli"),
+    *("doorstep", "cache", "backends", "media", "formats", "corpus", "plan", "run", "views", "score", "train"),
+    *("transfer", "bundle", "ask", "report", "cli"),
 )
 PLUGINS = ("stages", "models", "manifests")
 OPEN = ("doorstep", "backends", "media", "formats")
