@@ -255,10 +255,9 @@ class Extractor:
         return Network(model)
 
     def _forward(self, chunk: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        pixels = to_device(chunk, self.device)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        output = self._folded(normalised(pixels, self.scale).to(dtype).contiguous(memory_format=self.layout))
-        features: NDArray[np.float32] = output.float().cpu().numpy()
+        pixels = normalised(to_device(chunk, self.device), self.scale).to(dtype)
+        features: NDArray[np.float32] = self._folded(pixels.contiguous(memory_format=self.layout)).float().cpu().numpy()
         return features
 
 
