@@ -59,7 +59,7 @@ def test_an_error_under_a_table_is_not_blamed_on_a_later_table_above_it(errors):
         ("length = 4", "length = 0", "features.sound.audio.align.length", "at least one step"),
         ("length = 4", "lenght = 4", "features.sound.audio.align.lenght", "not permitted"),
         ('{ mode = "pad", length = 4 }', '"pad"', "features.sound.audio.align", "valid dictionary"),
-        ('stage = "audio_mfcc"', "n_mfcc = 5", "features.sound.audio.stage", "known: audio_mfcc"),
+        ('stage = "audio_mfcc"', "n_mfcc = 5", "features.sound.audio.stage", "known: audio_imported, audio_mfcc"),
         ('stage = "audio_mfcc"', 'stage = "audio_mfcc", n_mfcc = "many"', "features.sound.audio.n_mfcc", "integer"),
         ('stage = "audio_mfcc"', 'stage = "audio_mfcc", n_mfcc = 0', "features.sound.audio", "n_mfcc"),
         ('stage = "audio_mfcc"', 'stage = "audio_mfcc", rate_hz = inf', "features.sound.audio", ""),
