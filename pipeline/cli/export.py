@@ -51,8 +51,8 @@ def export(
 ) -> None:
     """Writes the features, labels and split of a corpus as a file that another tool reads, and first extracts them.
 
-    docs/exchange.md says what each format holds. Example: `affectory export mmsa --dataset demo --features hjcag -o
-    demo.pkl`
+    docs/exchange.md says what each format holds.
+    Example: `affectory export mmsa --dataset demo --features hjcag -o demo.pkl`
     """
     from pipeline.views import exported
 
