@@ -216,8 +216,8 @@ class Iemocap(Reader):
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
         """`official`: Session 5 is the test part, and COSMIC's 12 dialogues validate. `cv`: each session tests once.
 
-        If one of the 12 dialogues is not in `rows`, a tenth of the dialogues of Sessions 1 to 4 validates, and a
-        warning says which is missing; there is none if all are, as in a corpus that only has this layout.
+        If one of the 12 dialogues is not in `rows`, a tenth of the dialogues of Sessions 1 to 4 validates, and the
+        log says which is missing, unless all are, as in a corpus that only has this layout.
         """
         if protocol == "cv":
             share = 0.1 if self.valid == "dialogues" else None
@@ -267,6 +267,6 @@ class Iemocap(Reader):
 def _cosmic(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
     if missing := COSMIC_VALID - {row.dialogue for row in rows}:
         if missing != COSMIC_VALID:
-            log.warning("COSMIC's %s is not here, so a tenth of the dialogues validates", ", ".join(sorted(missing)))
+            log.info("COSMIC's %s is not here, so a tenth of the dialogues validates", ", ".join(sorted(missing)))
         return held_out(rows, 0.1, "valid-official")
     return [r for r in rows if r.dialogue not in COSMIC_VALID], [r for r in rows if r.dialogue in COSMIC_VALID]
