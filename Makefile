@@ -41,7 +41,7 @@ FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
 KNOWN := DATASET ROOT PROTOCOL LABELS SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
-         LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG \
+         LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -181,6 +181,11 @@ rank: $(READY) ## which feature set of a modality is worth most: MODALITY=audio 
 bundle: $(READY) ## one folder of a run, to predict without corpus and cache: RUN=hjcag [TO=hjcag.zip] [FOLD=]
 	$(call need,RUN,RUN=hjcag)
 	$(AFFECTORY) bundle $(call quote,$(RUN))$(call option,TO,out)$(call option,FOLD,fold)$(call option,ROOT,root)
+
+.PHONY: predict
+predict: $(READY) ## what a bundle predicts of new clips: BUNDLE=hjcag.bundle VIDEO=clip.mp4 [TEXT="what is said"] [AUDIO=] [SUBTITLES=] [ASR=org/model] [WINDOW_S=4 [HOP_S=2]] [TO=folder]
+	$(call need,BUNDLE,BUNDLE=hjcag.bundle VIDEO=clip.mp4)
+	$(AFFECTORY) predict $(call quote,$(BUNDLE))$(call option,VIDEO,video)$(call option,AUDIO,audio)$(call option,TEXT,text)$(call option,SUBTITLES,subtitles)$(call option,ASR,asr)$(call option,WINDOW_S,window-s)$(call option,HOP_S,hop-s)$(call option,TO,out)
 
 .PHONY: maps
 maps: $(READY) ## pictures of a run's attention and gates: RUN=mulg [UTTERANCE=Ses05F_impro01_F004] [WRONG=4] [SPLIT=valid|test|train]

@@ -1,17 +1,24 @@
-"""The command `bundle`: a trained run as one folder or zip."""
+"""The commands `bundle` and `predict`: a trained run as one folder or zip, and what it predicts of new clips."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cache.home import Home
 from pipeline.cli.evaluate import opened
 from pipeline.cli.options import Json, Root, show_answer
-from pipeline.console import print_line
+from pipeline.cli.tables import prediction_table
+from pipeline.console import console, print_line
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.bundle.bundle import Bundle
+    from pipeline.bundle.clips import Clip
+    from pipeline.bundle.predict import Predicted
 
 commands = typer.Typer()
 
@@ -45,3 +52,70 @@ def bundle(
     contents = make_bundle(evaluation, result, place)
     answer = {"bundle": str(place), "run": str(found.folder), "fold": result.fold, "files": dict(contents.files)}
     show_answer(answer, as_json, f"Wrote {place}: {len(contents.files) + 1} files")
+
+
+@commands.command()
+def predict(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder or the zip of a bundle.")],
+    video: Annotated[str, typer.Option(help="A video file, or a folder of clips.")] = "",
+    audio: Annotated[str, typer.Option(help="A sound file. Default: the sound of the video.")] = "",
+    text: Annotated[str, typer.Option(help="What the whole clip says.")] = "",
+    subtitles: Annotated[str, typer.Option(help="An .srt or .vtt file, each line of which is an utterance.")] = "",
+    asr: Annotated[
+        str,
+        typer.Option(help="Recognise what is said where no text is: org/name@revision of the hub, or a folder."),
+    ] = "",
+    window_s: Annotated[float | None, typer.Option(help="Cut the clip into windows of so many seconds.")] = None,
+    hop_s: Annotated[float | None, typer.Option(help="From window to window. Default: the window.")] = None,
+    out: Annotated[str, typer.Option("--out", "-o", help="A folder for the results. Default: data/predictions/.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Predicts new clips with a bundle, and writes a table of every utterance.
+
+    A clip without a transcript is predicted without it if the model was trained so, else refused. In a folder,
+    <stem>.srt, <stem>.vtt or <stem>.txt beside a clip says what is said in it.
+    Example: `affectory predict hjcag.bundle --video clip.mp4 --text "I can't believe it"`
+    """
+    from pipeline.bundle.bundle import open_bundle
+    from pipeline.bundle.results import write_results
+
+    home = Home()
+    clips = _clips(video, audio, text, subtitles, (window_s, hop_s))
+    folder = Path(out) if out else home.root / "predictions" / Path(video or audio).absolute().stem
+    home.log_to_file("predict", folder.name)
+    with open_bundle(path, home.memory) as opened_bundle:
+        predicted = _predicted(opened_bundle, clips, asr)
+        written = write_results(folder, clips, predicted)
+    rows = written.table.to_pylist()
+    console.print(prediction_table(rows, written.columns))
+    answer = {"bundle": str(path), "file": str(written.file), "rows": rows}
+    show_answer(answer, as_json, f"Wrote {written.file}")
+
+
+def _clips(video: str, audio: str, text: str, subtitles: str, windows: tuple[float | None, float | None]) -> list[Clip]:
+    from pipeline.bundle.clips import folder_of_clips, in_windows, one_clip
+
+    if Path(video).is_dir() and video:
+        if audio or text or subtitles:
+            raise InputError("for a folder of clips, --audio, --text and --subtitles are files beside each clip")
+        clips = folder_of_clips(Path(video))
+    else:
+        clips = [one_clip(video, audio, text, subtitles)]
+    window_s, hop_s = windows
+    if window_s is None and hop_s is not None:
+        raise InputError("--hop-s is from window to window: add --window-s")
+    return clips if window_s is None else [in_windows(clip, window_s, hop_s or window_s) for clip in clips]
+
+
+def _predicted(bundle: Bundle, clips: Sequence[Clip], asr: str) -> Predicted:
+    from pipeline.bundle.clips import common_root, utterances
+    from pipeline.bundle.predict import check_given, predict
+    from pipeline.bundle.transcribe import transcribe
+
+    root = common_root(clips)
+    rows = utterances(clips, root)
+    if asr and "text" in bundle.selections:
+        rows = transcribe(rows, root, asr)
+    check_given(bundle, rows)
+    print_line(f"Predicting {len(rows):,} utterances of {len(clips):,} clips with {bundle.contents.name}")
+    return predict(bundle, rows, root)

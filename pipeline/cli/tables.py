@@ -1,4 +1,4 @@
-"""The tables that commands show: extracted rows, failures, a plan, the doctor's findings, scores, what a remote has."""
+"""The tables that commands show: extracted rows, failures, a plan, the doctor's findings, scores, a remote, labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -188,3 +189,35 @@ def _mean(folds: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 def _score(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "-"
+
+
+# --- predict ---------------------------------------------------------------------------------------------------
+
+MOST_PREDICTIONS = 40
+"""How many utterances a terminal shows; the file has all."""
+
+
+def prediction_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Table:
+    """The first predictions: clip and stretch, the label with its probability or the numbers, text, reason.
+
+    names: class or number -> its column in `rows`.
+    """
+    left = f", the first {MOST_PREDICTIONS} of {len(rows):,}" if len(rows) > MOST_PREDICTIONS else ""
+    shown = Table("utterance", "prediction", "text", title=f"Predictions{left}", box=SIMPLE)
+    for row in rows[:MOST_PREDICTIONS]:
+        text = " ".join(filter(None, (row["text"], f"({row['reason']})" if row["reason"] else "")))
+        shown.add_row(escape(f"{row['clip']} {_stretch(row)}"), escape(_prediction(row, names)), escape(text))
+    return shown
+
+
+def _stretch(row: Mapping[str, Any]) -> str:
+    return "" if row["start_s"] is None else f"{row['start_s']:.1f}-{row['end_s']:.1f} s"
+
+
+def _prediction(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    known = {name: row[column] for name, column in names.items() if row[column] is not None}
+    if not known:
+        return "none"
+    if row.get("label") in known:
+        return f"{row['label']} {known[row['label']]:.2f}"
+    return ", ".join(f"{name} {value:.2f}" for name, value in known.items())

@@ -29,13 +29,14 @@ _LONGEST_TEXT = 100_000  # bytes; the csv module reads no cell of more than 131,
 
 
 @dataclass
-class _Clip:
+class Clip:
     """The files of one stem in one folder, by kind, as paths relative to the root."""
 
     name: str
     files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def path(self, kind: str) -> str:
+        """The first file of a kind, "text", "audio" or "video"; "" if there is none."""
         return self.files[kind][0] if self.files[kind] else ""
 
 
@@ -56,7 +57,7 @@ def write(folder: Path, out: str = "utterances.csv", encoding: str = "utf-8") ->
         raise InputError(f"{folder} is not a folder")
     if target.suffix != ".csv" or not _is_inside(folder, target):
         raise InputError(f"{out!r} is not a .csv inside {folder}")
-    clips, left_out = _clips(folder)
+    clips, left_out = clips_in(folder)
     if not clips:
         raise InputError(f"no clips in {folder}: known are {', '.join(sorted(VIDEO | AUDIO))}")
     _check(folder, clips)
@@ -67,9 +68,9 @@ def write(folder: Path, out: str = "utterances.csv", encoding: str = "utf-8") ->
     return {"table": str(target), "rows": len(rows), "with": counts, "left_out": left_out}
 
 
-def _clips(folder: Path) -> tuple[list[_Clip], dict[str, list[str]]]:
-    """The clips, sorted by path, and the files left out by the reason why."""
-    clips: dict[str, _Clip] = {}
+def clips_in(folder: Path) -> tuple[list[Clip], dict[str, list[str]]]:
+    """The clips of a folder and those below, sorted by path, and the files left out by the reason why; see `write`."""
+    clips: dict[str, Clip] = {}
     left_out: dict[str, list[str]] = {}
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
@@ -77,7 +78,7 @@ def _clips(folder: Path) -> tuple[list[_Clip], dict[str, list[str]]]:
             left_out.setdefault(why, []).append(name.encode(errors="replace").decode())
         else:
             stem = str(PurePosixPath(name).with_suffix(""))
-            clips.setdefault(stem, _Clip(stem)).files[_KINDS[path.suffix.lower()]].append(name)
+            clips.setdefault(stem, Clip(stem)).files[_KINDS[path.suffix.lower()]].append(name)
     heard = [clip for _, clip in sorted(clips.items()) if clip.path("video") or clip.path("audio")]
     if alone := [path for clip in clips.values() if clip not in heard for path in clip.files["text"]]:
         left_out["a transcript without a clip"] = sorted(alone)
@@ -102,7 +103,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _check(folder: Path, clips: Sequence[_Clip]) -> None:
+def _check(folder: Path, clips: Sequence[Clip]) -> None:
     """Raises InputError listing the clips with two files of one kind, and the files too long for a transcript."""
     wrong = []
     for clip in clips:
@@ -116,7 +117,7 @@ def _check(folder: Path, clips: Sequence[_Clip]) -> None:
         raise InputError("\n".join(wrong))
 
 
-def _ids(clips: Sequence[_Clip]) -> list[str]:
+def _ids(clips: Sequence[Clip]) -> list[str]:
     """A unique id for each clip, its path without the suffix and with `_` for all but letters, digits, `-` and `.`.
 
     If the ids of two clips would be the same, each ends with a digest of its path.
@@ -129,12 +130,12 @@ def _ids(clips: Sequence[_Clip]) -> list[str]:
     ]
 
 
-def _columns(clips: Sequence[_Clip]) -> list[str]:
+def _columns(clips: Sequence[Clip]) -> list[str]:
     media = [kind for kind in ("audio", "video") if any(clip.path(kind) for clip in clips)]
     return ["utterance", "dialogue", "speaker", "split", "text", *media, "label"]
 
 
-def _row(folder: Path, clip: _Clip, name: str, encoding: str) -> dict[str, str]:
+def _row(folder: Path, clip: Clip, name: str, encoding: str) -> dict[str, str]:
     """The cells that are known. The sound of a clip without an audio file is that of its video."""
     video = clip.path("video")
     return {

@@ -116,6 +116,14 @@ def media_file(path: Path) -> Iterator[MediaFile]:
         raise of_machine(error, reads_files=True) or Unreadable(Reason.IO_ERROR, str(error)) from error
 
 
+def length_s(path: Path) -> float:
+    """How long a file says that it is, in seconds. Raises Unreadable as `media_file` does, and if it does not say."""
+    with media_file(path) as file, file.container() as container:
+        if container.duration is None or container.duration <= 0:
+            raise Unreadable(Reason.DECODE_ERROR, "the file does not say how long it is")
+        return float(container.duration / MICROSECONDS)
+
+
 def _not_read(error: FFmpegError, head: bytes) -> Unreadable:
     """What an error of FFmpeg says of a file that begins with `head`."""
     import av
