@@ -36,11 +36,12 @@ CORPUS = $(DATA)$(call option,PROTOCOL,protocol)$(settings)
 SHARED = $(call option,DATASET,dataset)$(call option,RELEASE,release)$(call option,ROOT,root)$(call option,PROTOCOL,protocol)$(settings)
 ONLY_MODALITY = $(call option,MODALITY,modality)
 WORK = $(call option,WORKERS,workers)$(call option,SCHEDULER,scheduler)$(call option,GPUS,gpus)
+LIMITED = $(call option,LIMIT,limit)
 REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := DATASET ROOT PROTOCOL LABELS SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
+KNOWN := DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -73,12 +74,12 @@ demo: $(READY) ## synthetic corpus -> shards -> both models -> report, without a
 	$(AFFECTORY) extract --dataset demo
 
 .PHONY: extract
-extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1 [STAGE=] [REASON=]] [PART=3/40]
-	$(AFFECTORY) extract$(CORPUS)$(WORK)$(ONLY_MODALITY)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(FAILED)$(call option,PART,part)
+extract: $(READY) ## features of a corpus: DATASET=iemocap [MODALITY=audio] [ROOT=] [PROTOCOL=official|cv] [LOCKED=1] [RETRY=1 [STAGE=] [REASON=]] [PART=3/40] [LIMIT=20: dialogues of each split]
+	$(AFFECTORY) extract$(CORPUS)$(LIMITED)$(WORK)$(ONLY_MODALITY)$(REMOTES)$(call flag,LOCKED,locked)$(call flag,RETRY,retry-failed)$(FAILED)$(call option,PART,part)
 
 .PHONY: plan
 plan: $(READY) ## what extract would compute and why, with time and disk: [DATASET=iemocap] [SET="table.key=value; ..."]
-	$(AFFECTORY) plan$(CORPUS)$(ONLY_MODALITY)
+	$(AFFECTORY) plan$(CORPUS)$(LIMITED)$(ONLY_MODALITY)
 
 .PHONY: doctor
 doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]
@@ -105,7 +106,7 @@ export: $(READY) ## features for other tools: FORMAT=mmsa|mmsa_aligned|erc|npz|p
 	$(call need,FORMAT,FORMAT=mmsa FEATURES=hjcag TO=demo.pkl)
 	$(call need,FEATURES,FORMAT=$(FORMAT) FEATURES=hjcag TO=demo.pkl)
 	$(call need,TO,FORMAT=$(FORMAT) FEATURES=$(FEATURES) TO=demo.pkl)
-	$(AFFECTORY) export $(call quote,$(FORMAT))$(call option,FEATURES,features)$(call option,TO,to)$(CORPUS)$(call option,FOLD,fold)$(WORK)
+	$(AFFECTORY) export $(call quote,$(FORMAT))$(call option,FEATURES,features)$(call option,TO,to)$(CORPUS)$(LIMITED)$(call option,FOLD,fold)$(WORK)
 
 .PHONY: release
 release: $(READY) ## name features for good: NAME=iemocap VERSION=1.0 [DATASET=] [REMOTE=s3://team/affectory] [NO_TEXT=1]
@@ -154,18 +155,18 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 	$(AFFECTORY) init-table $(call quote,$(DIR))$(call option,ENCODING,encoding)
 
 .PHONY: train
-train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=] [LOG=tensorboard]
-	$(AFFECTORY) train$(CORPUS)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)
+train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=] [LIMIT=20] [LOG=tensorboard]
+	$(AFFECTORY) train$(CORPUS)$(LIMITED)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)
 
 .PHONY: table
 table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]
-	$(AFFECTORY) table$(CORPUS)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)
+	$(AFFECTORY) table$(CORPUS)$(LIMITED)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)
 
 .PHONY: sweep
 sweep: $(READY) ## try settings, choose on validation, write the winner as a recipe: MODEL=hjcag OVER="train.hjcag.dropout=0.2,0.4" [TRIALS=20] [SEEDS=2] [DATASET=] [PROTOCOL=]
 	$(call need,MODEL,MODEL=hjcag OVER="train.hjcag.dropout=0.2$(comma)0.4")
 	$(call need,OVER,MODEL=$(MODEL) OVER="train.$(MODEL).dropout=0.2$(comma)0.4")
-	$(AFFECTORY) sweep$(call option,MODEL,model)$(call several,OVER,over)$(call option,TRIALS,trials)$(call option,SEEDS,seeds)$(CORPUS)$(WORK)
+	$(AFFECTORY) sweep$(call option,MODEL,model)$(call several,OVER,over)$(call option,TRIALS,trials)$(call option,SEEDS,seeds)$(CORPUS)$(LIMITED)$(WORK)
 
 .PHONY: evaluate
 evaluate: $(READY) ## a trained run under conditions or on another corpus: RUN=hjcag [WITHOUT="each audio=0.3"] [MODALITIES="text audio"] [NOISE_DB="20 10" [NOISE=/folder]] [SPLIT=] [DATASET=]
@@ -175,7 +176,7 @@ evaluate: $(READY) ## a trained run under conditions or on another corpus: RUN=h
 .PHONY: rank
 rank: $(READY) ## which feature set of a modality is worth most: MODALITY=audio [DATASET=iemocap] [PROTOCOL=cv]
 	$(call need,MODALITY,MODALITY=audio DATASET=iemocap)
-	$(AFFECTORY) rank$(ONLY_MODALITY)$(CORPUS)$(WORK)
+	$(AFFECTORY) rank$(ONLY_MODALITY)$(CORPUS)$(LIMITED)$(WORK)
 
 .PHONY: bundle
 bundle: $(READY) ## one folder of a run, to predict without corpus and cache: RUN=hjcag [TO=hjcag.zip] [FOLD=]

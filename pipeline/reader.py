@@ -6,8 +6,8 @@ import json
 import random
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,6 +18,8 @@ from pipeline.utterance import Utterance
 
 Task = Literal["multiclass", "multilabel", "regression"]
 Label = int | float | tuple[int, ...] | tuple[float, ...]
+PARTS = ("train", "valid", "test")
+"""The parts of a fold."""
 Group = Literal["dialogue", "session", "speaker"]
 """A field of an utterance whose values a fold does not share between test and its other parts."""
 
@@ -50,6 +52,11 @@ class Fold:
     valid: tuple[str, ...]
     test: tuple[str, ...]
     group: Group = "dialogue"
+
+    def within(self, ids: Set[str]) -> Fold:
+        """The same fold without the utterances that are not among `ids`."""
+        train, valid, test = (tuple(i for i in getattr(self, part) if i in ids) for part in PARTS)
+        return replace(self, train=train, valid=valid, test=test)
 
     @property
     def digests(self) -> dict[str, str]:

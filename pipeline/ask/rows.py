@@ -13,9 +13,9 @@ from pipeline.console import table
 from pipeline.corpus import published
 from pipeline.corpus.corpus import Corpus
 from pipeline.errors import InputError
+from pipeline.reader import PARTS
 
 ALL, NOWHERE = "all", "in no part"
-_PARTS = ("train", "valid", "test")
 
 
 def rows(corpus: Corpus) -> dict[str, Any]:
@@ -52,9 +52,9 @@ def _parts(corpus: Corpus) -> tuple[dict[str, tuple[str, ...]], str]:
     except InputError as error:  # a copy that cannot be split can still be counted
         return {}, str(error)
     if len(folds) == 1:
-        parts = {part: getattr(folds[0], part) for part in _PARTS}
+        parts = {part: getattr(folds[0], part) for part in PARTS}
     else:
-        parts = {f"{fold.name} {part}": getattr(fold, part) for fold in folds for part in _PARTS}
+        parts = {f"{fold.name} {part}": getattr(fold, part) for fold in folds for part in PARTS}
     inside = {i for ids in parts.values() for i in ids}
     outside = tuple(i for i in corpus.labels if i not in inside)
     return {**parts, NOWHERE: outside} if folds and outside else parts, ""

@@ -16,6 +16,7 @@ from pipeline.cli.extract import covered, extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,
+    Limit,
     NoExtract,
     OrLast,
     Protocol,
@@ -52,6 +53,7 @@ def compare(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    limit: Limit = None,
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +71,15 @@ def compare(
     chosen = models.split() or list(names("models"))
     sets = sorted({model_class(name).features for name in chosen})
     given = options(
-        dataset, root, features=sets, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change
+        dataset,
+        root,
+        features=sets,
+        protocol=protocol,
+        workers=workers,
+        scheduler=scheduler,
+        gpus=gpus,
+        change=change,
+        limit=limit,
     )
     session = open_session(home, given)
     if not models:

@@ -11,6 +11,7 @@ from pipeline.cli.extract import covered, extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,
+    Limit,
     NoExtract,
     OrLast,
     Protocol,
@@ -46,6 +47,7 @@ def export(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    limit: Limit = None,
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +61,9 @@ def export(
     home, wanted, place = Home(), named(form), written_path(to)
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("export", home_name(recipe_path(dataset)))
-    given = options(dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change)
+    given = options(
+        dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change, limit=limit
+    )
     session = open_session(home, given)
     if features not in session.corpus.recipe.features:
         raise InputError(f"no feature set {features!r}: {closest(features, session.corpus.recipe.features)}")

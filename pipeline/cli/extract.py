@@ -20,6 +20,7 @@ from pipeline.cli.options import (
     Features,
     Gpus,
     Json,
+    Limit,
     Locked,
     Modality,
     OrLast,
@@ -68,6 +69,7 @@ def extract(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    limit: Limit = None,
     remote: RemoteUrl = "",
     locked: Locked = False,
     relock: Relock = False,
@@ -91,6 +93,7 @@ def extract(
         scheduler=scheduler,
         gpus=gpus,
         change=change,
+        limit=limit,
         remote=remote,
         locked=locked,
         part=part,
@@ -165,6 +168,7 @@ def plan(
     features: Features = None,
     protocol: Protocol = "",
     change: Set = None,
+    limit: Limit = None,
     as_json: Json = False,
 ) -> None:
     """Shows what `extract` would compute and why, with time and disk. Computes nothing.
@@ -173,7 +177,7 @@ def plan(
     """
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
+    given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change, limit=limit)
     answer = planned(open_session(home, given))
     if not as_json:
         for shown in tables.plan_tables(answer):

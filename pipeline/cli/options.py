@@ -75,6 +75,14 @@ Relock = Annotated[bool, typer.Option("--relock", help="Write `<dataset>.lock.js
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Compute failed rows again, whatever their reason is.")
 ]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=0,
+        help="Only so many dialogues of each split, the first ones, in the same cache; 0 for all.",
+    ),
+]
 NoExtract = Annotated[bool, typer.Option("--no-extract", help="Fail if features are missing, instead of extracting.")]
 
 
@@ -92,8 +100,9 @@ def options(
     remote: str = "",
     locked: bool = False,
     part: str = "",
+    limit: int | None = None,
 ) -> Options:
-    """The options of a session, from those of a command."""
+    """The options of a session, from those of a command. limit: a change of the recipe like those in `change`."""
     return Options(
         dataset=dataset,
         root=root,
@@ -103,7 +112,7 @@ def options(
         workers=workers,
         scheduler=scheduler,
         gpus=gpus,
-        changes=tuple(change or ()),
+        changes=(*(change or ()), *([] if limit is None else [f"dataset.limit={limit}"])),
         remote=remote,
         locked=locked,
         part=part,

@@ -13,6 +13,7 @@ from pipeline.cli.extract import covered, extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,
+    Limit,
     NoExtract,
     OrLast,
     Protocol,
@@ -49,6 +50,7 @@ def rank(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    limit: Limit = None,
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +66,9 @@ def rank(
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("rank", home_name(recipe_path(dataset)))
-    given = options(dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change)
+    given = options(
+        dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change, limit=limit
+    )
     session = open_session(home, given)
     ranked = ranking(session, modality, extract=not no_extract)
     corpus = session.corpus

@@ -18,6 +18,7 @@ from pipeline.cli.extract import covered, extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,
+    Limit,
     NoExtract,
     OrLast,
     Protocol,
@@ -84,6 +85,7 @@ def sweep(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    limit: Limit = None,
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +105,15 @@ def sweep(
     tried = drawn([parse(text) for text in over], trials, seed=0)
     sets = [model_class(model).features]
     given = options(
-        dataset, root, features=sets, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change
+        dataset,
+        root,
+        features=sets,
+        protocol=protocol,
+        workers=workers,
+        scheduler=scheduler,
+        gpus=gpus,
+        change=change,
+        limit=limit,
     )
     print_line(f"{len(tried)} trials of {model} on {dataset}, {seeds} seed{'s' if seeds > 1 else ''} each.")
     ranked = swept(partial(_opened, home, given), model, tried, seeds, score, extract=not no_extract)

@@ -11,6 +11,7 @@ from pipeline.cli.extract import Coverage, covered, extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,
+    Limit,
     Models,
     NoExtract,
     OrLast,
@@ -55,6 +56,7 @@ def train(
     scheduler: Scheduler = "",
     gpus: Gpus = 0,
     change: Set = None,
+    limit: Limit = None,
     device: Device = "auto",
     board: Annotated[
         Literal["", "tensorboard"], typer.Option("--log", help="tensorboard: write losses for it too.")
@@ -75,7 +77,15 @@ def train(
 
     sets = [model_class(name).features for name in model]
     given = options(
-        dataset, root, features=sets, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change
+        dataset,
+        root,
+        features=sets,
+        protocol=protocol,
+        workers=workers,
+        scheduler=scheduler,
+        gpus=gpus,
+        change=change,
+        limit=limit,
     )
     events = TensorBoard(home.runs / "tensorboard" / home_name(recipe_path(dataset))) if board else None
     answers, coverage = trained(open_session(home, given), model, seed, device, events, extract=not no_extract)

@@ -132,7 +132,7 @@ def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> O
     if lock is not None:
         _check_lock(lock, rows, agreed)
         store = LockedStore.of(lock, home.cache, remote)
-    corpus = Corpus(recipe, rows, options.protocol or recipe.protocol)
+    corpus = Corpus(recipe, rows, options.protocol or recipe.protocol).limited()
     return Opened(corpus, store, CorpusLocation(recipe.written_root, recipe.reader))
 
 

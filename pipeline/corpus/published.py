@@ -15,13 +15,11 @@ from dataclasses import dataclass
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.errors import InputError
-from pipeline.reader import Fold, Label
+from pipeline.reader import PARTS, Fold, Label
 from pipeline.stage import Target
 from pipeline.utterance import Utterance
 
 log = logging.getLogger(__name__)
-
-PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,10 @@ def compared(corpus: Corpus) -> list[Count]:
     """Every count that the reader states for the recipe's label protocol, with the count of this corpus.
 
     A part without rows counts 0. Parts are left out if no row is known to be in one, as under a protocol other than the
-    published split.
+    published split, and nothing is compared under a limit.
     """
+    if corpus.whole:
+        return []
     stated = corpus.recipe.reader.expected.get(corpus.recipe.label_protocol, {})
     if not stated:
         return []

@@ -57,6 +57,7 @@ class Dataset(BaseModel):
     folds: str = ""
     max_failed: float = Field(0.05, ge=0, le=1)
     crossfit: int = Field(0, ge=0)
+    limit: int = Field(0, ge=0)
 
     @field_validator("crossfit")
     @classmethod
@@ -219,7 +220,7 @@ class Recipe:
 
     name: the recipe file's, which people and remotes know it by. home_name: that of its files at home, which no other
     recipe has. own_folds: a team's list of folds, which the protocol `own` reads. rank: more feature sets, which
-    `affectory rank` alone extracts.
+    `affectory rank` alone extracts. limit: see `Corpus.limited`.
     """
 
     name: str
@@ -236,6 +237,7 @@ class Recipe:
     features: Mapping[str, Mapping[Modality, Selection]]
     train: Mapping[str, Mapping[str, Any]]
     rank: Mapping[Modality, tuple[Selection, ...]] = field(default_factory=dict)
+    limit: int = 0
 
 
 def distinct_names(nodes: Iterable[Node]) -> dict[Node, str]:

@@ -253,6 +253,7 @@ def _recipe(
         features=features,
         train=train,
         rank=rank,
+        limit=dataset.limit,
     )
 
 

@@ -64,7 +64,7 @@ class Session:
         """The same under another protocol. Raises InputError if the corpus has no such folds."""
         if protocol == self.corpus.protocol:
             return self
-        return self.over(replace(self.corpus, protocol=protocol))
+        return self.over(self.corpus.under(protocol))
 
     def over(self, corpus: Corpus, *features: str) -> Session:
         """The same over another corpus, such as one with changed rows. features: all that is asked for, if any."""

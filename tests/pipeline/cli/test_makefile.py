@@ -23,6 +23,7 @@ VARIABLES = {
     "ROOT": "/a place",
     "PROTOCOL": "cv",
     "LABELS": "six_7433",
+    "LIMIT": "20",
     "MODALITY": "audio",
     "SET": "a.b=1",
     "REMOTE": "file:///x",
