@@ -53,8 +53,9 @@ class Mosi(Reader):
         f"or MMSA's copy:\n{_mmsa.LAYOUT}"
     )
     obtain: ClassVar[str] = (
-        "The raw release is CMU_MOSI.zip of http://immortal.multicomp.cs.cmu.edu/raw_datasets/, the copy is linked "
-        "from https://github.com/thuiar/MMSA. Give the folder that holds either, or one above it."
+        "The copy is linked from https://github.com/thuiar/MMSA. The raw release, CMU_MOSI.zip, was at "
+        "http://immortal.multicomp.cs.cmu.edu/raw_datasets/, which no longer answers. "
+        "Give the folder that holds either, or one above it."
     )
     labels: ClassVar[Mapping[str, Labels]] = PROTOCOLS
     licence: ClassVar[str] = (

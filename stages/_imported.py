@@ -1,14 +1,16 @@
-"""Features that others computed, looked up in their file by the utterance's id."""
+"""Features that others computed, looked up in their file by the utterance's id: what the three modalities share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pipeline.errors import InputError
 from pipeline.formats import feature_file
 from pipeline.formats.content import Content
 from pipeline.reason import Reason
-from pipeline.stage import Modality, Spec, Track
+from pipeline.stage import SOURCE, Item, Modality, Spec, Stage, State, Track
 from pipeline.written_path import written_path
 
 
@@ -50,3 +52,28 @@ def opened(file: str, modality: Modality) -> Imported:
     if modality not in content.tracks:
         raise InputError(f"{path} has no {modality}: it has {', '.join(content.tracks)}")
     return Imported(content, modality, path.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedStage(Stage):
+    """[T, D], the steps that the file has of the utterance, without its padding; see docs/exchange.md.
+
+    file: one that docs/exchange.md lists, such as MMSA's unaligned_50.pkl, or a folder with one. Its bytes are in the
+    key. Reasons: absent for an utterance that is not in it.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("id",)
+
+    file: str = field(default="", metadata=SOURCE)
+
+    def load(self, device: str) -> Imported:
+        """Opens the file. Raises InputError if there is none, or if it lacks the modality."""
+        return opened(self.file, self.modality)
+
+    def spec(self, loaded: Imported) -> Spec:
+        """D is the width of the file's features."""
+        return loaded.spec
+
+    def transform(self, loaded: Imported, state: State | None, batch: Sequence[Item]) -> list[Track]:
+        """Returns the track of each utterance."""
+        return [loaded.track(item["id"]) for item in batch]

@@ -81,15 +81,16 @@ def _tracks(table: pa.Table, name: str, mask: str, path: Path) -> Tracks:
     values = table[name]
     if not pa.types.is_list(values.type) and not pa.types.is_fixed_size_list(values.type):
         raise InputError(f"{path}: {name} is {values.type}, expected lists of numbers")
-    first = next((array for row in range(len(values)) if (array := _array(values[row], name, path)) is not None), None)
+    place = f"{path}: {name}"
+    first = next((array for row in range(len(values)) if (array := _array(values[row], place)) is not None), None)
     if first is None:
-        raise InputError(f"{path}: {name} is empty in every row")
+        raise InputError(f"{place} is empty in every row")
     valid = table[mask] if mask in table.column_names else None
-    return Tracks(first.shape[-1], partial(_steps, values, valid, first.shape[-1], f"{path}: {name}"))
+    return Tracks(first.shape[-1], partial(_steps, values, valid, first.shape[-1], place))
 
 
 def _steps(values: Any, valid: Any, dim: int, place: str, row: int) -> Steps | None:
-    array = _array(values[row], place, Path())
+    array = _array(values[row], place)
     if array is None:
         return None
     mask = None if valid is None or not valid[row].is_valid else np.asarray(valid[row].as_py(), bool)
@@ -98,7 +99,7 @@ def _steps(values: Any, valid: Any, dim: int, place: str, row: int) -> Steps | N
     return given(array, mask)
 
 
-def _array(value: Any, name: str, path: Path) -> Any:
+def _array(value: Any, place: str) -> Any:
     """The numbers of a cell, [T, D] or [D]; None for an empty one."""
     if not value.is_valid or not len(value.values):
         return None
@@ -108,7 +109,7 @@ def _array(value: Any, name: str, path: Path) -> Any:
             return np.asarray(inner.to_numpy(zero_copy_only=False), np.float32)
         return np.asarray(inner.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(inner), -1)
     except (ValueError, TypeError, pa.ArrowException) as error:
-        raise InputError(f"{path}: {name} has steps of several widths, or something that is no number") from error
+        raise InputError(f"{place} has steps of several widths, or something that is no number") from error
 
 
 def _rows(table: pa.Table, part: str | None) -> Iterator[Utterance]:

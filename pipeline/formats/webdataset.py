@@ -38,11 +38,13 @@ def write(content: Content, folder: Path) -> None:
 def _shards(samples: Iterator[list[tuple[str, bytes]]]) -> Iterator[list[tuple[str, bytes]]]:
     """The files of each tar, a sample never in two of them."""
     files: list[tuple[str, bytes]] = []
+    size = 0
     for sample in samples:
         files += sample
-        if sum(len(data) for _, data in files) >= LARGEST:
+        size += sum(len(data) for _, data in sample)
+        if size >= LARGEST:
             yield files
-            files = []
+            files, size = [], 0
     if files:
         yield files
 

@@ -36,8 +36,7 @@ def decoded(
     memory: Path,
     before: Mapping[str, Sequence[Utterance]] | None = None,
 ) -> Iterator[tuple[Utterance, Decoded]]:
-    """Yields each row with the input of its stages. `kind` is "text", "dialogue", "audio", "video" or
-    "id".
+    """Yields each row with the input of its stages. `kind` is "text", "dialogue", "audio", "video" or "id".
 
     `wanted` holds, for each row, the names and the stages that read it; `before`, for "dialogue" alone, the turns
     before each row, at least as many as its stages read. Audio and video are decoded in a child process while the

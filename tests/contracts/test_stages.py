@@ -99,7 +99,8 @@ def test_parameters_are_frozen_and_can_be_written_as_json(name: str, index: int)
 @EACH
 def test_every_parameter_is_read(name: str) -> None:
     stage = find("stages", name, Stage)  # type: ignore[type-abstract]
-    source = inspect.getsource(importlib.import_module(stage.__module__))
+    modules = dict.fromkeys(kind.__module__ for kind in stage.__mro__ if kind.__module__.startswith("stages."))
+    source = "".join(inspect.getsource(importlib.import_module(module)) for module in modules)
     of_a_fit = {f.name for f in dataclasses.fields(Training)} if "Training.of(" in source else set()
     names = {f.name for f in dataclasses.fields(stage)} - of_a_fit
     unread = [name for name in names if not re.search(rf"\bself\.{name}\b", source)]
