@@ -16,6 +16,7 @@ from tests.small import Small
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+os.environ.setdefault("AFFECTORY_BACKEND", "torch")  # else a network changes by the time that it has worked
 
 ROOT = Path(__file__).parents[1]
 
