@@ -203,7 +203,7 @@ test: $(READY) ## the default suite, about 20 minutes on 2 cores
 
 .PHONY: test-slow
 test-slow: $(READY) ## kill storms and other long tests
-	$(BIN)/python -m pytest -m slow $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(TESTS)
 
 .PHONY: lint
 lint: $(READY) ## check the style; writes nothing

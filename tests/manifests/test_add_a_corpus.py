@@ -74,6 +74,7 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(whole, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_every_reader_and_its_own_test(project: Path) -> None:
     contracts = [f"tests/contracts/{name}.py" for name in ("test_readers", "test_reader_folds")]
     tests = (*contracts, "tests/pipeline/plan/test_key_rows.py", f"tests/manifests/test_{NAME}.py")

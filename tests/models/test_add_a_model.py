@@ -67,6 +67,7 @@ def train(project: Path, root: Path, settings: str) -> subprocess.CompletedProce
     return run(project, "-c", MAIN, "train", "--dataset", str(recipe), *options)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_every_model_and_its_own_test(project: Path) -> None:
     tests = ("contracts/test_models.py", "contracts/test_model_outputs.py", f"models/test_{NAME}.py")
     paths = [f"tests/{name}" for name in tests]

@@ -50,6 +50,7 @@ def run(project: Path, *command: str, home: str = "data") -> subprocess.Complete
     return subprocess.run(whole, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_every_stage_and_its_own_test(project: Path) -> None:
     tests = ("tests/contracts/test_stages.py", f"tests/stages/test_{NAME}.py")
     done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAME, *tests)
@@ -58,6 +59,7 @@ def test_it_keeps_the_contract_of_every_stage_and_its_own_test(project: Path) ->
     assert counted and int(counted[1]) > 20
 
 
+@pytest.mark.slow
 def test_without_its_line_of_cases_the_contract_says_what_is_missing(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project, tmp_path / "copy")
     shutil.copy(ROOT / "tests" / "contracts" / "cases.py", tmp_path / "copy" / "tests" / "contracts")

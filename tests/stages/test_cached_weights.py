@@ -53,6 +53,7 @@ def cached(hub: Path, folder: Path) -> dict[str, Path]:
     return contents
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_in_the_hubs_cache_is_an_error_and_not_other_values(tmp_path: Path) -> None:
     contents = cached(tmp_path / "hub", saved(tmp_path / "model", RobertaConfig))
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}

@@ -68,7 +68,7 @@ def test_another_file_is_another_key_and_the_same_file_under_another_name_is_non
     assert set(moved.extract().values()) == {216}
 
 
-@pytest.mark.parametrize("model", ["mulg", "mult"])
+@pytest.mark.parametrize("model", [pytest.param("mulg", marks=pytest.mark.slow), "mult"])
 def test_a_model_finds_the_planted_sentiment(model: str, imported: Small) -> None:
     settings = ("epochs=6", "learning_rate=0.01", "layers=1", *SMALL[model])
     session = imported.session(changes=tuple(f"train.{model}.{setting}" for setting in settings))

@@ -101,6 +101,7 @@ def test_an_odd_size_keeps_its_edges() -> None:
     assert image.shape == (241, 321, 3)
 
 
+@pytest.mark.slow
 def test_five_minutes_are_read_in_seconds() -> None:
     path = KIT / "bad" / "20_305s_meld_dia38_utt4_like.mp4"
     started = time.process_time()

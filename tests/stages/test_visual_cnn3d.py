@@ -96,6 +96,7 @@ def test_the_last_map_is_pooled_over_space_and_time(pool: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "dim"), [("mc3_18", 512), ("r2plus1d_18", 512), ("s3d", 1024), ("swin3d_t", 768)])
+@pytest.mark.slow
 def test_the_other_networks_have_widths_of_their_own(name: str, dim: int) -> None:
     stage = VisualCnn3d(name=name, weights="random", size=32, clip=8)  # type: ignore[arg-type]
     loaded, images = stage.load("cpu"), noise(2)
@@ -178,6 +179,7 @@ def test_fine_tuned_features_need_the_state(tuned: tuple[VisualCnn3d, State]) ->
         stage.transform(stage.load("cpu"), None, [item(noise(1))])
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_state(tuned: tuple[VisualCnn3d, State]) -> None:
     stage, state = tuned
     again = stage.fit(rows(8, 0), rows(4, 50), Target("multiclass", ("dark", "bright")), "cpu")

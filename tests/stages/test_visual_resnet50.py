@@ -132,6 +132,7 @@ def drawn(label: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return image
 
 
+@pytest.mark.slow
 def test_a_linear_probe_reads_an_expression_from_random_weights() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 3

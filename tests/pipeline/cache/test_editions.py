@@ -41,6 +41,7 @@ def test_a_cache_of_the_first_edition_is_refused_in_one_line_and_left_as_it_is(f
     assert content(first) == before
 
 
+@pytest.mark.slow
 def test_gc_frees_it_whenever_it_was_used_and_then_the_home_is_as_new(first):
     home = Home(first.home)
     assert gc.collect(home, 30).bytes > 0 and content(first)

@@ -98,6 +98,7 @@ def test_plan_prints_one_json_object(affectory, extracted):
     assert code == 0 and len(out.splitlines()) == 1 and json.loads(out)["compute"] == {}
 
 
+@pytest.mark.slow
 def test_nothing_but_the_object_reaches_standard_output_from_workers_and_libraries_either(small):
     given = options(small, "--workers", "1", "--features", "words", "--features", "sound", "--json")
     line = [sys.executable, "-m", "pipeline.cli.main", "extract", *given]

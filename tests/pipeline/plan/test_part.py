@@ -63,6 +63,7 @@ def test_a_part_notes_no_extraction_and_builds_no_view(table):
     assert not (table.home / "history").exists() and not (table.home / "views").exists()
 
 
+@pytest.mark.slow
 def test_eight_parts_at_once_make_the_cache_of_one_run_and_compute_nothing_twice(tmp_path):
     for name in ("parts", "alone"):
         (tmp_path / name).mkdir()

@@ -103,6 +103,7 @@ def computed(answer: dict[str, dict[str, int]]) -> dict[str, int]:
     return {name: count for name, count in answer["computed"].items() if count}
 
 
+@pytest.mark.slow
 def test_workers_with_homes_of_their_own_exchange_shards_through_the_remote(tmp_path, bucket, cluster):
     address, _ = cluster
     driver = extract(tmp_path / "driver", recipe_in(tmp_path), address, bucket)
@@ -156,6 +157,7 @@ def test_what_the_driver_alone_has_is_offered_to_workers_that_need_it(tmp_path, 
     assert computed(json.loads(out)) == {"text_cnn": ROWS}
 
 
+@pytest.mark.slow
 def test_without_a_remote_such_workers_are_refused(tmp_path, bucket, cluster):
     address, _ = cluster
     driver = extract(tmp_path / "driver", recipe_in(tmp_path), address, "")

@@ -147,6 +147,7 @@ def test_an_object_with_flipped_bits_is_made_again(extracted):
     assert small.extract() == {bad.node.name: len(shard.rows)}
 
 
+@pytest.mark.slow
 def test_a_row_is_the_same_whatever_the_batch(small, tmp_path):
     from pipeline.run.stage_calls import Knobs
 

@@ -64,6 +64,7 @@ def uninterrupted(small, extracted_home):
     return rows
 
 
+@pytest.mark.slow
 def test_a_driver_killed_in_the_middle_goes_on_where_it_was(small, extracted_home):
     process = command(small)
     wait_for_actions(small, 2, process)

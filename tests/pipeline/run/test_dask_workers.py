@@ -94,6 +94,7 @@ def refused(scheduler: str) -> str:
 # --- a running cluster -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_running_cluster_gives_the_same_rows_and_is_left_running(small, extracted_home, scheduler):
     with workers(scheduler, *OFFERS, **FORKS):
         for _ in range(2):

@@ -130,6 +130,7 @@ def node(*, deadly: bool) -> Node:
     return Node("deadly", Deadly(deadly=deadly), {"deadly": deadly}, ("text",), digest("deadly", deadly))
 
 
+@pytest.mark.slow
 def test_a_fit_that_kills_its_workers_is_named_with_its_memory_and_the_rest_of_the_run_goes_on(small):
     corpus = small.session().corpus
     catalogue = catalogue_of(corpus, small.home, node(deadly=True), node(deadly=False))
@@ -192,6 +193,7 @@ def test_a_start_that_fails_leaves_no_process_behind(monkeypatch):
     assert [process for process in after if "resource_tracker" not in " ".join(process.cmdline())] == []
 
 
+@pytest.mark.slow
 def test_the_log_of_a_run_with_workers_names_the_clips_that_failed(small):
     victim = small.session().corpus.manifest.rows[5]
     (small.root / victim.audio[0].path).unlink()

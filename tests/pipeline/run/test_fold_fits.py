@@ -44,9 +44,11 @@ def states(small) -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize(
     ("old", "new", "moved"),
     [
-        ("channels = 4", "channels = 3", {CNN}),
+        pytest.param("channels = 4", "channels = 3", {CNN}, marks=pytest.mark.slow),
         ("epochs = 1, min_count", "epochs = 2, min_count", {WORDS, CNN}),
-        ("max_tokens = 16\nepochs = 1", "max_tokens = 16\nepochs = 2", {"text_roberta"}),
+        pytest.param(
+            "max_tokens = 16\nepochs = 1", "max_tokens = 16\nepochs = 2", {"text_roberta"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_parameter_of_one_fit_moves_its_state_and_what_stands_on_it_in_every_fold_and_nothing_else(

@@ -32,6 +32,7 @@ def sound(found):
     return found["damaged"] == [] and found["left"] == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_grows_a_little_each_time_ends_with_everything_computed_once(small, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

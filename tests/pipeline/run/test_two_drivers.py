@@ -153,6 +153,7 @@ def row_keys(made: Small) -> dict[tuple[str, str], str]:
     return {place: key for place, (key, _) in made.rows().items()}
 
 
+@pytest.mark.slow
 def test_two_machines_that_extract_and_push_at_once_leave_one_right_remote(bucket, tmp_path):
     first, second, third = (machine(tmp_path / name) for name in ("first", "second", "third"))
     with ThreadPoolExecutor(2) as pool:

@@ -192,7 +192,7 @@ LEARNERS_OF_A_FOLD = {
     [
         pytest.param("official", 1, marks=pytest.mark.slow),
         pytest.param("cv", 5, marks=pytest.mark.slow),
-        ("own", 2),
+        pytest.param("own", 2, marks=pytest.mark.slow),
         ("crossfit", 1),
     ],
 )

@@ -150,6 +150,7 @@ def test_a_library_that_moves_values_is_named_and_never_mixed(shared, other, rem
     assert digests(shared) == before and opened(shared).plan().jobs == []
 
 
+@pytest.mark.slow
 def test_two_teams_that_founded_independently_share_no_row_and_each_keeps_its_own(
     shared,
     other,  # noqa: F811

@@ -108,6 +108,7 @@ def fetched(small: Small, **changes: Any) -> Small:
     return small
 
 
+@pytest.mark.slow
 def test_workers_read_pinned_weights_from_home_without_a_hub(
     hub: Hub, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_of_two_records_of_a_key_the_first_pushed_wins_for_ever(pushed, bucket, 
     assert Remote(bucket, tmp_path).index(stage) == first
 
 
+@pytest.mark.slow
 def test_two_machines_that_push_the_same_rows_end_with_one_index_of_them(extracted, bucket, tmp_path):
     second = Small(extracted.root, tmp_path / "second", extracted.path)
     second.extract(modality="audio")
