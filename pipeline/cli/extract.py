@@ -128,6 +128,8 @@ def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any]
     if relock:
         write_lock(session)
     answer = _answer(session, counts, coverage) | {"seconds": round(time.perf_counter() - began, 2)}
+    if counts.spent:
+        print_line(counts.spent.line)
     return answer, coverage.too_many or bool(counts.waiting)
 
 
@@ -145,6 +147,7 @@ def _answer(session: Session, counts: RunCounts, coverage: Coverage) -> dict[str
         "waiting": sorted(counts.waiting.values()),
         "differing": coverage.differing,
         "remarks": remarked.by_stage(coverage.remarks),
+        "time": counts.spent.answer() if counts.spent else {},
         "view": {} if counts.waiting else _views(session),
     }
 

@@ -19,9 +19,16 @@ from pipeline.reason import Reason
 from pipeline.report.charts import Chart, Curves, curves
 from pipeline.report.corpus_section import parts
 from pipeline.report.table import Cell, Sheet, amount, cell, size
+from pipeline.run import time_spent
 from pipeline.stage import RAW
 from pipeline.utterance import Utterance
 
+TIMES = (
+    "Seconds of all workers together. Decode is the wait for raw input, which processes of their own decode ahead; "
+    "load is that of stages, read that of rows of other stages; start is planning, and starting and ending workers; "
+    "idle is the wait for a job."
+)
+"""What the kinds of `times` are."""
 SHOWN = 10
 """The number of failed utterances that are listed for each reason."""
 
@@ -167,6 +174,17 @@ def costs(extracted: Extracted) -> Sheet:
     )
     note = "Seconds are spent inside the stage, without reading and decoding media. Copied rows cost no time."
     return Sheet.of("Cost of the features", header, rows, note)
+
+
+def times(extracted: Extracted) -> Sheet | None:
+    """Where the time of the last extraction went that had something to do; None if none is kept."""
+    session = extracted.session
+    spent = time_spent.kept(session.home.root, session.corpus.recipe.home_name)
+    if spent is None:
+        return None
+    rows = [(kind, amount(spent.seconds[kind]), amount(100 * share, "%")) for kind, share in spent.shares.items()]
+    caption = f"The last extraction: {spent.wall_s:,.1f} s on {spent.workers} workers"
+    return Sheet.of(caption, ("kind", "seconds", "share"), rows, TIMES)
 
 
 def _cost(records: Sequence[Record], store: Any) -> Iterator[Any]:

@@ -20,7 +20,16 @@ from pipeline.report import corpus_section, model_details, models_section, probe
 from pipeline.report.ablation_chart import ablation_chart
 from pipeline.report.attention_pictures import read_pictures
 from pipeline.report.charts import Chart, Mark, ranking
-from pipeline.report.features_section import Extracted, costs, covered, failures, fit_curves, fits, library_versions
+from pipeline.report.features_section import (
+    Extracted,
+    costs,
+    covered,
+    failures,
+    fit_curves,
+    fits,
+    library_versions,
+    times,
+)
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
@@ -115,7 +124,7 @@ def _render(
 
 
 def _features(extracted: Extracted, remarks: Remarks, runs: Sequence[Trained]) -> list[Sheet | Chart]:
-    sheets = (model_details.cropped(runs), costs(extracted), library_versions(extracted))
+    sheets = (model_details.cropped(runs), costs(extracted), times(extracted), library_versions(extracted))
     return _present(covered(extracted), *remarks.sheets(), *sheets)
 
 

@@ -18,6 +18,7 @@ from pipeline.run.inline_workers import Inline
 from pipeline.run.job_queue import JobQueue, Watch
 from pipeline.run.outcome import Again, Died, Outcome, RunCounts
 from pipeline.run.stage_calls import Knobs
+from pipeline.run.time_spent import Clock
 from pipeline.run.worker import run
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def drive(
 
     location: where workers that do not see this machine's disk find the corpus; they need a remote.
     """
-    driver = _Driver(catalogue, plan, watch)
+    driver, clock = _Driver(catalogue, plan, watch), Clock()
     todo = plan()
     driver.counts.cached = {driver.names[node.digest]: count for node, count in todo.cached.items()}
     for left in reversed(range(ROUNDS)):
@@ -49,9 +50,13 @@ def drive(
             break
         with start(todo) as workers:
             exchange = _exchange(catalogue, workers, location)
-            if driver.round(todo, workers, exchange, replace(knobs, lenient=not left)):
-                break
+            with clock.working(workers.width):
+                sound = driver.round(todo, workers, exchange, replace(knobs, lenient=not left))
+        if sound:
+            break
         todo = plan()
+    total = driver.counts.total()
+    driver.counts.spent = clock.spent(total.seconds, total.times, total.busy)
     return driver.counts
 
 

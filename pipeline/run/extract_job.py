@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -30,6 +30,7 @@ from pipeline.reason import Reason, Unreadable, one_line
 from pipeline.remark import Remark, joined
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Call, Knobs, alone_bound, by_halves, here, in_child
+from pipeline.run.time_spent import DECODE, LOAD, READ, STORE, timed, waited
 from pipeline.run.tries import TRIES, counted, settled
 from pipeline.stage import ID, RAW, Frames, Item, Spec, Track, Waveform
 from pipeline.utterance import Utterance
@@ -67,14 +68,16 @@ def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     row.
     """
     with ExitStack() as stack:
-        child = stack.enter_context(Child(bound=alone_bound())) if knobs.isolated else None
-        works = [_begin(run, job, store, knobs, child) for run in job.runs]
-        for kind in (*RAW, ID):
-            _run_raw(kind, job, works, store, knobs)
         outcome = Outcome(job.modality)
+        with timed(outcome.times, LOAD):
+            child = stack.enter_context(Child(bound=alone_bound())) if knobs.isolated else None
+            works = [_begin(run, job, store, knobs, child) for run in job.runs]
+        for kind in (*RAW, ID):
+            _run_raw(kind, job, works, store, knobs, outcome.times)
         for work in works:
-            _finish_upstream(work, works, job, store, knobs)
-            _save(work, job, store, outcome)
+            _finish_upstream(work, works, job, store, knobs, outcome.times)
+            with timed(outcome.times, STORE):
+                _save(work, job, store, outcome)
     return outcome
 
 
@@ -123,7 +126,9 @@ def _stored_spec(run: Run, store: Store) -> Spec:
     return Spec(about["dim"], tuple(about["names"]), about["dtype"], about["tolerance"])
 
 
-def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, knobs: Knobs) -> None:
+def _run_raw(
+    kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, knobs: Knobs, times: Counter[str]
+) -> None:
     """Runs the stages that read raw `kind` over the rows they still lack."""
     reading = [work for work in works if kind in work.run.node.inputs]
     for work in reading:
@@ -131,7 +136,8 @@ def _run_raw(kind: str, job: ExtractJob, works: Sequence[_Work], store: Store, k
             work.tracks.setdefault(name, Track.failed(reason, "as the doctor found"))
     rows = [row for row in job.rows if any(row.id not in work.tracks for work in reading)]
     wanted = [[(w.run.node.digest, w.run.node.stage) for w in reading if row.id not in w.tracks] for row in rows]
-    for row, inputs in decoded(kind, rows, job.root, wanted, store.root / MEMORY, job.before):
+    inputs_of = decoded(kind, rows, job.root, wanted, store.root / MEMORY, job.before)
+    for row, inputs in waited(times, DECODE, inputs_of):
         for work in reading:
             if row.id not in work.tracks:
                 _offer(work, kind, row, inputs, knobs)
@@ -151,13 +157,17 @@ def _offer(work: _Work, kind: str, row: Utterance, inputs: Decoded, knobs: Knobs
         _flush(work)
 
 
-def _finish_upstream(work: _Work, works: Sequence[_Work], job: ExtractJob, store: Store, knobs: Knobs) -> None:
+def _finish_upstream(
+    work: _Work, works: Sequence[_Work], job: ExtractJob, store: Store, knobs: Knobs, times: Counter[str]
+) -> None:
     """Runs a stage that reads other stages over the rows it still lacks."""
     todo = [row.id for row in job.rows if row.id not in work.tracks]
     if not todo:
         return
     here = {other.run.node.name: other.tracks for other in works if other.run.node in work.run.node.upstream}
-    sources = {name: dict(stored_tracks(s, store)) for name, s in work.run.stored.items() if name not in here} | here
+    with timed(times, READ):
+        elsewhere = {name: stored for name, stored in work.run.stored.items() if name not in here}
+        sources = {name: dict(stored_tracks(stored, store)) for name, stored in elsewhere.items()} | here
     for name in todo:
         tracks = {source: replace(found[name], remarks=()) for source, found in sources.items()}
         failed = [(source, track) for source, track in tracks.items() if track.reason is not None]

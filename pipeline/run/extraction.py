@@ -15,6 +15,7 @@ from pipeline.plan import estimate, last_extraction, preflight
 from pipeline.plan.jobs import FitJob, Job, Plan
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
+from pipeline.run import time_spent
 from pipeline.run.driver import drive
 from pipeline.run.inline_workers import Inline
 from pipeline.run.outcome import RunCounts
@@ -51,6 +52,8 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
     session.home.sweep()
     if session.options.part or not noted:
         return counts  # of a part, the call that finishes what is left notes the extraction
+    if counts.spent is not None:
+        time_spent.keep(session.home.root, session.corpus.recipe.home_name, counts.spent)
     if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.home_name) is None:
         last_extraction.write(session)
     remember(session.home, session.options)

@@ -18,6 +18,11 @@ class Inline:
     def __exit__(self, *error: object) -> None:
         return None
 
+    @property
+    def width(self) -> int:
+        """One job at a time."""
+        return 1
+
     def preflight(self) -> None:
         """Does nothing: driver and worker are the same process."""
 

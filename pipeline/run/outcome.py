@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.cache.record import Record, Ref
+from pipeline.run.time_spent import TimeSpent
 
 
 @dataclass
@@ -14,6 +15,7 @@ class Outcome:
     """What one job did: by stage, rows computed and copied, calls of the stage, seconds, and reasons by utterance.
 
     On a worker a stage is named by its digest, that of a fit followed by `FITS`. saved: the records of what was saved.
+    times: seconds outside stages, by kind. busy: seconds in all, by worker. See `pipeline.run.time_spent`.
     """
 
     modality: str
@@ -23,11 +25,13 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, str]] = field(default_factory=dict)
     saved: list[Record] = field(default_factory=list)
+    times: Counter[str] = field(default_factory=Counter)
+    busy: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: Outcome, names: Mapping[str, str] | None = None) -> None:
         """Adds another job's outcome to this one, under other names of the stages if they are given."""
         called = names or {}
-        for kind in ("computed", "copied", "calls", "seconds"):
+        for kind in ("computed", "copied", "calls", "seconds", "times", "busy"):
             mine = getattr(self, kind)
             for stage, count in getattr(other, kind).items():
                 name = called.get(stage, stage)
@@ -68,13 +72,17 @@ class Died:
 
 @dataclass
 class RunCounts:
-    """What a run did, by modality. names: of stages, by digest. waiting: by job, why it could not be done."""
+    """What a run did, by modality. names: of stages, by digest. waiting: by job, why it could not be done.
+
+    spent: what it took; None if there was nothing to do.
+    """
 
     names: Mapping[str, str] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     cached: dict[str, int] = field(default_factory=dict)
     jobs: int = 0
     waiting: dict[str, str] = field(default_factory=dict)
+    spent: TimeSpent | None = None
 
     def add(self, outcome: Outcome) -> None:
         """Adds the outcome of one job."""

@@ -28,6 +28,7 @@ from pipeline.plan.session import Session
 from pipeline.run.extract_job import extract, made_by
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Knobs
+from pipeline.run.time_spent import REFERENCE, timed
 from pipeline.stage import Track
 
 DEVICE = "cpu"
@@ -42,14 +43,17 @@ def open_session(home: Home, options: Options, pulled: Pulled | None = None) -> 
 def reference(job: ReferenceJob, store: Store) -> Outcome:
     """Saves the reference of a stage; the first one saved wins."""
     about = {"states": {stage: state.object for stage, state in job.states.items()}, "stage": job.node.name}
-    record = store.save(
-        job.node.family + REFERENCES,
-        job.key,
-        partial(shards.write, sampled(job.node, job.states, store)),
-        suffix=".parquet",
-        about=about | made_by(DEVICE, job.node),
-    )
-    return Outcome(job.modality, saved=[record])
+    outcome = Outcome(job.modality)
+    with timed(outcome.times, REFERENCE):
+        record = store.save(
+            job.node.family + REFERENCES,
+            job.key,
+            partial(shards.write, sampled(job.node, job.states, store)),
+            suffix=".parquet",
+            about=about | made_by(DEVICE, job.node),
+        )
+    outcome.saved.append(record)
+    return outcome
 
 
 def compare(reference: Reference, store: Store) -> Comparison:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import time
 
 from pipeline.cache.record import Record
 from pipeline.cache.store import CorruptError, Store
@@ -18,7 +21,15 @@ log = logging.getLogger(__name__)
 
 
 def run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
-    """Does one job on a worker. Raises InputError where this machine can't do it."""
+    """Does one job on a worker, and says how long that took. Raises InputError where this machine can't do it."""
+    began = time.perf_counter()
+    result = _run(job, exchange, knobs)
+    if isinstance(result, Outcome):
+        result.busy[f"{socket.gethostname()} {os.getpid()}"] = time.perf_counter() - began
+    return result
+
+
+def _run(job: Job, exchange: Exchange, knobs: Knobs) -> Outcome | Again:
     store, knobs = exchange.store(), knobs.on_worker(job.gpu)
     if (saved := _saved(job, store)) is not None:
         return exchange.share(store, Outcome(job.modality, saved=saved))

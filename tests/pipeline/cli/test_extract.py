@@ -55,6 +55,7 @@ def test_extract_answers_with_rows_by_stage(small):
     assert json.loads(json.dumps(answer)) == answer and not failed
     assert answer["dataset"] == "small" and answer["seconds"] > 0
     assert answer["computed"] == {"audio_mfcc": 60, "audio_opensmile": 60}
+    assert answer["time"]["share"]["audio_opensmile"] > 0 and len(answer["time"]["idle_s"]) == 1
     assert (answer["copied"], answer["cached"], answer["failed"]) == ({}, {}, {})
 
 

@@ -24,6 +24,7 @@ def test_the_answer_is_json_and_names_the_file_that_was_written(
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert set(made["probes"]) == {"words/text", "sound/audio", "pitch/audio"}
     assert made["incomplete"] == [] and "Not complete" not in page.words
+    assert "The last extraction:" in page.words and "idle is the wait for a job" in page.words
 
 
 def test_a_model_above_what_is_possible_is_suspected_of_a_leak(written: tuple[dict[str, Any], Page]) -> None:
