@@ -20,5 +20,6 @@ Behind it are the rooms, in the order of the data's way. A room imports the room
     bundle    a trained run                                                -> one folder; clips -> predictions
     ask       keys, plans and records                                      -> answers in the terminal
     report    everything above                                             -> pages, charts
+    python    everything above                                             -> what `import affectory` gives
     cli       the `affectory` command                                      composes the rooms and prints
 """

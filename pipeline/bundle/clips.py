@@ -48,6 +48,24 @@ class Clip:
         return media
 
 
+def asked_clips(
+    video: str, audio: str, text: str, subtitles: str, window_s: float | None, hop_s: float | None
+) -> list[Clip]:
+    """The clips that are asked for: those of a folder, or one of these files, cut into windows if `window_s` is given.
+
+    hop_s: from window to window; None for the length of a window. Raises InputError as the functions below do.
+    """
+    if video and Path(video).is_dir():
+        if audio or text or subtitles:
+            raise InputError("for a folder of clips, --audio, --text and --subtitles are files beside each clip")
+        clips = folder_of_clips(Path(video))
+    else:
+        clips = [one_clip(video, audio, text, subtitles)]
+    if window_s is None and hop_s is not None:
+        raise InputError("--hop-s is from window to window: add --window-s")
+    return clips if window_s is None else [in_windows(clip, window_s, hop_s or window_s) for clip in clips]
+
+
 def one_clip(video: str, audio: str, text: str, subtitles: str) -> Clip:
     """The clip of a video file, an audio file or both, "" for none; text: what is said in it, if that is known.
 

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.bundle import Bundle
+from pipeline.bundle.clips import Clip, common_root, utterances
 from pipeline.bundle.contents import RECIPE
+from pipeline.bundle.transcribe import transcribe
 from pipeline.cache.home import Home
 from pipeline.cache.record import FITS
 from pipeline.cache.store import Store
@@ -64,6 +66,19 @@ class Predicted:
     usable: NDArray[np.bool_]
     reasons: Mapping[str, Mapping[str, str]]
     target: Target
+
+
+def read_clips(bundle: Bundle, clips: Sequence[Clip], asr: str) -> list[Utterance]:
+    """The utterances of clips. asr: a recogniser that gives those their text that have none, see `transcribe`.
+
+    Raises InputError as `check_given` and `transcribe` do.
+    """
+    root = common_root(clips)
+    rows = utterances(clips, root)
+    if asr and "text" in bundle.selections:
+        rows = transcribe(rows, root, asr)
+    check_given(bundle, rows)
+    return rows
 
 
 def check_given(bundle: Bundle, rows: Sequence[Utterance]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,11 +13,6 @@ from pipeline.cli.options import Json, Root, show_answer
 from pipeline.cli.tables import prediction_table
 from pipeline.console import console, print_line
 from pipeline.errors import InputError
-
-if TYPE_CHECKING:
-    from pipeline.bundle.bundle import Bundle
-    from pipeline.bundle.clips import Clip
-    from pipeline.bundle.predict import Predicted
 
 commands = typer.Typer()
 
@@ -77,45 +71,21 @@ def predict(
     Example: `affectory predict hjcag.bundle --video clip.mp4 --text "I can't believe it"`
     """
     from pipeline.bundle.bundle import open_bundle
+    from pipeline.bundle.clips import asked_clips, common_root
+    from pipeline.bundle.predict import predict as predict_rows
+    from pipeline.bundle.predict import read_clips
     from pipeline.bundle.results import write_results
 
     home = Home()
-    clips = _clips(video, audio, text, subtitles, (window_s, hop_s))
+    clips = asked_clips(video, audio, text, subtitles, window_s, hop_s)
     folder = Path(out) if out else home.root / "predictions" / Path(video or audio).absolute().stem
     home.log_to_file("predict", folder.name)
     with open_bundle(path, home.memory) as opened_bundle:
-        predicted = _predicted(opened_bundle, clips, asr)
+        rows = read_clips(opened_bundle, clips, asr)
+        print_line(f"Predicting {len(rows):,} utterances of {len(clips):,} clips with {opened_bundle.contents.name}")
+        predicted = predict_rows(opened_bundle, rows, common_root(clips))
         written = write_results(folder, clips, predicted)
-    rows = written.table.to_pylist()
-    console.print(prediction_table(rows, written.columns))
-    answer = {"bundle": str(path), "file": str(written.file), "rows": rows}
+    table = written.table.to_pylist()
+    console.print(prediction_table(table, written.columns))
+    answer = {"bundle": str(path), "file": str(written.file), "rows": table}
     show_answer(answer, as_json, f"Wrote {written.file}")
-
-
-def _clips(video: str, audio: str, text: str, subtitles: str, windows: tuple[float | None, float | None]) -> list[Clip]:
-    from pipeline.bundle.clips import folder_of_clips, in_windows, one_clip
-
-    if Path(video).is_dir() and video:
-        if audio or text or subtitles:
-            raise InputError("for a folder of clips, --audio, --text and --subtitles are files beside each clip")
-        clips = folder_of_clips(Path(video))
-    else:
-        clips = [one_clip(video, audio, text, subtitles)]
-    window_s, hop_s = windows
-    if window_s is None and hop_s is not None:
-        raise InputError("--hop-s is from window to window: add --window-s")
-    return clips if window_s is None else [in_windows(clip, window_s, hop_s or window_s) for clip in clips]
-
-
-def _predicted(bundle: Bundle, clips: Sequence[Clip], asr: str) -> Predicted:
-    from pipeline.bundle.clips import common_root, utterances
-    from pipeline.bundle.predict import check_given, predict
-    from pipeline.bundle.transcribe import transcribe
-
-    root = common_root(clips)
-    rows = utterances(clips, root)
-    if asr and "text" in bundle.selections:
-        rows = transcribe(rows, root, asr)
-    check_given(bundle, rows)
-    print_line(f"Predicting {len(rows):,} utterances of {len(clips):,} clips with {bundle.contents.name}")
-    return predict(bundle, rows, root)

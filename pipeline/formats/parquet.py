@@ -136,11 +136,12 @@ def write(content: Content, folder: Path) -> None:
     for part, name in PARTS.items():
         numbers = [number for number, row in enumerate(content.rows) if row.split == part]
         if numbers:
-            pq.write_table(_table(content, numbers), folder / f"{name}.parquet", compression="zstd")
+            pq.write_table(table(content, numbers), folder / f"{name}.parquet", compression="zstd")
     (folder / "README.md").write_text(_card(content, json.loads((folder / "about.json").read_text())), encoding="utf-8")
 
 
-def _table(content: Content, numbers: Sequence[int]) -> pa.Table:
+def table(content: Content, numbers: Sequence[int]) -> pa.Table:
+    """Some utterances as the table above, without the column `split`; steps that are not valid are zeros."""
     rows = [content.rows[number] for number in numbers]
     columns: dict[str, Any] = {
         name: [getattr(row, name) for row in rows] for name in ("id", "dialogue", "turn", "speaker", "text")

@@ -86,9 +86,14 @@ def tracks(
     wanted, found = set(ids), dict[str, Track]()
     for shard in parts[0].shards:
         if wanted & {row.id for row in shard.rows}:
-            rows = _read(catalogue.store, parts[0], shard)
+            rows = shards.read(_table(catalogue.store, parts[0], shard))
             found |= {i: track for i, key, track in rows if i in wanted and parts[0].keys.get(i) == key}
     return align, found
+
+
+def stage_tracks(corpus: Corpus, catalogue: Catalogue, node: Node, fold: Fold | None) -> ShardTracks:
+    """The tracks of one stage as they were extracted, before any alignment. Raises InputError as `build_columns`."""
+    return ShardTracks(catalogue.store, _fold_rows(corpus, catalogue, node, fold))
 
 
 def column_keys(corpus: Corpus, catalogue: Catalogue, features: str, fold: Fold | None) -> dict[Modality, str]:
@@ -217,9 +222,9 @@ def _dimensions(store: Store, parts: Sequence[FoldRows]) -> tuple[int, list[str]
 def _tracks(store: Store, parts: Sequence[FoldRows], rows: Sequence[Utterance]) -> Iterator[tuple[int, Track | None]]:
     """The number of each row, in the order of the first stage's shards, and its track, None for one without values."""
     numbers = {row.id: number for number, row in enumerate(rows)}
-    first, others = parts[0], [_Tracks(store, part) for part in parts[1:]]
+    first, others = parts[0], [ShardTracks(store, part) for part in parts[1:]]
     for shard in first.shards:
-        for utterance, key, track in _read(store, first, shard):
+        for utterance, key, track in shards.read(_table(store, first, shard)):
             if first.keys.get(utterance) == key:
                 yield numbers[utterance], _concatenated([track, *(other[utterance] for other in others)], utterance)
 
@@ -235,10 +240,6 @@ def _concatenated(tracks: Sequence[Track], name: str) -> Track | None:
     values = np.concatenate([t.values[:steps] for t in tracks if t.values is not None], axis=1)
     valid = np.all([t.valid[:steps] for t in tracks if t.valid is not None], axis=0)
     return Track.of(values, valid=valid)
-
-
-def _read(store: Store, part: FoldRows, shard: Shard) -> Iterator[tuple[str, str, Track]]:
-    return shards.read(_table(store, part, shard))
 
 
 def _table(store: Store, part: FoldRows, shard: Shard, columns: list[str] | None = None) -> pa.Table:
@@ -270,7 +271,7 @@ def _check_form(part: FoldRows, table: pa.Table) -> None:
         raise InputError(f"it has {form['dim']} dimensions in {form['dtype']}, or others than the shards before it")
 
 
-class _Tracks:
+class ShardTracks:
     """The tracks of a stage by utterance. One shard at a time is in memory."""
 
     def __init__(self, store: Store, part: FoldRows) -> None:
@@ -283,9 +284,17 @@ class _Tracks:
         }
         self._read_key, self._read_tracks = "", dict[str, Track]()
 
+    def __contains__(self, utterance: str) -> bool:
+        return utterance in self._shards
+
+    def form(self) -> tuple[int, tuple[str, ...]]:
+        """The width of the stage, and the names of its dimensions, which may be none."""
+        dim, names, _ = _dimensions(self._store, [self._part])
+        return dim, tuple(name.partition(".")[2] for name in names)
+
     def __getitem__(self, utterance: str) -> Track:
         shard = self._shards[utterance]
         if self._read_key != shard.key:
-            self._read_tracks = {name: track for name, _, track in _read(self._store, self._part, shard)}
+            self._read_tracks = {name: track for name, _, track in shards.read(_table(self._store, self._part, shard))}
             self._read_key = shard.key
         return self._read_tracks[utterance]

@@ -14,10 +14,10 @@ from pipeline.errors import InputError, closest
 from pipeline.formats.content import Content, Steps, Tracks
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.session import Session
-from pipeline.reader import Fold, Label
+from pipeline.reader import PARTS, Fold, Label
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance, Value
-from pipeline.views.build_view import build_columns
+from pipeline.views.build_view import build_column
 from pipeline.views.view import Column, Rows, open_view
 
 
@@ -29,31 +29,42 @@ def fold_of(corpus: Corpus, name: str) -> Fold:
         return corpus.folds[0]
     by_name = {fold.name: fold for fold in corpus.folds}
     if name not in by_name:
-        asked = f"no fold {name!r}" if name else f"protocol {corpus.protocol} has several folds, name one with --fold"
+        asked = f"no fold {name!r}" if name else f"protocol {corpus.protocol} has several folds, name one of them"
         raise InputError(f"{asked}: {closest(name, by_name)}")
     return by_name[name]
 
 
-def content(session: Session, features: str, fold: Fold, *, aligned: bool = False) -> Content:
+def content(
+    session: Session, features: str, fold: Fold | None, *, aligned: bool = False, modality: Modality | None = None
+) -> Content:
     """The rows of a fold's three parts, in the order of the manifest, with the aligned features of each modality.
 
     The split is the fold's, and the annotation `label` what a model learns: a number, or the index of a class, whose
     name is the annotation `class`; several numbers or heads are `label_<name>`. A modality has as many steps as its
     view keeps, without the padding after its last valid one. aligned: all modalities have all L steps, and a vector
-    that stands for all of them is repeated. Raises InputError if they have not the same L, and if features are missing.
+    that stands for all of them is repeated. modality: the only one that is read. Without a fold the rows are all of the
+    corpus, without a split. Raises InputError if modalities have not the same L, and if features are missing.
     """
     corpus = session.corpus
-    columns = build_columns(corpus, session.catalogue, features, fold, session.home.root)
     ids = [row.id for row in corpus.manifest.rows]
-    view = {modality: open_view(ids, {modality: path}).columns[modality] for modality, path in columns.items()}
+    view = {
+        name: open_view(ids, {name: path}).columns[name]
+        for name, selection in corpus.recipe.features[features].items()
+        if modality in (None, name)
+        for path in [build_column(corpus, session.catalogue, selection, fold, session.home.root)]
+    }
     lengths = {modality: column.length for modality, column in view.items()}
     if aligned and len(set(lengths.values())) > 1:
         raise InputError(f"{features} has {_counted(lengths)} steps, and this format wants one number: see `align`")
-    parts = {name: part for part in ("train", "valid", "test") for name in getattr(fold, part)}
-    rows = tuple(_exported(row, parts[row.id], corpus) for row in corpus.manifest.rows if row.id in parts)
+    parts = dict.fromkeys(ids) if fold is None else parts_of(fold)
+    rows = tuple(labelled(row, parts[row.id], corpus) for row in corpus.manifest.rows if row.id in parts)
     numbers = np.flatnonzero([name in parts for name in ids])
-    tracks = {modality: _tracks(column, numbers, aligned) for modality, column in view.items()}
-    return Content(rows, tracks)
+    return Content(rows, {name: _tracks(column, numbers, aligned) for name, column in view.items()})
+
+
+def parts_of(fold: Fold) -> dict[str, str | None]:
+    """utterance -> train, valid or test."""
+    return {name: part for part in PARTS for name in getattr(fold, part)}
 
 
 def about(session: Session, features: str, fold: Fold, exported: Content) -> dict[str, Any]:
@@ -93,8 +104,9 @@ def _described(
     }
 
 
-def _exported(row: Utterance, part: str, corpus: Corpus) -> Utterance:
-    labels = _labels(corpus.labels[row.id], corpus)
+def labelled(row: Utterance, part: str | None, corpus: Corpus) -> Utterance:
+    """An utterance without its media and annotations; its labels are what a model learns, none if it has no label."""
+    labels = _labels(corpus.labels[row.id], corpus) if row.id in corpus.labels else {}
     return Utterance(
         id=row.id,
         dialogue=row.dialogue,

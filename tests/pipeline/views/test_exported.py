@@ -107,7 +107,7 @@ def test_a_feature_set_or_fold_that_is_not_there_names_the_closest(extracted: Sm
     for more, message in (
         (("--features", "sounds"), "no feature set 'sounds': did you mean sound"),
         (("--features", "sound", "--fold", "officil"), "no fold 'officil': did you mean official"),
-        (("--features", "sound", "--protocol", "cv"), "has several folds, name one with --fold"),
+        (("--features", "sound", "--protocol", "cv"), "has several folds, name one of them"),
     ):
         code, _, err = affectory("export", "npz", "-o", "x.npz", *options(extracted), *more)
         assert code == 2 and message in " ".join(err.split())
