@@ -39,6 +39,7 @@ class HJCAGConfig:
     bimodal: bool = True  # X17: without it, X enters (13) directly
     trimodal: bool = True  # X17: without it, (10)-(12) enter (17)
     gated: bool = True  # X17: without it, an unweighted mean of the valid modalities
+    embed_dropout: float = 0.0  # before the first level; the paper has none
     dropout: float = 0.1  # section 4.2; before the classifier (H12)
 
     def __post_init__(self) -> None:
@@ -138,6 +139,7 @@ class HJCAG(Model):
         self.length = one_length(inputs)
         reduced = self._reduce_to({m: given.dim for m, given in self.inputs.items()})
         self.project = nn.ModuleDict({m: nn.Linear(d, config.d_model) for m, d in reduced.items()})  # H5
+        self.embed_drop = nn.Dropout(config.embed_dropout)
         self._add_levels(dict.fromkeys(reduced, config.d_model) if config.space == "unified" else reduced)
         self._add_gate(config.d_model)
         head = nn.Linear(config.d_model, outputs)
@@ -196,7 +198,7 @@ class HJCAG(Model):
         for m, v in self.standardise({m: values[m] for m in self.modalities}, masks).items():
             v = self.reduce[m](v) if m in self.reduce else v
             v = self.project[m](v) if self.config.space == "unified" else v
-            v, mask = expand(v, masks[m], self.length)  # [B, L, d], [B, L]
+            v, mask = expand(self.embed_drop(v), masks[m], self.length)  # [B, L, d], [B, L]
             if mask.shape[1] != self.length:
                 raise ValueError(f"{m}: {mask.shape[1]} steps, but the weights of this model mix {self.length}")
             steps[m] = mask if self.config.mask == "strict" else torch.ones_like(mask)

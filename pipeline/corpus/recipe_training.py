@@ -38,8 +38,8 @@ class TrainConfig(BaseModel):
     """Epochs between two decays of the learning rate; 0 for no decay."""
     clip_norm: float = Field(ge=0)
     """Largest norm of the gradient; 0 for no clipping."""
-    unimodal_pretrain: bool
-    """Whether the reductions of each modality are first trained alone (X8)."""
+    unimodal_pretrain: bool | Literal["frozen"]
+    """Whether the reductions of each modality are first trained alone, and then stay as they are if "frozen" (X8)."""
     patience: int = Field(10, ge=0)
     """Epochs without a lower validation loss after which training stops; 0 to never stop early."""
     min_epochs: int = Field(1, ge=1)

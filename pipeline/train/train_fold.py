@@ -193,6 +193,9 @@ def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
     pretrained = (
         pretrain(model, replace(job, directory=request.work / "pretrain")) if settings.unimodal_pretrain else {}
     )
+    if settings.unimodal_pretrain == "frozen":
+        for reduce in model.reductions().values():
+            reduce.requires_grad_(False)
     model.begin(len(setup.view.ids), torch.from_numpy(train), setup.dataset.labels[train], request.target)
     return model, pretrained, fit(model, replace(job, directory=request.work / FUSION))
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.hjcag import HJCAG, HJCAGConfig
@@ -103,6 +103,17 @@ def test_the_paper_reports_training_defaults_under_the_names_the_training_loop_r
         "decay_factor": 0.95, "decay_every": 10, "clip_norm": 0.0, "unimodal_pretrain": True,
     }  # fmt: skip
     assert HJCAG.features == "hjcag" and HJCAG.Config is HJCAGConfig
+
+
+def test_embeddings_are_dropped_before_the_levels_in_training_alone() -> None:
+    model = HJCAG(HJCAGConfig(d_model=8, embed_dropout=0.5), {m: Input(DIMS[m], L) for m in DIMS}, 6)
+    seen: list[Tensor] = []
+    model.levels[0].register_forward_hook(lambda _, given, __: seen.append(given[0]["text"]))
+    model.train()(features(), VALID)
+    model.eval()(features(), VALID)
+    dropped, whole = seen
+    assert torch.equal(dropped, torch.where(dropped == 0, 0, 2 * whole))
+    assert 0.2 < (dropped == 0).float().mean() < 0.8 and whole.ne(0).all()
 
 
 # --- learning --------------------------------------------------------------------------------------------------

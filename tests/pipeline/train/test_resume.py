@@ -23,7 +23,7 @@ from tests.tiny import WILD, Killed, Tiny, die, epochs, weights
 
 
 @pytest.mark.parametrize(("after", "where"), [(3, "_keep"), (2, "_keep"), (0, "_keep"), (9, "_step"), (3, "_validate")])
-@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize("pretrained", [False, "frozen"])
 def test_a_killed_fold_resumes_to_the_same_weights_as_one_that_was_not(
     request_of, tmp_path, monkeypatch, after, where, pretrained
 ):

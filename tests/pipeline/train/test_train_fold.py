@@ -177,6 +177,17 @@ def test_the_models_of_the_papers_train_in_this_loop(request_of, model):
     assert load_model(request.run).config.dropout if model == "hjcag" else load_model(request.run).config.hidden == 8
 
 
+@pytest.mark.parametrize("pretrain", [True, "frozen"])
+def test_a_frozen_reduction_is_what_it_was_after_learning_alone(request_of, tmp_path, pretrain):
+    training = {"epochs": 2, "learning_rate": 0.01, "unimodal_pretrain": pretrain, "pretrain_epochs": 1}
+    whole, alone = (request_of(model="hjcag", config={"d_model": 8, "audio_dim": 3}, training=t, run=tmp_path / name)
+                    for name, t in (("whole", training), ("alone", {**training, "learning_rate": 1e-30})))  # fmt: skip
+    train_fold(whole)
+    train_fold(alone)
+    reduced, pretrained = (load_model(path).reduce["audio"].weight for path in (whole.run, alone.run))
+    assert torch.equal(reduced, pretrained) == (pretrain == "frozen")
+
+
 def test_training_that_is_refused_memory_is_named(request_of, monkeypatch):
     monkeypatch.setattr(Tiny, "forward", lambda *given: torch.empty(10**16))
     with pytest.raises(MachineError, match="training tiny on one needs more memory"):
