@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
+from sys import intern
 
 from pipeline.errors import InputError, closest
 from pipeline.media.files import stays
@@ -25,6 +26,8 @@ _UNKNOWN = {"", "na", "n/a", "nan", "null", "none"}
 
 class Row:
     """The cells of one row, read by kind. A cell that is wrong reads as None, and an error is added to `errors`."""
+
+    __slots__ = ("cells", "errors", "place", "root")
 
     def __init__(self, root: Path, place: str, cells: Mapping[str, str]) -> None:
         self.root, self.place, self.cells = root, place, cells
@@ -72,7 +75,7 @@ class Row:
         if cell is not None and not stays(cell):
             self.wrong(f"{name} = {cell!r} is outside the root")
             return None
-        return cell and (PurePosixPath(cell).as_posix() if "./" in cell or "//" in cell else cell)
+        return cell and intern(PurePosixPath(cell).as_posix() if "./" in cell or "//" in cell else cell)
 
     def span(self, prefix: str) -> tuple[float | None, float | None]:
         """The cells `<prefix>start_s` and `<prefix>end_s`, in seconds."""
@@ -91,7 +94,7 @@ class Row:
         channel, name = self.count("audio_channel"), self.cells["utterance"]
         return Utterance(
             id=name,
-            dialogue=self.text("dialogue") or name,
+            dialogue=intern(self.text("dialogue") or name),
             turn=turn,
             speaker=self.text("speaker"),
             text=self.text("text"),

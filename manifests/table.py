@@ -32,6 +32,9 @@ from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Group, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
 
+_READ: Mapping[str, str] = {}
+"""The cells of a row that has become an utterance."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Reader):
@@ -66,13 +69,15 @@ class Table(Reader):
         columns, cells = read(root / self.file, self.encoding)
         self._check_columns(columns)
         rows = [Row(root, f"{self.file}:{place}", row) for place, row in cells]
+        del cells
         _check_ids(rows)
         annotations = {name: self._annotation(name, rows) for name in columns if name not in COLUMNS}
         turns = _turns(rows)
-        utterances = [
-            row.utterance(turn, {name: values[i] for name, values in annotations.items()}, "audio" in columns)
-            for i, (row, turn) in enumerate(zip(rows, turns, strict=True))
-        ]
+        utterances = []
+        for i, (row, turn) in enumerate(zip(rows, turns, strict=True)):
+            labels = {name: values[i] for name, values in annotations.items()}
+            utterances.append(row.utterance(turn, labels, "audio" in columns))
+            row.cells = _READ  # of a million rows they take as much memory as the utterances
         check(rows)
         return utterances
 

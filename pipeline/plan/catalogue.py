@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.cache import keys
@@ -23,6 +23,10 @@ from pipeline.utterance import Utterance
 
 Inputs = Sequence[Mapping[str, str | None]]
 """For each input of a stage, the digest of the raw input or the key of the upstream row, by utterance."""
+
+
+NOTHING_SAID = Record(stage="", key="", object="", suffix=".parquet", size=0)
+"""Kept in place of the many records that say nothing of their rows."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Catalogue:
     ) -> None:
         self.manifest, self.store, self.target, self.labels = manifest, store, target, labels
         self.rows = {row.id: row for row in manifest.rows}
-        self.wanted: dict[Wanted, set[str]] = {}
+        self.wanted: dict[Wanted, Set[str]] = {}
         for node, scope in wanted:
             self._want(node, scope, list(self.rows) if scope is None else list(scope.apply))
         self._raw: dict[tuple[str, Context | None], Mapping[str, str | None]] = {}
@@ -67,7 +71,7 @@ class Catalogue:
         """A stage on the rows of a scope. A stage that depends on no fit is the same in every scope."""
         wanted = (node, scope if node.scoped else None)
         if wanted not in self._stages:
-            self._stages[wanted] = StageRows(self, *wanted, frozenset(self.wanted[wanted]))
+            self._stages[wanted] = StageRows(self, *wanted, self.wanted[wanted])
         return self._stages[wanted]
 
     def refresh(self) -> None:
@@ -78,6 +82,7 @@ class Catalogue:
         self._stages = {wanted: rows for wanted, rows in self._stages.items() if not wanted[0].scoped}
         self._listings: dict[str, dict[str, bool]] = {}
         self._indexes: dict[str, dict[str, Ref]] = {}
+        self._said: dict[str, dict[str, Record]] = {}
 
     @cached_property
     def whole(self) -> list[list[Utterance]]:
@@ -89,6 +94,16 @@ class Catalogue:
         if stage not in self._listings:
             self._listings[stage] = self.store.listing(stage)
         return self._listings[stage]
+
+    def note_said(self, record: Record) -> None:
+        """Keeps what a final record says of its rows, until the next `refresh`."""
+        says = record.reasons or record.remarks
+        slim = replace(record, rows=(), about={}, messages={}) if says else NOTHING_SAID
+        self._said.setdefault(record.stage, {})[record.key] = slim
+
+    def said(self, stage: str, shard: str) -> Record | None:
+        """What was kept of the record of a shard; None if nothing was."""
+        return self._said.get(stage, {}).get(shard)
 
     def index(self, stage: str) -> dict[str, Ref]:
         """The shard that holds each row, by the row's key, over all shards of a stage; rows with a transient reason
@@ -130,7 +145,7 @@ class Catalogue:
 
     def _want(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> None:
         wanted = (node, scope if node.scoped else None)
-        self.wanted.setdefault(wanted, set()).update(ids if wanted[1] else self.rows)
+        self.wanted[wanted] = self.wanted.get(wanted, frozenset()) | set(ids) if wanted[1] else self.rows.keys()
         learned = [*scope.train, *scope.valid] if scope and node.stage.fitted else []
         for upstream in node.upstream:
             self._want(upstream, scope, [*ids, *learned])
@@ -152,7 +167,7 @@ class StageRows:
     While `waiting` names a missing fit there are neither keys nor shards.
     """
 
-    def __init__(self, catalogue: Catalogue, node: Node, scope: Scope | None, ids: frozenset[str]) -> None:
+    def __init__(self, catalogue: Catalogue, node: Node, scope: Scope | None, ids: Set[str]) -> None:
         self._catalogue, self.node, self.scope, self.ids = catalogue, node, scope, ids
 
     @cached_property
@@ -226,11 +241,19 @@ class StageRows:
     def final(self, shard: Shard) -> Record | None:
         """The record of a shard without transient reasons; None while there is none."""
         listed = self._catalogue.listing(self.node.digest).get(shard.key)
-        return self._catalogue.store.final(self.node.digest, shard.key) if listed else None
+        record = self._catalogue.store.final(self.node.digest, shard.key) if listed else None
+        if record is not None:
+            self._catalogue.note_said(record)
+        return record
 
     def record(self, shard: Shard) -> Record | None:
         """The record of a shard, final or provisional; None while there is none."""
         return self._catalogue.store.find(self.node.digest, shard.key)
+
+    def said(self, shard: Shard) -> Record | None:
+        """What the record of a shard says of its rows: reasons and remarks alone, if the shard was final when it was
+        last looked for; else all of its record, or None while there is none."""
+        return self._catalogue.said(self.node.digest, shard.key) or self.record(shard)
 
     def copies(self, shard: Shard) -> dict[str, Ref]:
         """The rows of `shard` that some cached shard of this stage holds already, by row key."""

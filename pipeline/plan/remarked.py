@@ -76,7 +76,8 @@ def counts(catalogue: Catalogue) -> list[Count]:
     by_kind: defaultdict[tuple[Node, Kind], list[Remark]] = defaultdict(list)
     for rows, shard, record in _records(catalogue):
         cached[rows.node] += len(shard.rows)
-        for remark in (remark for row in shard.rows for remark in record.remarks_on(row.id)):
+        of_rows = (record.remarks_on(row.id) for row in shard.rows if record.remarks)
+        for remark in (remark for remarks in of_rows for remark in remarks):
             by_kind[rows.node, remark.kind].append(remark)
     every = (_count(names[node], kind, cached[node], remarks) for (node, kind), remarks in by_kind.items())
     return sorted(every, key=lambda count: (count.stage, count.kind))
@@ -93,7 +94,7 @@ def by_stage(counted: Iterable[Count]) -> dict[str, dict[str, dict[str, Any]]]:
 def _records(catalogue: Catalogue) -> Iterator[tuple[StageRows, Shard, Record]]:
     for rows in catalogue:
         for shard in rows.shards:
-            if record := rows.record(shard):
+            if record := rows.said(shard):
                 yield rows, shard, record
 
 

@@ -56,7 +56,7 @@ def reasons(catalogue: Catalogue) -> dict[str, dict[str, str]]:
     by_modality: dict[str, dict[str, str]] = {}
     for rows in catalogue:
         mine = by_modality.setdefault(rows.node.stage.modality, {})
-        for record in map(rows.record, rows.shards):
+        for record in map(rows.said, rows.shards):
             mine.update(record.reasons if record else {})
     return by_modality
 

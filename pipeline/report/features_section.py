@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,7 +42,7 @@ class StoredRows:
 
     node: Node
     scope: Scope | None
-    wanted: frozenset[str]
+    wanted: Set[str]
     shards: tuple[tuple[Shard, Record | None], ...]
 
     @cached_property
@@ -51,7 +51,7 @@ class StoredRows:
         return frozenset(row.id for shard, record in self.shards if record for row in shard.rows)
 
     @property
-    def missing(self) -> frozenset[str]:
+    def missing(self) -> Set[str]:
         """The utterances still to be extracted."""
         return self.wanted - self.rows
 
