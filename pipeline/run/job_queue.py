@@ -9,8 +9,12 @@ from dataclasses import replace
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import ExtractJob, FitJob, Job
 from pipeline.run.outcome import Died
+from pipeline.stage import Modality
 
 log = logging.getLogger(__name__)
+
+SLOWEST: Sequence[Modality] = ("visual", "audio", "text")
+"""The modalities by what a row of them takes, as a rule; its own rate may be unknown."""
 
 Watch = Callable[[Sequence[Job], Job | None], None]
 """Told of new jobs, and of every job that ended."""
@@ -32,16 +36,17 @@ class JobQueue:
         self._stale = self._held_back = False
 
     def more(self) -> list[Job]:
-        """Jobs not given before, those without rows first."""
+        """Jobs not given before, the most urgent first."""
         if self._stale or (self._held_back and not self._open):
             self._fresh, self._stale, self._held_back = list(self.plan()), False, False
         left = [job for job in map(self._left, self._fresh) if job is not None]
-        new = sorted(left, key=lambda job: isinstance(job, ExtractJob))
+        feeding = {job.id for job in left if self._feeds(job)}
+        new = sorted(left, key=lambda job: _urgency(job, job.id in feeding))
         self._fresh = []
         self._given.update(key for job in new for key in job.keys)
         self._given_ids.update(job.id for job in new)
         self._open.update(job.id for job in new)
-        self._feeding.update(job.id for job in new if self._feeds(job))
+        self._feeding |= feeding
         self.watch(new, None)
         return new
 
@@ -72,3 +77,11 @@ class JobQueue:
     def _feeds(self, job: Job) -> bool:
         """True for rows of a stage that other stages read."""
         return isinstance(job, ExtractJob) and any(node.digest in self._upstream for node in job.nodes)
+
+
+def _urgency(job: Job, feeds: bool) -> tuple[int, int, int]:
+    """The least is the most urgent: fits and references, then rows that other stages read, then the modality that takes
+    longest and of it the largest shard, so that what is left for the end is small."""
+    if not isinstance(job, ExtractJob):
+        return 0, 0, 0
+    return 2 - feeds, SLOWEST.index(job.modality), -len(job.rows)

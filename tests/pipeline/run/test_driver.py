@@ -6,7 +6,7 @@ import gc
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,6 +98,23 @@ def test_the_work_of_a_queue_grows_with_its_jobs_and_not_with_their_square(small
     for job in queue.more():
         queue.ended(job)
     assert len(asked) == len(jobs) > 1
+
+
+def test_fits_come_first_then_what_they_wait_for_then_the_slowest_modality_and_of_it_the_largest_shard(small):
+    catalogue = small.session().catalogue
+    jobs = plan(catalogue).jobs
+    large, *rest = sorted((job for job in jobs if isinstance(job, ExtractJob)), key=lambda job: -len(job.rows))
+    upstream = next(node for node, _ in catalogue.wanted if node.name == "text_word2vec")
+    word = replace(large, modality="text", runs=(replace(large.runs[0], node=upstream, shard="word"),))
+    few, many = (
+        replace(large, modality="visual", rows=large.rows[:n], runs=(replace(large.runs[0], shard=f"{n}"),))
+        for n in (1, 2)
+    )
+    queue = JobQueue(catalogue, [*rest, large, few, many, word], list, lambda new, ended: None)
+    order = queue.more()
+    assert [job.id for job in order[:4]] == [job.id for job in (word, many, few, large)]
+    fits = JobQueue(catalogue, jobs, list, lambda new, ended: None).more()
+    assert not isinstance(fits[0], ExtractJob) and isinstance(fits[-1], ExtractJob)
 
 
 # --- what kills its worker -------------------------------------------------------------------------------------
