@@ -219,6 +219,11 @@ fix: $(READY) ## let ruff mend what it can
 type: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(READY) ## the pages of docs/ as a site, data/docs/index.html; a warning is an error
+	$(BIN)/python -m typer pipeline.cli.main utils docs --name affectory --title Commands --output docs/commands.md
+	$(BIN)/sphinx-build -q -W --keep-going docs data/docs
+
 .PHONY: bench
 bench: $(READY) ## measure ratios: cache no-op, batching, view reads
 	$(BIN)/python -m tests.bench

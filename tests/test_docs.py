@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+from typer.cli import get_docs_for_click
 
 from pipeline.cli import main
 from pipeline.corpus.recipe_file import check_train, read_recipe
@@ -135,3 +140,37 @@ def test_the_recipe_for_own_clips_is_read_without_weights(tmp_path):
     for node in (below for part in nodes for below in part.walk()):
         given = {name: value for name, value in node.params.items() if name in ("model", "vectors", "weights")}
         assert set(given.values()) <= {"", "random"}, node.name
+
+
+# --- the site --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_commands_is_what_the_commands_say_of_themselves():
+    command = typer.main.get_command(main.app)
+    said = get_docs_for_click(obj=command, ctx=typer.Context(command), name="affectory", title="Commands")
+    assert text(ROOT / "docs" / "commands.md") == f"{said.strip()}\n", "run make docs"
+
+
+def test_the_site_has_every_page_and_builds_without_a_warning(tmp_path):
+    builder = Path(sys.executable).with_name("sphinx-build")
+    subprocess.run([builder, "-q", "-W", ROOT / "docs", tmp_path], check=True)
+    assert {page.stem for page in PAGES} - {"README"} == {page.stem for page in tmp_path.glob("*.html")} - {
+        "genindex",
+        "search",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_commands_of_the_first_ten_minutes_work_one_after_another(tmp_path):
+    shutil.copy(next((ROOT / "pipeline" / "plan" / "sample_files").glob("*.mp4")), tmp_path / "clip.mp4")
+    environment = {**os.environ, "AFFECTORY_HOME": str(tmp_path / "data")}
+    page = text(ROOT / "docs" / "first-ten-minutes.md")
+    lines = re.findall(r"^    ((?:make|affectory) .+)$", page, re.MULTILINE)
+    assert len(lines) == 11
+    for line in lines:
+        if line.startswith("make"):  # the command that it prints, from another folder
+            printed = subprocess.run(["bash", "-c", line.replace("make", "make -n", 1)], cwd=ROOT, capture_output=True)
+            line = printed.stdout.decode().strip().splitlines()[-1].replace(".venv/bin/", "")
+        command = line.replace("affectory", f"{sys.executable} -m pipeline.cli.start", 1)
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=True)
