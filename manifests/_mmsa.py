@@ -1,4 +1,4 @@
-"""Reads MOSI and MOSEI as the MMSA project distributes them: a table `label.csv`, and a clip with sound for each row.
+"""Reads corpora as the MMSA project distributes them: a table, such as `label.csv`, and a clip with sound for each row.
 
 Columns are found by their names, since their order differs between the corpora. `label` is the sentiment. `clip_id`
 keeps its leading zeros, and the text `NA` is a text.
@@ -34,17 +34,21 @@ def scan(root: Path, folder: PurePosixPath, parts: Mapping[str, str], encoding: 
     parts: the part of each video in the published split. Raises one InputError that lists the malformed rows, and those
     whose `mode` differs from the part of their video, which is the published one, or else that of its first row.
     """
-    columns, cells = read_table(root / folder / _TABLE, encoding)
-    name = folder / _TABLE
-    if absent := [column for column in _REQUIRED if column not in columns]:
-        raise InputError("\n".join(f"{name}:1: no column {column!r}" for column in absent))
-    rows = [Row(root, f"{name}:{line}", row) for line, row in cells]
-    utterances = [_utterance(row, folder) for row in rows]
+    rows = table_rows(root, folder / _TABLE, encoding)
+    utterances = [clip_of(row, folder, 3.0) for row in rows]
     first: dict[str, str] = {}
     for row, utterance in zip(rows, utterances, strict=True):
         _check_part(row, utterance, parts, first)
     check(rows)
     return utterances
+
+
+def table_rows(root: Path, table: PurePosixPath, encoding: str) -> list[Row]:
+    """The rows of a table. Raises InputError for one that lacks a column."""
+    columns, cells = read_table(root / table, encoding)
+    if absent := [column for column in _REQUIRED if column not in columns]:
+        raise InputError("\n".join(f"{table}:1: no column {column!r}" for column in absent))
+    return [Row(root, f"{table}:{line}", row) for line, row in cells]
 
 
 def _check_part(row: Row, utterance: Utterance, parts: Mapping[str, str], first: dict[str, str]) -> None:
@@ -56,11 +60,13 @@ def _check_part(row: Row, utterance: Utterance, parts: Mapping[str, str], first:
         row.wrong(f"mode = {utterance.split!r}, but video {utterance.dialogue} is in {part}")
 
 
-def _utterance(row: Row, folder: PurePosixPath) -> Utterance:
-    video, clip = identifier(row, "video_id"), identifier(row, "clip_id")
+def clip_of(row: Row, folder: PurePosixPath, scale: float, digits: int = 0) -> Utterance:
+    """The utterance of a row. scale: the largest sentiment. digits: to which the number of a clip is filled with zeros,
+    which a table loses if it is saved with columns of numbers."""
+    video, clip = identifier(row, "video_id"), identifier(row, "clip_id").zfill(digits)
     path = str(folder / "Raw" / video / f"{clip}.mp4")
-    single = {name: row.number(name) for name in _SINGLE}
-    labels = {"sentiment": score(row, "label"), "annotation": row.text("annotation"), **single}
+    single = {name: score(row, name, -scale, scale) for name in _SINGLE}
+    labels = {"sentiment": score(row, "label", -scale, scale), "annotation": row.text("annotation"), **single}
     if not row.text("mode"):
         row.wrong("no mode")
     return Utterance(

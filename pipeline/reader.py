@@ -70,7 +70,8 @@ class Download:
     """A file of a release that may be downloaded by anybody.
 
     name: its place below the corpus root. bytes, sha256: its size and digest. git_blob: the id that git gives to the
-    content of a file whose SHA-256 is not known, and of which `bytes` is the most that it may have. unpacked: an upper
+    content of a file whose SHA-256 is not known, and of which `bytes` is the most that it may have. md5: of a file of
+    which its publisher states no other digest. unpacked: an upper
     bound of the bytes that an archive unpacks to; 0 for a file that is not unpacked. nested: the file names of archives
     inside the archive, which are unpacked too, each in its own folder.
     """
@@ -80,8 +81,14 @@ class Download:
     bytes: int
     sha256: str = ""
     git_blob: str = ""
+    md5: str = ""
     unpacked: int = 0
     nested: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """What pins the content."""
+        return self.sha256 or self.md5 or self.git_blob
 
 
 class Reader(ABC):

@@ -36,7 +36,7 @@ def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
     right. Raises RemoteError otherwise, and keeps what has come, unless it is known to be wrong.
     """
     check_url(item.url, item.url)
-    item = item if item.sha256 else _sized(item)
+    item = _sized(item) if item.git_blob else item
     path.parent.mkdir(parents=True, exist_ok=True)
     with Part(path, show) as part:
         resumed = part.size > 0
@@ -47,18 +47,27 @@ def download(item: Download, path: Path, show: Show = lambda _: None) -> None:
         if not part.matches(item):
             digest = part.digest()
             part.remove()
-            expected = f"not {item.sha256}" if item.sha256 else f"and git does not name it {item.git_blob}"
-            raise RemoteError(f"{item.url} is not the expected file: its SHA-256 is {digest}, {expected}")
+            raise RemoteError(f"{item.url} is not the expected file: its SHA-256 is {digest}, {_expected(item)}")
         part.finish(path)
 
 
 def is_fetched(item: Download, path: Path) -> bool:
     """True if the file at `path` has the size and the digest that are expected."""
     size = path.stat().st_size
-    if not item.sha256:
+    if item.git_blob:
         return size <= item.bytes and _git_blob(path) == item.git_blob
     with path.open("rb") as file:
-        return size == item.bytes and hashlib.file_digest(file, "sha256").hexdigest() == item.sha256
+        return size == item.bytes and hashlib.file_digest(file, _algorithm(item)).hexdigest() == item.digest
+
+
+def _algorithm(item: Download) -> str:
+    return "sha256" if item.sha256 else "md5"
+
+
+def _expected(item: Download) -> str:
+    if item.git_blob:
+        return f"and git does not name it {item.git_blob}"
+    return f"not {item.sha256}" if item.sha256 else f"and its MD5 is not {item.md5}"
 
 
 def _git_blob(path: Path) -> str:

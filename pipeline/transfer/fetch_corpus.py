@@ -91,7 +91,7 @@ def _is_done(item: Download, root: Path) -> bool:
     """True if the file is in `root`, or was unpacked there. Raises InputError for another file at its place."""
     if item.unpacked:
         done = _done(root).get(item.name)
-        if isinstance(done, dict) and done.get("sha256") == item.sha256:
+        if isinstance(done, dict) and item.digest in (done.get("digest"), done.get("sha256")):  # the older name
             return all((root / str(name)).exists() for name in done.get("holds") or ())
     path = root / item.name
     if not path.exists():
@@ -118,7 +118,7 @@ def _unpack(item: Download, root: Path, show: Show) -> None:
         show(written)
 
     holds = unpack(root / item.name, root, item.unpacked, item.nested, advance)
-    done = {**_done(root), item.name: {"sha256": item.sha256, "holds": holds}}
+    done = {**_done(root), item.name: {"digest": item.digest, "holds": holds}}
     publish(root / _DONE, json.dumps(done))
 
 

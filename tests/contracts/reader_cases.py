@@ -107,6 +107,42 @@ def _mosei(root: Path, demo: Path) -> Path:
     return root
 
 
+def _ravdess(root: Path, demo: Path) -> Path:
+    for channel, emotion, actor in [(c, e, a) for c in (1, 2) for e in range(1, 5) for a in range(1, 11)]:
+        name = f"{channel:02}-{emotion:02}-01-01-01-{actor:02}"
+        _touched(root, f"audio/Actor_{actor:02}/03-{name}.wav", f"video/Actor_{actor:02}/01-{name}.mp4")
+    return root
+
+
+def _crema_d(root: Path, demo: Path) -> Path:
+    names = [f"{actor}_DFA_{emotion}_XX" for actor in range(1001, 1011) for emotion in ("ANG", "HAP", "NEU")]
+    for name in names:
+        _touched(root, f"AudioWAV/{name}.wav", f"VideoFlash/{name}.flv")
+    (root / "SentenceFilenames.csv").write_text("\n".join(["Stimulus_Number,Filename", *(f"1,{n}" for n in names)]))
+    (root / "processedResults").mkdir()
+    votes = [f"{i},{name},{'AHN'[i % 3]},1,{('A', 'D', 'A:D')[i % 3]},1,H,1" for i, name in enumerate(names)]
+    head = ",FileName,VoiceVote,VoiceLevel,FaceVote,FaceLevel,MultiModalVote,MultiModalLevel"
+    (root / "processedResults/summaryTable.csv").write_text("\n".join([head, *votes]))
+    return root
+
+
+def _sims(root: Path, demo: Path) -> Path:
+    lines = ["video_id,clip_id,text,label,label_T,label_A,label_V,annotation,mode"]
+    for video, clip in [(video, clip) for video in range(1, 13) for clip in range(1, 6)]:
+        part = ("train", "train", "train", "valid", "test")[clip - 1]  # the split cuts through each video
+        lines.append(f"video_{video:04},{clip:04},我不想说,{0.4 * (clip - 3):.1f},0.2,-0.4,0.0,Neutral,{part}")
+        _touched(root, f"Raw/video_{video:04}/{clip:04}.mp4")
+    (root / "label.csv").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+def _sims_v2(root: Path, demo: Path) -> Path:
+    """Its table has another name."""
+    _sims(root, demo)
+    (root / "label.csv").rename(root / "meta.csv")
+    return root
+
+
 def _imported(root: Path, demo: Path) -> Path:
     root.mkdir()
     mmsa_unaligned(root / "features.pkl", {"train": 30, "valid": 10, "test": 20}, widths={"text": 4, "audio": 3})
@@ -114,12 +150,16 @@ def _imported(root: Path, demo: Path) -> Path:
 
 
 CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path, Path], Path]]] = {
+    "ch_sims": ({}, _sims),
+    "ch_sims_v2": ({}, _sims_v2),
+    "crema_d": ({}, _crema_d),
     "demo": ({"per_cell": 2}, _as_it_is),
     "iemocap": ({}, _as_it_is),
     "imported": ({"label": "annotation", "classes": ("Negative", "Positive")}, _imported),
     "meld": ({"realign": "fair"}, _meld),
     "mosei": ({}, _mosei),
     "mosi": ({}, _mosi),
+    "ravdess": ({}, _ravdess),
     "table": ({"label": "mood", "classes": ("low", "high")}, _table),
 }
 """The options of each reader, and a function that writes a small corpus to a root, given a demo corpus of 60 rows."""

@@ -6,10 +6,14 @@ import json
 
 import pytest
 
+from manifests.ch_sims import ChSims
+from manifests.ch_sims_v2 import ChSimsV2
+from manifests.crema_d import CremaD
 from manifests.iemocap import Iemocap
 from manifests.meld import Meld
 from manifests.mosei import Mosei
 from manifests.mosi import Mosi
+from manifests.ravdess import Ravdess
 from pipeline.ask.rows import ALL, NOWHERE, rows
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options, open_corpus
@@ -18,7 +22,16 @@ from tests.manifests.mosi_files import TEST, TRAIN, VALID, write_raw
 from tests.manifests.test_iemocap import write_dialogue
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 
-CORPORA = {"iemocap": Iemocap, "meld": Meld, "mosi": Mosi, "mosei": Mosei}
+CORPORA = {
+    "ch_sims": ChSims,
+    "ch_sims_v2": ChSimsV2,
+    "crema_d": CremaD,
+    "iemocap": Iemocap,
+    "meld": Meld,
+    "mosi": Mosi,
+    "mosei": Mosei,
+    "ravdess": Ravdess,
+}
 EVERY = [(corpus, labels) for corpus, reader in CORPORA.items() for labels in reader.labels]
 
 

@@ -15,7 +15,7 @@ def test_every_recipe_of_the_project_is_sound(path, tmp_path, monkeypatch):
     assert read.features and all(read.features.values())
 
 
-@pytest.mark.parametrize("name", ["demo", "iemocap", "meld", "mosei", "mosi", "table"])
+@pytest.mark.parametrize("name", ["ch_sims", "ch_sims_v2", "demo", "iemocap", "meld", "mosei", "mosi", "table"])
 def test_the_recipes_of_corpora_with_films_feed_both_papers_models(name, tmp_path, monkeypatch):
     monkeypatch.setenv("WORD2VEC", str(tmp_path / "vectors.bin"))
     path = RECIPES / f"{name}.toml"

@@ -89,6 +89,8 @@ BY_ROWS: dict[str, dict[str, tuple[Any, set[str]]]] = {
         "max_duration_s": (0.01, {"audio", "video"}),
         "group": ("episode", set()),
     },
+    "ch_sims": {"encoding": ("gb18030", {"text", "dialogue"})},
+    "ch_sims_v2": {"encoding": ("gb18030", {"text", "dialogue"})},
     "imported": {"label": ("tone", set()), "classes": (("Positive", "Negative"), set())},
     "mosei": {"encoding": ENCODING},
     "mosi": {"encoding": ENCODING},

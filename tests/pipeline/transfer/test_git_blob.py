@@ -1,7 +1,8 @@
-"""A file whose size and SHA-256 are not known is known by the id that git gives to its content."""
+"""A file whose SHA-256 is not known is known by the id that git gives to its content, or by its publisher's MD5."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,15 @@ def test_another_file_at_its_place_is_refused(site: Site, tmp_path: Path, blob: 
     (tmp_path / "file").write_bytes(CONTENT[::-1])
     with pytest.raises(InputError, match="move it elsewhere"):
         fetch_all([item(site, blob)], tmp_path, Bars())
+
+
+def test_a_file_with_an_md5_is_fetched_once_and_other_content_of_its_size_leaves_nothing(
+    site: Site, tmp_path: Path
+) -> None:
+    pinned = site.item(sha256="", md5=hashlib.md5(CONTENT).hexdigest())
+    assert fetch_all([pinned], tmp_path, Bars()) == ["file"] and site.ranges == [""]
+    assert fetch_all([pinned], tmp_path, Bars()) == []
+    site.replies = [whole(CONTENT[::-1])]
+    with pytest.raises(RemoteError, match="and its MD5 is not"):
+        download(pinned, tmp_path / "wrong" / "file")
+    assert list((tmp_path / "wrong").iterdir()) == []
