@@ -41,7 +41,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
+KNOWN := SYSTEM DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -82,8 +82,8 @@ plan: $(READY) ## what extract would compute and why, with time and disk: [DATAS
 	$(AFFECTORY) plan$(CORPUS)$(LIMITED)$(ONLY_MODALITY)
 
 .PHONY: doctor
-doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]
-	$(AFFECTORY) doctor$(DATA)$(settings)$(ONLY_MODALITY)$(call option,WORKERS,workers)
+doctor: $(READY) ## what is wrong with a corpus's media, before a long run: DATASET=iemocap [ROOT=] [MODALITY=]; or with this machine: SYSTEM=1
+	$(AFFECTORY) doctor$(DATA)$(settings)$(ONLY_MODALITY)$(call option,WORKERS,workers)$(call flag,SYSTEM,system)
 
 .PHONY: fetch
 fetch: $(READY) ## download a corpus, or say where to ask for it: DATASET=meld [ROOT=]

@@ -54,12 +54,20 @@ def key_of(module: nn.Module) -> str:
 
 def processor() -> str:
     """The name of the processor's model."""
+    return _cpuinfo("model name") or platform.processor()
+
+
+def cpu_flags() -> frozenset[str]:
+    """The extensions of the processor's instructions, by the kernel's names; none where the kernel names none."""
+    return frozenset(_cpuinfo("flags").split())
+
+
+def _cpuinfo(field: str) -> str:
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def remembered(key: str) -> Measured | None:

@@ -21,9 +21,7 @@ from pipeline.console import print_line
 from pipeline.errors import INTERRUPTED, AffectoryError, InputError, MachineError, SpaceError, lacks_memory, of_machine
 from pipeline.run.library_folders import provide
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 for _group in (extract, train, compare, sweep, evaluate, bundle, maps, rank, prepare, share, export, keep, ask):
     app.add_typer(_group.commands)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from pipeline.console import print_line
 from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe_file import recipe_path
 from pipeline.corpus.release_file import known
+from pipeline.plugins import names
 
 
 def _found(dataset: str | None) -> str | None:
@@ -27,10 +28,21 @@ def _found(dataset: str | None) -> str | None:
     return str(path) if path else dataset
 
 
+def _among(*named: str) -> Callable[[str], list[str]]:
+    """What a shell completes: the names of plug-ins in these folders that begin as what was typed."""
+
+    def completed(incomplete: str) -> list[str]:
+        return [name for folder in named for name in names(folder) if name.startswith(incomplete)]
+
+    return completed
+
+
 Dataset = Annotated[
     str,
     typer.Option(
-        callback=_found, help="A recipe in manifests/ (demo, iemocap, ...), a release, or the path of a TOML file."
+        callback=_found,
+        autocompletion=_among("manifests"),
+        help="A recipe in manifests/ (demo, iemocap, ...), a release, or the path of a TOML file.",
     ),
 ]
 OrLast = Annotated[
@@ -38,10 +50,14 @@ OrLast = Annotated[
     typer.Option(
         "--dataset",
         callback=_found,
+        autocompletion=_among("manifests"),
         help="A recipe, a release, or a path. Default: what was extracted last.",
     ),
 ]
-OrRelease = Annotated[str, typer.Option("--dataset", callback=_found, help="A recipe, by name or path.")]
+OrRelease = Annotated[
+    str,
+    typer.Option("--dataset", callback=_found, autocompletion=_among("manifests"), help="A recipe, by name or path."),
+]
 ReleaseLabel = Annotated[
     str, typer.Option("--release", help="Instead of a dataset: a release by name and version, such as iemocap-1.0.")
 ]
@@ -60,13 +76,18 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="Overrides one value of the recipe: table.key=value. May be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result on standard output, as one JSON object.")]
-Models = Annotated[list[str], typer.Option(help="The name of a model in models/. May be repeated.")]
+Models = Annotated[
+    list[str],
+    typer.Option(autocompletion=_among("models"), help="The name of a model in models/. May be repeated."),
+]
 Seed = Annotated[int, typer.Option(help="The seed of initial weights and of shuffling.")]
 RemoteUrl = Annotated[
     str, typer.Option("--remote", help="A remote cache, s3://bucket/prefix. Default: the variable AFFECTORY_REMOTE.")
 ]
 Locked = Annotated[bool, typer.Option("--locked", help="Use exactly what `<dataset>.lock.json` names, or fail.")]
-Stage = Annotated[str, typer.Option("--stage", help="Only rows that failed in this stage.")]
+Stage = Annotated[
+    str, typer.Option("--stage", autocompletion=_among("stages"), help="Only rows that failed in this stage.")
+]
 FailedFor = Annotated[str, typer.Option("--reason", help="Only rows that failed for this reason, such as io_error.")]
 Part = Annotated[
     str, typer.Option("--part", help="3/40 extracts the third of 40 parts of the shards. Fits wait for a call without.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from pipeline.cache.home import Home
 from pipeline.cli.options import Dataset, Json, Modality, Root, Set, Workers, options, show_answer
 from pipeline.console import console, print_line
+from pipeline.corpus.open_corpus import Options
 from pipeline.errors import InputError
 
 commands = typer.Typer()
@@ -18,17 +20,27 @@ commands = typer.Typer()
 
 @commands.command()
 def doctor(
-    dataset: Dataset,
+    dataset: Dataset = "",
     root: Root = "",
     modality: Modality = "",
     workers: Workers = None,
     change: Set = None,
+    machine: Annotated[bool, typer.Option("--system", help="Examine this machine instead of a corpus.")] = False,
     as_json: Json = False,
 ) -> None:
     """Opens every media file of a corpus and lists what is wrong with it, before a long run.
 
-    Example: `affectory doctor --dataset meld --root /corpora/MELD.Raw`
+    Example: `affectory doctor --dataset meld --root /corpora/MELD.Raw`, or `affectory doctor --system`
     """
+    if machine:
+        _examine_machine(as_json)
+    elif dataset:
+        _examine_media(options(dataset, root, modality=modality, workers=workers, change=change), as_json)
+    else:
+        raise InputError("doctor needs a corpus, --dataset meld, or --system for this machine")
+
+
+def _examine_media(asked: Options, as_json: bool) -> None:
     from pipeline.cli.tables import doctor_tables
     from pipeline.corpus.corpus import Corpus
     from pipeline.corpus.open_corpus import scan
@@ -36,8 +48,9 @@ def doctor(
     from pipeline.media.doctor import doctor as examined
 
     home = Home()
-    recipe, manifest = scan(home, options(dataset, root, change=change))
-    summary = examined(recipe.home_name, manifest.rows, manifest.root, home.doctor, modality=modality, workers=workers)
+    recipe, manifest = scan(home, replace(asked, modality=""))  # the whole corpus, whatever is examined of it
+    where = (recipe.home_name, manifest.rows, manifest.root, home.doctor)
+    summary = examined(*where, modality=asked.modality, workers=asked.workers)
     same = []
     with suppress(InputError):  # a copy that cannot be split has no parts to compare
         same = same_media(Corpus(recipe, manifest, recipe.protocol))
@@ -48,6 +61,15 @@ def doctor(
     for found in same:
         print_line(found.line, "red")
     show_answer(answer, as_json, f"All findings: {answer['parquet']}")
+
+
+def _examine_machine(as_json: bool) -> None:
+    from pipeline.ask.system import system, system_table
+
+    found = system(Home())
+    if not as_json:
+        console.print(system_table(found))
+    show_answer(found, as_json, "")
 
 
 @commands.command()

@@ -61,7 +61,7 @@ VARIABLES = {
     "FEATURES": "hjcag",
     "TO": "/my files/demo.pkl",
     "DAYS": "3",
-    **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE", "REMARKS"), "1"),
+    **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE", "REMARKS", "SYSTEM"), "1"),
     "SCHEDULER": "tcp://host:1",
 }
 NEEDED = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -89,3 +92,12 @@ def test_gc_of_less_than_a_day_is_refused_with_the_reason(affectory, days):  # n
 def test_the_help_names_the_file_of_the_lock(affectory, narrow):  # noqa: F811
     _, out, _ = affectory("extract", "--help")
     assert out.count("<dataset>.lock.json") == 2
+
+
+@pytest.mark.parametrize(("typed", "completed"), [("--dataset iem", "iemocap"), ("--model hjc", "hjcag")])
+def test_a_shell_completes_names_of_corpora_and_models(typed, completed):
+    line = f"affectory train {typed}"
+    environment = {**os.environ, "_AFFECTORY_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
+    command = "import sys; sys.argv[0] = 'affectory'; from pipeline.cli.start import main; main()"
+    done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [completed], done.stderr
