@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pipeline.reader import Fold
 from pipeline.run.reference_job import open_session
 from pipeline.score.metrics import scalars
 from pipeline.stage import Modality
+from pipeline.train.trained_run import listed
 from pipeline.utterance import Utterance
 from pipeline.views.build_view import ShardTracks, stage_tracks
 from pipeline.views.exported import content, fold_of, labelled, parts_of
@@ -85,8 +85,8 @@ class Dataset:
     @property
     def runs(self) -> pd.DataFrame:
         """The newest run of each name: its protocol, folds and test scores, means over folds."""
-        found = [*_runs(self._session.home.runs / self._session.corpus.recipe.home_name)]
-        return pd.DataFrame([row for _, row in found], index=[name for name, _ in found])
+        found = [*listed(self._session.home.runs / self._session.corpus.recipe.home_name)]
+        return pd.DataFrame([_scored(answer) for answer in found], [answer["name"] for answer in found])
 
     def rows(self, fold: str = "") -> pd.DataFrame:
         """All utterances: the index `id`, and dialogue, turn, speaker, text, split and labels.
@@ -202,9 +202,6 @@ def _steps(tracks: ShardTracks, rows: Sequence[Utterance], number: int) -> Steps
     return Steps(np.asarray(track.values, np.float32), track.valid)
 
 
-def _runs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name of each finished run in the folder of a dataset, with its protocol and scores."""
-    for path in sorted(folder.glob("*.json")):
-        answer = json.loads(path.read_text())
-        scores = {name: score for name, score in scalars(answer["metrics"]["mean"]).items() if "majority" not in name}
-        yield answer["name"], {"protocol": answer["protocol"], "folds": answer["metrics"]["folds"], **scores}
+def _scored(answer: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {name: score for name, score in scalars(answer["metrics"]["mean"]).items() if "majority" not in name}
+    return {"protocol": answer["protocol"], "folds": answer["metrics"]["folds"], **scores}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.train.fold_result import FoldResult, read_result
 from pipeline.train.model_file import CARD
 
 FILE = "run.json"
+_KNOWN = {"name", "dataset", "opened", "manifest", "columns", "protocol", "folds"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,18 @@ def find(runs: Path, name: str) -> TrainedRun:
     raise InputError(f"no run {name!r} in {runs}: {closest(name, names)}")
 
 
+def listed(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """The answer of the newest run of each name, of those of one dataset. folder: its folder in `runs`.
+
+    Other files, and runs of an older version, are left out.
+    """
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            answer: dict[str, Any] = json.loads(path.read_text())
+            if answer.keys() >= _KNOWN:
+                yield answer
+
+
 def _called(path: Path) -> tuple[str, ...]:
     """The names of a run: that which people read, that of its folder, and that of the file."""
     try:
@@ -82,7 +96,7 @@ def _read(path: Path) -> TrainedRun:
     try:
         answer = json.loads(path.read_text())
         folder = path.parent if path.name == FILE else path.parent / Path(answer["run"]).name
-        known = {"name", "dataset", "opened", "manifest", "columns", "protocol", "folds"} <= answer.keys()
+        known = answer.keys() >= _KNOWN
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} holds no run: {error!r}") from error
     if not known:

@@ -90,6 +90,14 @@ def test_an_opened_dataset_shows_its_splits_stages_and_runs(dataset, small):
     assert dataset.runs.loc[run, "accuracy"] == affectory.run(run, home=str(small.home)).scores.loc["accuracy"].iloc[0]
 
 
+def test_files_that_are_no_runs_and_runs_of_an_older_version_are_not_shown(dataset, small):
+    folder = small.home / "runs" / small.name
+    before = list(dataset.runs.index)
+    for name, text in {"damaged": "{", "list": "[]", "older": '{"model": "hjcag"}'}.items():
+        (folder / f"{name}.json").write_text(text)
+    assert list(dataset.runs.index) == before != []
+
+
 def test_nothing_extracted_is_shown_as_such_and_refused_by_name(demo_root, tmp_path):
     Small(demo_root, tmp_path / "home", tmp_path / "small.toml").session()
     empty = affectory.open(str(tmp_path / "small.toml"), root=str(demo_root), home=str(tmp_path / "home"))
