@@ -66,7 +66,6 @@ def test_every_block_of_the_page_runs(small, tmp_path, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "affectory", affectory)
     monkeypatch.setenv("AFFECTORY_HOME", str(small.home))
-    monkeypatch.setenv("DEMO_ROOT", str(small.root))
     monkeypatch.chdir(tmp_path)
     names = {'"demo"': f"{str(small.path)!r}, root={str(small.root)!r}", '"clip.mp4"': f"audio={str(clip)!r}"}
     scope: dict[str, object] = {}
