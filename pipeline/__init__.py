@@ -18,6 +18,7 @@ Behind it are the rooms, in the order of the data's way. A room imports the room
     train     minibatches                                                  -> a trained model, scored
     transfer  corpora, weights, shards                                     <-> the network
     bundle    a trained run                                                -> one folder; clips -> predictions
+    pages     predictions and their clips                                  -> pages; tables, charts of every page
     ask       keys, plans and records                                      -> answers in the terminal
     report    everything above                                             -> pages, charts
     python    everything above                                             -> what `import affectory` gives

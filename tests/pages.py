@@ -13,11 +13,11 @@ import numpy as np
 
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options
+from pipeline.pages.table import Sheet
 from pipeline.plan.session import Session
 from pipeline.reader import Label
 from pipeline.report import page as report
 from pipeline.report.models_section import Trained
-from pipeline.report.table import Sheet
 from pipeline.score import metrics
 from pipeline.stage import Target
 from pipeline.views.build_view import column_keys

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("doorstep", "cache", "backends", "media", "formats", "corpus", "plan", "run", "views", "score", "train"),
-    *("transfer", "bundle", "ask", "report", "python", "cli"),
+    *("transfer", "bundle", "pages", "ask", "report", "python", "cli"),
 )
 PLUGINS = ("stages", "models", "manifests")
 OPEN = ("doorstep", "backends", "media", "formats")

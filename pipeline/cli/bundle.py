@@ -64,7 +64,7 @@ def predict(
     out: Annotated[str, typer.Option("--out", "-o", help="A folder for the results. Default: data/predictions/.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Predicts new clips with a bundle, and writes a table of every utterance.
+    """Predicts new clips with a bundle, and writes a table of every utterance, and a page to look at.
 
     A clip without a transcript is predicted without it if the model was trained so, else refused. In a folder,
     <stem>.srt, <stem>.vtt or <stem>.txt beside a clip says what is said in it.
@@ -75,6 +75,7 @@ def predict(
     from pipeline.bundle.predict import predict as predict_rows
     from pipeline.bundle.predict import read_clips
     from pipeline.bundle.results import write_results
+    from pipeline.pages.prediction_pages import write_pages
 
     home = Home()
     clips = asked_clips(video, audio, text, subtitles, window_s, hop_s)
@@ -85,7 +86,8 @@ def predict(
         print_line(f"Predicting {len(rows):,} utterances of {len(clips):,} clips with {opened_bundle.contents.name}")
         predicted = predict_rows(opened_bundle, rows, common_root(clips))
         written = write_results(folder, clips, predicted)
+        page = write_pages(folder, path, opened_bundle, clips, predicted, written)
     table = written.table.to_pylist()
     console.print(prediction_table(table, written.columns))
-    answer = {"bundle": str(path), "file": str(written.file), "rows": table}
-    show_answer(answer, as_json, f"Wrote {written.file}")
+    answer = {"bundle": str(path), "file": str(written.file), "page": str(page), "rows": table}
+    show_answer(answer, as_json, f"Wrote {written.file} and {page}")

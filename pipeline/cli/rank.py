@@ -28,8 +28,8 @@ from pipeline.cli.options import (
 from pipeline.console import console, print_line, table
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import InputError
+from pipeline.pages.table import size
 from pipeline.plan.session import Session
-from pipeline.report.table import size
 from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import compare, open_session
 from pipeline.stage import Modality

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from pipeline.console import table
 from pipeline.corpus.published import Count
+from pipeline.pages.table import size
 from pipeline.reason import Reason
-from pipeline.report.table import size
 from pipeline.run.outcome import RunCounts
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.corpus.recipe_training import model_class
 from pipeline.errors import InputError
-from pipeline.report.charts import Chart, Difference, differences
+from pipeline.pages.charts import Chart, Difference, differences
 from pipeline.report.model_table import Entry, ModelTable
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import score_name

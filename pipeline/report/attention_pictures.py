@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.cache.atomic import publish, replacing
-from pipeline.report.charts import COLOURS, INK, MUTED, RULE, SERIES, STYLE, Chart, embedded
+from pipeline.pages.charts import COLOURS, INK, MUTED, RULE, SERIES, STYLE, Chart, embedded
 
 FOLDER = "maps"
 """The folder of a run's pictures, in its own."""

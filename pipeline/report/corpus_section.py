@@ -13,9 +13,9 @@ import numpy as np
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.published import Count, compared, notes
 from pipeline.corpus.recipe import Alignment, Node, Recipe, every_node
+from pipeline.pages.charts import Chart, grouped, histogram
+from pipeline.pages.table import Cell, Sheet, amount, cell, parameters
 from pipeline.reader import Label
-from pipeline.report.charts import Chart, grouped, histogram
-from pipeline.report.table import Cell, Sheet, amount, cell, parameters
 from pipeline.stage import Target
 from pipeline.utterance import Utterance
 

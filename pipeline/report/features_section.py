@@ -12,13 +12,13 @@ from typing import Any
 from pipeline.cache.record import Record
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, distinct_names
+from pipeline.pages.charts import Chart, Curves, curves
+from pipeline.pages.table import Cell, Sheet, amount, cell, size
 from pipeline.plan import shortfall
 from pipeline.plan.catalogue import Shard, StageRows
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
-from pipeline.report.charts import Chart, Curves, curves
 from pipeline.report.corpus_section import parts
-from pipeline.report.table import Cell, Sheet, amount, cell, size
 from pipeline.run import time_spent
 from pipeline.stage import RAW
 from pipeline.utterance import Utterance

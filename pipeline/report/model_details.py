@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.charts import Chart, Curves, curves, reliability
+from pipeline.pages.charts import Chart, Curves, curves, reliability
+from pipeline.pages.table import Cell, Sheet, cell
 from pipeline.report.models_section import Trained, mean
-from pipeline.report.table import Cell, Sheet, cell
 from pipeline.score import predictions
 from pipeline.score.calibration import Calibration, calibration
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.atomic import publish
-from pipeline.report.charts import Chart, Difference, differences
+from pipeline.pages.charts import Chart, Difference, differences
+from pipeline.pages.table import Cell, Sheet, render
 from pipeline.report.probes_section import score_name
-from pipeline.report.table import Cell, Sheet, render
 from pipeline.score import metrics, predictions
 from pipeline.score.intervals import Interval, Scores, by_row, over_dialogues, over_seeds, score_by_row
 from pipeline.stage import Target
@@ -126,6 +126,7 @@ def page(table: ModelTable, caption: str) -> str:
     groups = {name: [row_of(row, kind) for row in rows] for name, kind in _GROUPS.items()}
     scores = [_chart(table), _sheet("Scores", groups["scores"], _ABOUT), _sheet("F1 by class", groups["classes"])]
     return render(
+        __package__,
         "table.html",
         caption=caption,
         when=time.strftime("%Y-%m-%d %H:%M"),

@@ -17,9 +17,9 @@ from pipeline.cache.store import CorruptError
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe_training import all_settings, model_class
 from pipeline.errors import InputError
+from pipeline.pages.table import Cell, Sheet, amount, cell
 from pipeline.plan.session import Session
 from pipeline.report.probes_section import Line, Probe, bounds, headline, score_name
-from pipeline.report.table import Cell, Sheet, amount, cell
 from pipeline.score import metrics
 from pipeline.score.predictions import FILE
 from pipeline.stage import Target

@@ -13,13 +13,14 @@ from rich.table import Table
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
 from pipeline.corpus.same_media import same_media
+from pipeline.pages.charts import Chart, Mark, ranking
+from pipeline.pages.table import Cell, Sheet, render
 from pipeline.plan.remarked import by_stage
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
 from pipeline.report import corpus_section, model_details, models_section, probes_section
 from pipeline.report.ablation_chart import ablation_chart
 from pipeline.report.attention_pictures import read_pictures
-from pipeline.report.charts import Chart, Mark, ranking
 from pipeline.report.features_section import (
     Extracted,
     costs,
@@ -34,7 +35,6 @@ from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
 from pipeline.report.robustness import robustness
-from pipeline.report.table import Cell, Sheet, render
 from pipeline.score import metrics
 from pipeline.stage import Target
 
@@ -93,6 +93,7 @@ def _render(
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     dialogues = {row.id: row.dialogue for row in corpus.manifest.rows}
     return render(
+        __package__,
         TEMPLATE,
         dataset=corpus.recipe.name,
         when=time.strftime("%Y-%m-%d %H:%M"),

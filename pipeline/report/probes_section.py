@@ -21,9 +21,9 @@ from pipeline.cache.store import CorruptError
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.recipe import Selection
 from pipeline.errors import InputError
+from pipeline.pages.table import Cell, Sheet
 from pipeline.plan.session import Session
 from pipeline.reader import Fold
-from pipeline.report.table import Cell, Sheet
 from pipeline.score import metrics
 from pipeline.score.linear_probe import SCORE, probe
 from pipeline.stage import Modality, Target

@@ -9,11 +9,11 @@ from pipeline.cache import shards
 from pipeline.cache.store import CorruptError
 from pipeline.corpus.recipe import Node
 from pipeline.errors import InputError
+from pipeline.pages.table import Cell, Sheet, amount
 from pipeline.plan import remarked
 from pipeline.remark import Kind
 from pipeline.report.corpus_section import parts
 from pipeline.report.features_section import Extracted, StoredRows
-from pipeline.report.table import Cell, Sheet, amount
 
 Words = Mapping[str, tuple[float, float]]
 """By utterance, the words of its transcript that have no vector, and all its words."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.report.charts import Chart, Points, trends
+from pipeline.pages.charts import Chart, Points, trends
+from pipeline.pages.table import Cell, Sheet
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import HEADLINE, score_name
-from pipeline.report.table import Cell, Sheet
 from pipeline.train.evaluate import FOLDER, read_kept
 
 Entry = Mapping[str, Any]

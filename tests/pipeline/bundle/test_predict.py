@@ -22,8 +22,9 @@ from pipeline.bundle.clips import (
     utterances,
 )
 from pipeline.bundle.predict import Predicted, predict
-from pipeline.bundle.results import result_table
+from pipeline.bundle.results import result_table, write_results
 from pipeline.errors import InputError
+from pipeline.pages.prediction_pages import write_pages
 from pipeline.score import predictions
 from pipeline.utterance import Utterance
 from tests.pipeline.bundle.conftest import found_run
@@ -100,7 +101,13 @@ def test_a_clip_that_cannot_be_read_has_its_reason_and_one_without_anything_no_p
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     clips = [Clip("a", None, broken, (Said(text="well"),)), Clip("b", None, broken)]
-    rows = result_table(clips, predicted(bundles / "bc_lstm", clips, tmp_path)).to_pylist()
+    with open_bundle(bundles / "bc_lstm", tmp_path / "digests.sqlite") as opened:
+        given = predict(opened, utterances(clips, common_root(clips)), common_root(clips))
+        written = write_results(tmp_path, clips, given)
+        index = write_pages(tmp_path, bundles / "bc_lstm", opened, clips, given, written)
+    rows = written.table.to_pylist()
+    assert "bc_lstm, class BCLSTM" in index.read_text() and "accuracy 0." in index.read_text()
+    assert "audio: not_media (1 of 1 utterances)" in (tmp_path / "clips" / "00000.html").read_text()
     assert [row["reason"] for row in rows] == ["audio: not_media", "audio: not_media; text: absent"]
     assert rows[0]["label"] is not None and rows[1]["label"] is None and rows[1]["p_hap"] is None
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.pages.charts import Chart
+from pipeline.pages.table import Sheet
 from pipeline.plan.session import Session
 from pipeline.report import models_section
-from pipeline.report.charts import Chart
 from pipeline.report.page import write
 from pipeline.report.robustness import robustness
-from pipeline.report.table import Sheet
 from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.small import RECIPE, Small
 

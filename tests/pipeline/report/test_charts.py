@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.report.charts import Difference, curves, differences, grouped, histogram, reliability
-from pipeline.report.table import cell, size
+from pipeline.pages.charts import Difference, curves, differences, grouped, histogram, reliability
+from pipeline.pages.table import cell, size
 from pipeline.score.calibration import Calibration
 
 

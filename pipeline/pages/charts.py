@@ -1,4 +1,4 @@
-"""The charts of the report: SVG that takes its colours from the page, so that it follows light, dark and print."""
+"""The charts of pages: SVG that takes its colours from the page, so that it follows light, dark and print."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def grouped(caption: str, names: Sequence[str], parts: Mapping[str, Sequence[flo
         for i, (part, values) in enumerate(parts.items()):
             places = np.arange(len(names)) + (i - (len(parts) - 1) / 2) * width
             axes.bar(places, values, width * 0.92, color=_series(i), label=part)
-        axes.set_xticks(range(len(names)), [_short(name) for name in names])
+        axes.set_xticks(range(len(names)), [shortened(name) for name in names])
         axes.tick_params(length=0)
         axes.set_ylabel(unit)
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         _legend(axes, len(parts))
         texts = [f"{part}: " + ", ".join(map("{} {:g}".format, names, values)) for part, values in parts.items()]
-        return Chart(_svg(figure), f"Bar chart. {'; '.join(texts)}.", caption)
+        return Chart(drawing(figure), f"Bar chart. {'; '.join(texts)}.", caption)
 
 
 def histogram(caption: str, values: Sequence[float], unit: str) -> Chart:
@@ -95,7 +95,7 @@ def histogram(caption: str, values: Sequence[float], unit: str) -> Chart:
         axes.spines["left"].set_visible(False)
         low, middle = float(data.min()), float(np.median(data))
         alt = f"Histogram of {len(data)} values in {unit}: from {low:.3g} to {data.max():.3g}, median {middle:.3g}."
-        return Chart(_svg(figure), alt, caption)
+        return Chart(drawing(figure), alt, caption)
 
 
 Curves = Mapping[str, Sequence[float]]
@@ -118,7 +118,7 @@ def curves(caption: str, panels: Mapping[str, Curves], best: Mapping[str, int | 
         figure.legend(handles, labels, loc="outside upper right", ncols=len(names))
         alt = " ".join(_described(name, lines, best.get(name)) for name, lines in shown.items())
         left = f" The first {PANELS} of {len(panels)}." if len(panels) > PANELS else ""
-        return Chart(_svg(figure), f"Line charts. {alt}", caption + left)
+        return Chart(drawing(figure), f"Line charts. {alt}", caption + left)
 
 
 Points = Sequence[tuple[float, float]]
@@ -139,7 +139,7 @@ def trends(caption: str, lines: Mapping[str, Points], across: str, unit: str, le
         axes.tick_params(length=0)
         _legend(axes, len(lines) + 1)
         texts = [f"{name}: " + ", ".join(f"{y:.3f} at {x:g}" for x, y in points) for name, points in lines.items()]
-        return Chart(_svg(figure), f"Line chart of {unit} by {across}. {'; '.join(texts)}.", caption)
+        return Chart(drawing(figure), f"Line chart of {unit} by {across}. {'; '.join(texts)}.", caption)
 
 
 @dataclass(frozen=True)
@@ -164,14 +164,14 @@ def ranking(caption: str, marks: Sequence[Mark], unit: str) -> Chart:
             for value, y in known:
                 axes.plot([value, value], [y - 0.4, y + 0.4], color=colour, linewidth=2.2, label=label)
                 label = "_"
-        axes.set_yticks(places, [_short(mark.name, 34) for mark in marks])
+        axes.set_yticks(places, [shortened(mark.name, 34) for mark in marks])
         axes.tick_params(length=0)
         axes.set_xlim(min(0.0, *(mark.score for mark in marks)), 1)
         axes.grid(axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
         _legend(axes, 2)
         texts = "; ".join(f"{m.name} {m.score:.3f}" for m in marks)
-        return Chart(_svg(figure), f"Bar chart of {unit}. {texts}.", caption)
+        return Chart(drawing(figure), f"Bar chart of {unit}. {texts}.", caption)
 
 
 def reliability(caption: str, parts: Mapping[str, Calibration]) -> Chart:
@@ -188,7 +188,7 @@ def reliability(caption: str, parts: Mapping[str, Calibration]) -> Chart:
         axes.tick_params(length=0)
         axes.grid()
         axes.legend(loc="lower right")
-        return Chart(_svg(figure), f"Reliability diagram. {' '.join(map(_binned, parts, parts.values()))}", caption)
+        return Chart(drawing(figure), f"Reliability diagram. {' '.join(map(_binned, parts, parts.values()))}", caption)
 
 
 @dataclass(frozen=True)
@@ -210,14 +210,14 @@ def differences(caption: str, shown: Sequence[Difference], unit: str) -> Chart:
         ends = np.array([[one.mean - one.low for one in shown], [one.high - one.mean for one in shown]])
         axes.barh(places, mean, 0.52, color=SERIES[0], xerr=ends, error_kw={"ecolor": MUTED, "elinewidth": 1.4})
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(places, [_short(one.name, 26) for one in shown])
+        axes.set_yticks(places, [shortened(one.name, 26) for one in shown])
         axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(length=0)
         axes.grid(axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
         texts = "; ".join(f"{one.name} {one.mean:+.3f} from {one.low:+.3f} to {one.high:+.3f}" for one in shown)
-        return Chart(_svg(figure), f"Bar chart of {unit}. {texts}.", caption)
+        return Chart(drawing(figure), f"Bar chart of {unit}. {texts}.", caption)
 
 
 def _binned(part: str, bins: Calibration) -> str:
@@ -231,7 +231,7 @@ def _panel(axes: Axes, name: str, lines: Curves, best: int | None) -> None:
     last = list(lines.values())[-1] if lines else []
     if best is not None and best < len(last):
         axes.plot(best + 1, last[best], "o", color=_series(len(lines) - 1), markersize=4.5)
-    axes.set_title(_short(name, 34))
+    axes.set_title(shortened(name, 34))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(length=0)
     axes.grid(axis="y")
@@ -266,11 +266,12 @@ def _series(i: int) -> str:
     return SERIES[i % len(SERIES)]
 
 
-def _short(name: str, longest: int = 18) -> str:
+def shortened(name: str, longest: int = 18) -> str:
+    """A name of at most so many characters."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
-def _svg(figure: Figure) -> Markup:
+def drawing(figure: Figure) -> Markup:
     """The drawing as an element of the page, with ids that no other chart has and the colours of the page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():

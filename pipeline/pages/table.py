@@ -1,4 +1,4 @@
-"""The tables of the report: cells with their text and style, from which the template makes HTML."""
+"""The tables of pages: cells with their text and style, from which the template makes HTML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 NONE = "–"
 
@@ -39,10 +39,12 @@ class Sheet:
         return cls(caption, list(header), [[cell(value) for value in row] for row in rows], note, heat)
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from a template of this folder; all text in it is escaped."""
-    loader = PackageLoader("pipeline.report", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+def render(package: str, template: str, **values: Any) -> str:
+    """A page from a template of a room, which may extend those of this one; all text in it is escaped."""
+    loaders = [PackageLoader(name, ".") for name in dict.fromkeys((package, __package__))]
+    environment = Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     return environment.get_template(template).render(**values)
 
 
