@@ -122,11 +122,11 @@ def _waveform(child: Child, path: Path, length: float) -> NDArray[np.float32]:
 
 def _pieces(length: float) -> Iterator[tuple[float, float, int]]:
     """The start and the end in seconds of pieces of a file, and how many of all columns each has: at least one."""
-    count = min(COLUMNS, int(np.ceil(length / PIECE_S)))
-    columns = np.linspace(0, COLUMNS, count + 1).astype(int)
-    for first, last in zip(columns, columns[1:], strict=False):
+    most = max(1, int(PIECE_S * COLUMNS / length))
+    for first in range(0, COLUMNS, most):
+        last = min(first + most, COLUMNS)
         start_s, end_s = first * length / COLUMNS, last * length / COLUMNS
-        yield start_s, min(end_s, start_s + PIECE_S), int(last - first)
+        yield start_s, min(end_s, start_s + PIECE_S), last - first
 
 
 def peaks_of(path: Path, start_s: float, end_s: float, columns: int) -> NDArray[np.float32]:
