@@ -110,5 +110,7 @@ def test_the_waveform_is_loud_where_the_sound_is(tmp_path: Path) -> None:
 
 def test_long_sound_is_read_in_pieces_that_cover_it() -> None:
     pieces = list(_pieces(1000.0))
-    assert all(end_s - start_s <= PIECE_S + 1e-9 for start_s, end_s, _ in pieces) and sum(p[2] for p in pieces) == COLUMNS
+    assert (
+        all(end_s - start_s <= PIECE_S + 1e-9 for start_s, end_s, _ in pieces) and sum(p[2] for p in pieces) == COLUMNS
+    )
     assert [p[0] for p in pieces[1:]] == pytest.approx([p[1] for p in pieces[:-1]])
