@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from pipeline.plan.session import Session
 from pipeline.run.extract_job import extract, made_by
 from pipeline.run.outcome import Outcome
 from pipeline.run.stage_calls import Knobs
-from pipeline.run.time_spent import REFERENCE, timed
+from pipeline.run.time_spent import REFERENCE
 from pipeline.stage import Track
 
 DEVICE = "cpu"
@@ -44,14 +45,13 @@ def reference(job: ReferenceJob, store: Store) -> Outcome:
     """Saves the reference of a stage; the first one saved wins."""
     about = {"states": {stage: state.object for stage, state in job.states.items()}, "stage": job.node.name}
     outcome = Outcome(job.modality)
-    with timed(outcome.times, REFERENCE):
-        record = store.save(
-            job.node.family + REFERENCES,
-            job.key,
-            partial(shards.write, sampled(job.node, job.states, store)),
-            suffix=".parquet",
-            about=about | made_by(DEVICE, job.node),
-        )
+    record = store.save(
+        job.node.family + REFERENCES,
+        job.key,
+        partial(shards.write, sampled(job.node, job.states, store, outcome.times)),
+        suffix=".parquet",
+        about=about | made_by(DEVICE, job.node),
+    )
     outcome.saved.append(record)
     return outcome
 
@@ -136,15 +136,17 @@ class _Scratch(Store):
         return self._other.open(ref) if ref.object in self._states else super().open(ref)
 
 
-def sampled(node: Node, states: Mapping[str, Ref], store: Store) -> pa.Table:
-    """The shard of a stage over the sample, computed as every shard is."""
+def sampled(node: Node, states: Mapping[str, Ref], store: Store, times: Counter[str] | None = None) -> pa.Table:
+    """The shard of a stage over the sample, computed as every shard is. times: gets its seconds by kind."""
     runs = sample_runs(node, states)
     rows = sample.rows()
     before = sample_corpus().before(rows, node.walk())
     job = ExtractJob(node.stage.modality, sample.FOLDER, rows, tuple(runs), before=before)
     with tempfile.TemporaryDirectory() as folder:
         scratch = _Scratch(Path(folder), states, store)
-        extract(job, scratch, Knobs(DEVICE))
+        outcome = extract(job, scratch, Knobs(DEVICE))
+        if times is not None:
+            times.update({**outcome.times, REFERENCE: sum(outcome.seconds.values())})  # type: ignore[dict-item]
         record = scratch.find(*runs[-1].key)
         assert record is not None
         return shards.open_table(scratch.open(record))

@@ -18,7 +18,7 @@ from pipeline.cache.atomic import publish
 
 DECODE, LOAD, READ, STORE, REFERENCE = "decode", "load", "read", "store", "references"
 """What a job does outside its stages: waits for raw input, loads stages, reads rows of other stages, and saves shards
-(makes a table, compresses, writes and hashes it); a job that saves a stage's reference does nothing else."""
+(makes a table, compresses, writes and hashes it). References are what stages take on the built-in sample."""
 START, OTHER, IDLE = "start", "other", "idle"
 """What a run takes before and after its jobs, what a job takes beside all that is measured, and waiting for a job."""
 
