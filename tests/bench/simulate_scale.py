@@ -42,13 +42,14 @@ SPLITS = ("train", "train", "train", "valid", "test")
 
 
 class Planned(NamedTuple):
-    """What one part came to. megabytes: the most memory of its process until then."""
+    """What one part came to. cpu_s: of a processor. megabytes: the most memory of its process until then."""
 
     rows: int
     jobs: int
     shards: int
     listings: int
     digest: str
+    cpu_s: float
     megabytes: float
 
 
@@ -75,6 +76,7 @@ def utterances(first: int, last: int) -> Iterator[Utterance]:
 
 def planned(first: int, rows: int, place: Path) -> Planned:
     """Plans one part, from its first row on."""
+    began = time.process_time()
     recipe = read_recipe(place / "large.toml", root=str(place), memory=Home(place).memory, home=place)
     with paused_collection():
         manifest = Manifest(place, tuple(utterances(first, first + rows)))
@@ -85,7 +87,8 @@ def planned(first: int, rows: int, place: Path) -> Planned:
     content = blake3("".join(run.shard for job in extracts for run in job.runs).encode()).hexdigest()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     shards = sum(len(job.runs) for job in extracts)
-    return Planned(sum(len(job.rows) for job in extracts), len(extracts), shards, store.listings, content, peak)
+    cpu_s = time.process_time() - began
+    return Planned(sum(len(job.rows) for job in extracts), len(extracts), shards, store.listings, content, cpu_s, peak)
 
 
 def simulate(rows: int, part: int, processes: int) -> tuple[Sequence[Planned], float]:
@@ -106,12 +109,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     parts, seconds = simulate(given.rows, given.part, given.processes)
-    sums = {name: sum(getattr(part, name) for part in parts) for name in ("rows", "jobs", "shards", "listings")}
+    names = ("rows", "jobs", "shards", "listings", "cpu_s")
+    sums = {name: sum(getattr(part, name) for part in parts) for name in names}
     peak = max(part.megabytes for part in parts)
     digest = blake3("".join(part.digest for part in parts).encode()).hexdigest()
     sys.stdout.write(
-        f"{sums['rows']:,} utterances in {len(parts)} parts, {given.processes} processes: {seconds:.0f} s, at most "
-        f"{peak:,.0f} MB a process\n{sums['jobs']:,} jobs, {sums['shards']:,} shards (each an object and an action), "
+        f"{sums['rows']:,} utterances in {len(parts)} parts, {given.processes} processes: {seconds:.0f} s "
+        f"({sums['cpu_s']:.0f} s of processors), at most {peak:,.0f} MB a process\n"
+        f"{sums['jobs']:,} jobs, {sums['shards']:,} shards (each an object and an action), "
         f"{sums['listings']} listings\nshards {digest[:16]}\n"
     )
 
