@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def paused_collection() -> Iterator[None]:
     """A context, and a decorator, in which the collector does not look through all objects again and again.
 
-    A manifest of a million rows is ten million objects, and to look through them took a third of the time of a plan.
+    A manifest of a million rows is ten million objects, and to look through them took a third of the time of a scan.
     """
     was_enabled = gc.isenabled()
     gc.disable()
