@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.cache import keys
-from pipeline.collection import paused_collection
 from pipeline.corpus.recipe import Node
 from pipeline.plan.catalogue import Catalogue, Shard, StageRows
 from pipeline.plan.jobs import ExtractJob, FitJob, Plan, ReferenceJob, Run
@@ -21,7 +20,6 @@ Group = list[tuple[StageRows, Shard]]
 """Shards of the same rows and modality. One job computes them, so that each clip is decoded once."""
 
 
-@paused_collection()
 def plan(catalogue: Catalogue, unreadable: Unreadable = dict) -> Plan:
     """The jobs that can run now, the rows that wait for a fit, and the rows that are cached.
 
