@@ -18,7 +18,7 @@ from pipeline.pages.table import Cell, Sheet, render
 from pipeline.plan.remarked import by_stage
 from pipeline.plan.session import Session
 from pipeline.plan.shortfall import over_limit
-from pipeline.report import corpus_section, model_details, models_section, probes_section
+from pipeline.report import corpus_section, distributions, model_details, models_section, probes_section
 from pipeline.report.ablation_chart import ablation_chart
 from pipeline.report.attention_pictures import read_pictures
 from pipeline.report.features_section import (
@@ -92,6 +92,7 @@ def _render(
     notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     dialogues = {row.id: row.dialogue for row in corpus.manifest.rows}
+    spread = list(distributions.distributions(session))
     return render(
         __package__,
         TEMPLATE,
@@ -112,6 +113,7 @@ def _render(
         stages=corpus_section.stages(corpus.recipe),
         fine_print=[corpus_section.every_parameter(corpus.recipe), corpus_section.versions(corpus.recipe)],
         features=_features(extracted, remarks, runs),
+        distributions=_present(distributions.sheet(spread), *distributions.charts(spread, corpus)),
         failures=failures(extracted),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),

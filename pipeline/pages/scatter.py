@@ -1,0 +1,62 @@
+"""Charts of many points: scatters of groups, and the spread of many dimensions side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.pages.charts import MUTED, SERIES, STYLE, Chart, drawing, shortened
+
+GROUPS = 4
+"""The most groups that have a colour of their own; all others share one."""
+BANDS = ((0.0, 1.0, 0.18), (0.05, 0.95, 0.35), (0.25, 0.75, 0.6))
+"""Pairs of quantiles, and how dense the band between them is drawn."""
+
+
+def scatter(caption: str, points: NDArray[np.float64], panels: Mapping[str, Sequence[str]]) -> Chart:
+    """Draws the points [N, 2] once for each of `panels`, which name the group of each point."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.1 * len(panels), 3.5), layout="constrained")
+        for axes, (title, groups) in zip(
+            figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True
+        ):
+            largest = [name for name, _ in Counter(groups).most_common(GROUPS)]
+            others = "others" if len(set(groups)) > GROUPS else ""
+            for i, name in enumerate([*filter(None, [others]), *largest]):
+                of = np.array([(group not in largest) if name == others else group == name for group in groups])
+                colour = SERIES[4] if name == others else SERIES[i - bool(others)]
+                axes.plot(*points[of].T, "o", color=colour, markersize=2.6, alpha=0.75, label=shortened(name, 14))
+            axes.set_title(title)
+            axes.set(xticks=[], yticks=[])
+            axes.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=3, markerscale=1.6, handletextpad=0.1)
+        return Chart(drawing(figure), f"Scatter of {len(points)} points, by {' and by '.join(panels)}.", caption)
+
+
+def spread(caption: str, quantiles: NDArray[np.float64], unit: str) -> Chart:
+    """Draws, for each of D dimensions side by side, bands between quantiles. quantiles: [7, D] as `levels` orders."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.2, 1.9), layout="constrained")
+        axes = figure.subplots()
+        edges = np.arange(quantiles.shape[1] + 1) - 0.5
+        known = levels()
+        for low, high, alpha in BANDS:
+            below, above = (quantiles[known.index(level)] for level in (low, high))
+            axes.stairs(above, edges, baseline=below, fill=True, color=SERIES[0], alpha=alpha, linewidth=0)
+        axes.stairs(quantiles[known.index(0.5)], edges, baseline=None, color=MUTED, linewidth=0.8)
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set(xlabel="dimension", ylabel=unit, xlim=(edges[0], edges[-1]))
+        axes.tick_params(length=0)
+        axes.grid(axis="y")
+        low, high = quantiles[0].min(), quantiles[-1].max()
+        alt = f"Spread of {quantiles.shape[1]} dimensions: all values are between {low:.3g} and {high:.3g}."
+        return Chart(drawing(figure), alt, caption)
+
+
+def levels() -> list[float]:
+    """The quantiles that `spread` draws, ascending."""
+    return sorted({0.5, *(level for low, high, _ in BANDS for level in (low, high))})

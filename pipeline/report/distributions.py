@@ -1,0 +1,143 @@
+"""How the values of features are spread: dimensions that are constant or far out, and the first two components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cache.store import CorruptError
+from pipeline.corpus.corpus import Corpus
+from pipeline.errors import InputError
+from pipeline.pages.charts import Chart
+from pipeline.pages.scatter import levels, scatter, spread
+from pipeline.pages.table import NONE, Cell, Sheet
+from pipeline.plan.session import Session
+from pipeline.reader import Label
+from pipeline.stage import Target
+from pipeline.utterance import Utterance
+from pipeline.views.build_view import build_column
+from pipeline.views.view import Column
+
+FAR = 50.0
+"""A dimension is far out if a value is so many interquartile ranges from its median."""
+MOST_UTTERANCES = 400
+"""The most utterances whose values are looked at, spread evenly over the corpus."""
+NAMED = 5
+"""The most dimensions that a cell names."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The values of one modality of a feature set.
+
+    names: [D]. utterances: [N] of those looked at. means: [N, D], over the steps of each. quantiles: [levels, D].
+    """
+
+    name: str
+    names: Sequence[str]
+    utterances: Sequence[Utterance]
+    means: NDArray[np.float64]
+    quantiles: NDArray[np.float64]
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """[D], True for a dimension that has one value alone."""
+        return np.asarray(self.quantiles[0] == self.quantiles[-1])
+
+    @property
+    def far(self) -> NDArray[np.bool_]:
+        """[D], True for a dimension with a value far from all others."""
+        low, middle, high = (self.quantiles[levels().index(level)] for level in (0.25, 0.5, 0.75))
+        reach = np.maximum(self.quantiles[-1] - middle, middle - self.quantiles[0])
+        return np.asarray((high > low) & (reach > FAR * (high - low)))
+
+    @property
+    def components(self) -> NDArray[np.float64]:
+        """[N, 2], the first two principal components of the standardised means."""
+        scaled = (self.means - self.means.mean(0)) / np.where(self.constant, 1, self.means.std(0).clip(1e-12))
+        left, size, _ = np.linalg.svd(scaled - scaled.mean(0), full_matrices=False)
+        return np.asarray(left[:, :2] * size[:2])
+
+
+def distributions(session: Session) -> Iterator[Distribution]:
+    """Those of each modality whose features are all extracted, as the first fold gives them."""
+    corpus = session.corpus
+    fold = next(iter(corpus.folds), None)
+    for features, selections in corpus.recipe.features.items():
+        for modality, selection in selections.items():
+            try:
+                path = build_column(corpus, session.catalogue, selection, fold, session.home.root)
+                found = _looked_at(f"{modality} of {features}", Column.open(path), corpus.manifest.rows)
+            except (InputError, CorruptError):
+                continue  # the report says elsewhere what is missing
+            if found is not None:
+                yield found
+
+
+def _looked_at(name: str, column: Column, rows: Sequence[Utterance]) -> Distribution | None:
+    present = np.flatnonzero(column.mask.any(axis=1))
+    if len(present) < 3:
+        return None
+    chosen = present[np.unique(np.linspace(0, len(present) - 1, MOST_UTTERANCES).round().astype(int))]
+    steps = [np.asarray(column.values[row][column.mask[row]], np.float64) for row in chosen]
+    means = np.stack([of_row.mean(0) for of_row in steps])
+    quantiles = np.quantile(np.concatenate(steps), levels(), axis=0)
+    names = column.names or tuple(map(str, range(means.shape[1])))
+    return Distribution(name, names, [rows[row] for row in chosen], means, quantiles)
+
+
+def sheet(found: Sequence[Distribution]) -> Sheet | None:
+    """The range of each modality's values, with its constant and its far dimensions; None if nothing is extracted."""
+    table = [
+        (d.name, len(d.names), len(d.utterances), *_range(d), _named(d, d.constant), _named(d, d.far)) for d in found
+    ]
+    header = ("", "dimensions", "utterances", "lowest", "median", "highest", "constant", "far out")
+    note = (
+        f"Of at most {MOST_UTTERANCES} utterances. A dimension is constant if it has one value alone, and far out if a "
+        f"value is more than {FAR:g} interquartile ranges from its median."
+    )
+    return Sheet.of("Ranges of features", header, table, note) if table else None
+
+
+def _range(found: Distribution) -> tuple[float, float, float]:
+    return float(found.quantiles[0].min()), float(np.median(found.quantiles)), float(found.quantiles[-1].max())
+
+
+def _named(found: Distribution, *kinds: NDArray[np.bool_]) -> Iterator[Cell]:
+    """The first names of the dimensions of each kind, loud if there are any."""
+    for chosen in kinds:
+        names = [name for name, on in zip(found.names, chosen, strict=True) if on]
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        yield Cell(", ".join(names[:NAMED]) + more or NONE, loud=bool(names))
+
+
+def charts(found: Sequence[Distribution], corpus: Corpus) -> Iterator[Chart]:
+    """The spread of the dimensions of each modality, and its utterances by label and by speaker."""
+    for one in found:
+        middle = "the middle half, 90 % and all values of each dimension"
+        yield spread(f"Values of {one.name}: {middle}", one.quantiles, "value")
+        panels: dict[str, Sequence[str]] = {}
+        if any(row.id in corpus.labels for row in one.utterances):
+            panels["label"] = [_label(corpus.labels.get(row.id), corpus.target) for row in one.utterances]
+        if len({row.speaker for row in one.utterances}) > 1:
+            panels["speaker"] = [row.speaker or "unknown" for row in one.utterances]
+        if panels and one.means.shape[1] > 1:
+            caption = f"The first two principal components of {one.name}, one point for each utterance"
+            yield scatter(caption, one.components, panels)
+
+
+def _label(label: Label | None, target: Target) -> str:
+    """The class of an utterance, its classes, or the sign of its number."""
+    value: Any = label
+    if value is None:
+        return "no label"
+    if target.task == "multiclass":
+        return target.classes[int(value)]
+    if target.task == "multilabel":
+        return ", ".join(name for name, on in zip(target.classes, value, strict=True) if on) or "none"
+    first = float(np.ravel(value)[0])
+    return "negative" if first < 0 else "positive" if first > 0 else "zero"
