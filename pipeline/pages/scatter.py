@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.pages.charts import MUTED, SERIES, STYLE, Chart, drawing, shortened
+from pipeline.pages.charts import INK, SERIES, STYLE, Chart, drawing, shortened
 
 GROUPS = 4
 """The most groups that have a colour of their own; all others share one."""
@@ -47,8 +47,9 @@ def spread(caption: str, quantiles: NDArray[np.float64], unit: str) -> Chart:
         for low, high, alpha in BANDS:
             below, above = (quantiles[known.index(level)] for level in (low, high))
             axes.stairs(above, edges, baseline=below, fill=True, color=SERIES[0], alpha=alpha, linewidth=0)
-        axes.stairs(quantiles[known.index(0.5)], edges, baseline=None, color=MUTED, linewidth=0.8)
+        axes.hlines(quantiles[known.index(0.5)], edges[:-1], edges[1:], color=INK, linewidth=1)
         axes.set_yscale("symlog", linthresh=1.0)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set(xlabel="dimension", ylabel=unit, xlim=(edges[0], edges[-1]))
         axes.tick_params(length=0)
         axes.grid(axis="y")

@@ -92,9 +92,7 @@ def _looked_at(name: str, column: Column, rows: Sequence[Utterance]) -> Distribu
 
 def sheet(found: Sequence[Distribution]) -> Sheet | None:
     """The range of each modality's values, with its constant and its far dimensions; None if nothing is extracted."""
-    table = [
-        (d.name, len(d.names), len(d.utterances), *_range(d), _named(d, d.constant), _named(d, d.far)) for d in found
-    ]
+    table = [(d.name, len(d.names), len(d.utterances), *_range(d), *_named(d, d.constant, d.far)) for d in found]
     header = ("", "dimensions", "utterances", "lowest", "median", "highest", "constant", "far out")
     note = (
         f"Of at most {MOST_UTTERANCES} utterances. A dimension is constant if it has one value alone, and far out if a "
