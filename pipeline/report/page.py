@@ -31,6 +31,7 @@ from pipeline.report.features_section import (
     library_versions,
     times,
 )
+from pipeline.report.home_index import write_index
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
@@ -42,9 +43,9 @@ TEMPLATE = "report.html"
 
 
 def write(session: Session) -> dict[str, Any]:
-    """Writes `reports/<dataset>.html` from the stored features and the finished runs. Extracts and trains nothing.
+    """Writes `reports/<dataset>.html` from the stored features and the finished runs, and the index of all reports.
 
-    Prints the scores on standard error, and returns the answer as JSON-able data.
+    Extracts and trains nothing. Prints the scores on standard error, and returns the answer as JSON-able data.
     """
     with console.status("Reading the store"):
         extracted = Extracted(session)
@@ -53,6 +54,7 @@ def write(session: Session) -> dict[str, Any]:
     runs = models_section.trained(session)
     path = session.home.reports / f"{session.corpus.recipe.home_name}.html"
     _publish(path, _render(session, extracted, remarks, probes, runs))
+    write_index(session.home)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     if lines:
         console.print(_score_table(lines, session.corpus.target))
