@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,6 +26,7 @@ from torch.fx.experimental.optimization import fuse
 from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
 
+from pipeline.backends.fitting import Fitting
 from pipeline.backends.network import Network
 from pipeline.cache.weights import check_torch_cache, local
 from pipeline.errors import InputError, closest
@@ -217,7 +217,8 @@ class Extractor:
     """A network in evaluation mode on its device; its batch norms are folded into its convolutions where possible.
 
     dim: D. precision: "bf16" computes in bfloat16. scale: the mean and deviation of red, green and blue. layout: the
-    order of pixels in memory, for images or for clips. size: the largest number of images or clips of one forward pass.
+    order of pixels in memory, for images or for clips. size: the largest number of images or clips of one forward pass,
+    which is halved if the device refuses memory.
     """
 
     model: nn.Module
@@ -229,9 +230,10 @@ class Extractor:
     size: int
     _folded: Network = field(init=False)
     _state: State | None = field(init=False, default=None)
+    _at_once: Fitting = field(init=False)
 
     def __post_init__(self) -> None:
-        self._folded = self._ready()
+        self._folded, self._at_once = self._ready(), Fitting(self.size)
 
     def use(self, state: State | None) -> None:
         """Loads the weights of a fitted state, unless they are loaded already."""
@@ -242,7 +244,7 @@ class Extractor:
     def features(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """uint8 images [H, W, 3] or clips [T, H, W, 3], all of one shape -> [B, D]. They are read chunk by chunk."""
         with torch.inference_mode(), exact():
-            parts = [self._forward(chunk) for chunk in _chunks(images, self.size)]
+            parts = list(self._at_once(self._forward, images))
         return np.concatenate(parts)
 
     def _ready(self) -> Network:
@@ -287,12 +289,6 @@ def exact() -> Iterator[None]:
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.conv.fp32_precision = precision
-
-
-def _chunks(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:
-    rest = iter(images)
-    while chunk := list(islice(rest, size)):
-        yield chunk
 
 
 def split(features: NDArray[np.float32], counts: Sequence[int]) -> list[NDArray[np.float32]]:

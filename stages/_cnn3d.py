@@ -21,6 +21,9 @@ from stages._training import Training
 
 Clips = NDArray[np.uint8]
 
+AT_ONCE = {"cpu": 2, "cuda": 32}
+"""The clips of one forward pass, each of which holds 100 MB of maps. On a CPU, more are no faster."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -53,9 +56,9 @@ class _Max(nn.Module):
 
 
 def extractor(network: Network, device: str) -> Extractor:
-    """The extractor of a network. It takes two clips at once: more are no faster, and each holds 100 MB of maps."""
+    """The extractor of a network."""
     layout = torch.channels_last_3d
-    return Extractor(network.model, network.dim, device, "float32", network.scale, layout, size=2)
+    return Extractor(network.model, network.dim, device, "float32", network.scale, layout, AT_ONCE[device])
 
 
 class Classifier(nn.Module):
