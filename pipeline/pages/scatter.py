@@ -16,6 +16,8 @@ GROUPS = 4
 """The most groups that have a colour of their own; all others share one."""
 BANDS = ((0.0, 1.0, 0.18), (0.05, 0.95, 0.35), (0.25, 0.75, 0.6))
 """Pairs of quantiles, and how dense the band between them is drawn."""
+COLUMNS = 256
+"""The most columns that `spread` draws; with more dimensions, neighbours share one."""
 
 
 def scatter(caption: str, points: NDArray[np.float64], panels: Mapping[str, Sequence[str]]) -> Chart:
@@ -38,11 +40,15 @@ def scatter(caption: str, points: NDArray[np.float64], panels: Mapping[str, Sequ
 
 
 def spread(caption: str, quantiles: NDArray[np.float64], unit: str) -> Chart:
-    """Draws, for each of D dimensions side by side, bands between quantiles. quantiles: [7, D] as `levels` orders."""
+    """Draws, for each of D dimensions side by side, bands between quantiles. quantiles: [7, D] as `levels` orders.
+
+    Dimensions that share a column show the widest of their bands.
+    """
+    dims, quantiles = quantiles.shape[1], _columns(quantiles)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.2, 1.9), layout="constrained")
         axes = figure.subplots()
-        edges = np.arange(quantiles.shape[1] + 1) - 0.5
+        edges = np.linspace(0, dims, quantiles.shape[1] + 1) - 0.5
         known = levels()
         for low, high, alpha in BANDS:
             below, above = (quantiles[known.index(level)] for level in (low, high))
@@ -54,8 +60,19 @@ def spread(caption: str, quantiles: NDArray[np.float64], unit: str) -> Chart:
         axes.tick_params(length=0)
         axes.grid(axis="y")
         low, high = quantiles[0].min(), quantiles[-1].max()
-        alt = f"Spread of {quantiles.shape[1]} dimensions: all values are between {low:.3g} and {high:.3g}."
+        alt = f"Spread of {dims} dimensions: all values are between {low:.3g} and {high:.3g}."
         return Chart(drawing(figure), alt, caption)
+
+
+def _columns(quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[7, D] to [7, at most COLUMNS]: the least of each lower quantile, the median of medians, the greatest of each
+    upper one."""
+    groups = np.array_split(quantiles, min(quantiles.shape[1], COLUMNS), axis=1)
+    middle = len(quantiles) // 2
+    parts = [
+        (rows[:middle].min(1), np.median(rows[middle : middle + 1], 1), rows[middle + 1 :].max(1)) for rows in groups
+    ]
+    return np.stack([np.concatenate(part) for part in parts], axis=1)
 
 
 def levels() -> list[float]:

@@ -1,0 +1,26 @@
+"""A spread of thousands of dimensions is a picture of bounded size that hides no extreme value."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.pages.scatter import COLUMNS, _columns, levels, spread
+
+
+def quantiles(dims):
+    values = np.random.default_rng(0).normal(size=(200, dims))
+    values[0, dims // 3] = 1e4
+    return np.quantile(values, levels(), axis=0)
+
+
+def test_dimensions_that_share_a_column_show_the_widest_of_their_bands():
+    many = quantiles(2000)
+    few = _columns(many)
+    assert few.shape == (7, COLUMNS) and few[-1].max() == many[-1].max() == 1e4 and few[0].min() == many[0].min()
+    assert (np.diff(few, axis=0) >= 0).all()
+    assert np.array_equal(_columns(many[:, :COLUMNS]), many[:, :COLUMNS])
+
+
+def test_a_picture_of_many_dimensions_is_hardly_larger_than_one_of_few():
+    small, large = (len(str(spread("", quantiles(dims), "value").svg)) for dims in (COLUMNS, 4096))
+    assert large < 1.3 * small < 200_000
