@@ -6,3 +6,4 @@ html_theme = "furo"
 html_title = "Affectory"
 myst_heading_anchors = 4
 exclude_patterns = ["README.md"]
+html_show_copyright = False

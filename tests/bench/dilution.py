@@ -24,9 +24,12 @@ from tests.structure import dilution
 TOKENS = ((4, 14), (6, 28))
 POOLS = {
     "each modality over its own steps": {"pool": "own"},
+    "the same, some modalities hidden": {"pool": "own", "embed_dropout": 0.3},
     "all modalities, after the gate": {"pool": "union"},
     "after the gate, without masks": {"pool": "union", "mask": "none"},
 }
+HIDING = {"the same, some modalities hidden": {"modality_dropout": 0.3}}
+"""Settings of training that go with a way to pool: those of the demo's recipe."""
 
 
 class Cell(NamedTuple):
@@ -44,7 +47,12 @@ def lines(rates: Sequence[float]) -> list[Variant]:
     """The linear baselines, and HJCAG with each pooling at each learning rate."""
     solved = [Variant(name, name, {}) for name in ("linear", "late_fusion")]
     return solved + [
-        Variant(f"HJCAG, {name}, {rate:g}", "hjcag", {**CONFIGS["hjcag"], **changes}, {"learning_rate": rate})
+        Variant(
+            f"HJCAG, {name}, {rate:g}",
+            "hjcag",
+            {**CONFIGS["hjcag"], **changes},
+            {"learning_rate": rate, **HIDING.get(name, {})},
+        )
         for rate in rates
         for name, changes in POOLS.items()
     ]
