@@ -66,10 +66,14 @@ def of_machine(error: BaseException, reads_files: bool = False) -> AffectoryErro
     return None
 
 
+_REFUSALS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Parts of the messages of torch on a CPU, and of the libraries of CUDA, which raise a plain RuntimeError."""
+
+
 def lacks_memory(error: BaseException) -> bool:
     """True for a refusal of memory by Python, numpy, CUDA, or torch on a CPU, which raises a RuntimeError."""
     refused = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return refused or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    return refused or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _REFUSALS))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from transformers import (
     RobertaConfig,
 )
 
+from pipeline.backends.fitting import Fitting
 from pipeline.backends.network import Network
 from pipeline.cache.keys import digest
 from pipeline.errors import InputError, closest
@@ -63,11 +65,20 @@ class Encoder:
         """
         encoded = [encode(self.tokenizer, passage) for passage in passages]
         device = self.model.device
-        for rows in batches([len(row.ids) for row in encoded], TOKENS[device.type]):
+
+        def hidden(rows: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
             ids, mask = padded([encoded[row].ids for row in rows], self.pad)
-            hidden = self._network(ids.to(device), mask.to(device))
-            for row, states in zip(rows, hidden.float().cpu().numpy(), strict=True):  # [B, T, H]
+            states = self._network(ids.to(device), mask.to(device)).float().cpu().numpy()  # [B, T, H]
+            return zip(rows, states, strict=True)
+
+        for batch in batches([len(row.ids) for row in encoded], TOKENS[device.type]):
+            for row, states in chain.from_iterable(self._at_once(hidden, batch)):
                 yield row, states[: len(encoded[row].ids)][encoded[row].own], encoded[row].remarks
+
+    @cached_property
+    def _at_once(self) -> Fitting:
+        """Batches have as many rows as their tokens allow, until memory is refused."""
+        return Fitting(TOKENS[self.model.device.type])
 
     @cached_property
     def _network(self) -> Network:

@@ -60,6 +60,8 @@ class Network:
             return output
         began = time.perf_counter()
         output = self._by_torch(*inputs)
+        if output.is_cuda:  # the call returns before the GPU is done
+            torch.cuda.synchronize(output.device)
         took_s = time.perf_counter() - began
         count("torch", len(inputs[0]), took_s)
         if not self._settled:

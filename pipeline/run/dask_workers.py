@@ -34,6 +34,7 @@ from pipeline.stage import Stage
 log = logging.getLogger(__name__)
 
 CPU, GPU = "CPU", "GPU"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 START_S = 120
 LOOK_S, LOST_S = 5.0, 120.0
 """How often a driver that waits looks whether there are workers, and how long it waits for them to come back."""
@@ -212,7 +213,6 @@ class Workers:
             f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads)
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         }
-        environment["distributed.nanny.pre-spawn-environ.CUDA_VISIBLE_DEVICES"] = ""  # GPUs are for GPU workers
         stack.enter_context(dask.config.set({**_CONFIG, **environment}))
         cluster = LocalCluster(
             n_workers=self.count,
@@ -222,17 +222,19 @@ class Workers:
             dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine must not meet
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,
+            env={VISIBLE: ""},  # GPUs are for GPU workers; in Dask's configuration a user's value wins
             silence_logs=logging.ERROR,
         )
         stack.enter_context(cluster)
         return str(cluster.scheduler_address)
 
     def _start_gpus(self, address: str, stack: ExitStack) -> None:
-        """One worker for each GPU, through dask-cuda's own command. Untested: it needs a GPU."""
+        """One worker for each of the first GPUs, through dask-cuda's own command. Untested: it needs a GPU."""
         if importlib.util.find_spec("dask_cuda") is None:
             raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
-        command = [sys.executable, "-m", "dask_cuda.cli", "worker", address, "--resources", f"{GPU}=1"]
-        environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+        command = [sys.executable, "-m", "dask_cuda.cli", address, "--resources", f"{GPU}=1"]
+        command += ["--memory-limit", "0", "--device-memory-limit", "0", "--no-dashboard"]  # Dask has nothing to spill
+        environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False", VISIBLE: first_gpus(self.gpus)}
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
         stack.callback(process.terminate)
         self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
@@ -240,6 +242,17 @@ class Workers:
     def _resources(self) -> set[str]:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return {name for worker in workers for name in worker.get("resources", {})}
+
+
+def first_gpus(count: int) -> str:
+    """CUDA_VISIBLE_DEVICES for the first `count` GPUs that this process may use. Raises InputError if it has fewer."""
+    import torch
+
+    here = torch.cuda.device_count()
+    if count > here:
+        raise InputError(f"{count} GPU workers are asked for, but torch finds {here} GPUs here: --gpus {here}")
+    named = os.environ.get(VISIBLE) or ",".join(map(str, range(here)))
+    return ",".join(named.split(",")[:count])
 
 
 def environment() -> dict[str, str]:

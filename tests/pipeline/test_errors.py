@@ -36,6 +36,7 @@ def test_a_refusal_of_memory_becomes_a_message_that_says_what_needs_it(refused) 
 
 
 def test_another_error_is_no_refusal_of_memory() -> None:
+    assert lacks_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not lacks_memory(RuntimeError("shapes differ"))
     with pytest.raises(ValueError, match="shapes"), needing_memory("the fit"):
         raise ValueError("shapes differ")

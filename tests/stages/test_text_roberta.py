@@ -23,7 +23,8 @@ from transformers import (
 from pipeline.reason import Reason
 from pipeline.remark import Kind, Remark
 from pipeline.stage import State, Track
-from stages._roberta import batches, learn_tokenizer
+from stages._context import Passage
+from stages._roberta import Encoder, batches, learn_tokenizer, make_model
 from stages.text_roberta import TextRoberta
 from tests.encoders import TEXTS, difference, fitted, items, made, saved, states
 
@@ -145,3 +146,25 @@ def test_the_width_is_that_of_the_encoder(published: Path) -> None:
 def test_transforming_without_the_state_of_the_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="state"):
         made().transform(made().load("cpu"), None, items("happy"))
+
+
+def test_texts_that_a_device_cannot_hold_at_once_are_halved_and_keep_their_states() -> None:
+    words = ["so", "what", "do you", "never said", "that I could", "leave home again"]
+    tokenizer = learn_tokenizer(words, 300, 16)
+    encoder = Encoder(tokenizer, make_model(tokenizer, 300, 8, 1, 2, 16, 0))
+    passages = [Passage(text) for text in words]
+    whole = {row: states for row, states, _ in encoder.states(passages)}
+    network, passes = encoder._network, []
+
+    def small(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        passes.append(len(ids))
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(ids, mask)
+
+    encoder.__dict__["_network"] = small
+    for _ in range(2):
+        divided = {row: states for row, states, _ in encoder.states(passages)}
+        assert divided.keys() == whole.keys()
+        assert all(np.allclose(divided[row], whole[row], atol=1e-5) for row in whole)
+    assert passes[0] > 2 and max(passes[len(passes) // 2 :]) <= 2

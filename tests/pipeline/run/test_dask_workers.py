@@ -293,3 +293,19 @@ def test_one_worker_and_two_give_the_same_rows(small, tmp_path):
         driven(session.catalogue, extraction.workers(session))
         found.append({place: row for place, row in small.rows().items() if place[0] == "audio_mfcc"})
     assert len(found[0]) == 60 and same(*found)
+
+
+def test_a_local_cpu_worker_sees_no_gpu_even_if_the_user_chose_some(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with Workers(count=1) as workers:
+        assert set(workers.client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == {""}
+
+
+def test_gpu_workers_get_the_first_of_the_gpus_that_the_user_chose(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5e,6")
+    assert dask_workers.first_gpus(2) == "4,GPU-5e"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert dask_workers.first_gpus(2) == "0,1"
+    with pytest.raises(InputError, match="finds 3 GPUs here: --gpus 3"):
+        dask_workers.first_gpus(4)
