@@ -41,7 +41,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := SYSTEM DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
+KNOWN := SYSTEM GPU DEVICE DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -156,7 +156,7 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 
 .PHONY: train
 train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=] [LIMIT=20] [LOG=tensorboard]
-	$(AFFECTORY) train$(CORPUS)$(LIMITED)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)
+	$(AFFECTORY) train$(CORPUS)$(LIMITED)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)$(call option,DEVICE,device)
 
 .PHONY: table
 table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]
@@ -225,5 +225,5 @@ docs: $(READY) ## the pages of docs/ as a site, data/docs/index.html; a warning 
 	$(BIN)/sphinx-build -q -W --keep-going docs data/docs
 
 .PHONY: bench
-bench: $(READY) ## measure ratios: cache no-op, batching, view reads
-	$(BIN)/python -m tests.bench
+bench: $(READY) ## measure ratios: cache no-op, batching, view reads; GPU=1: networks on a GPU against its peak [DEVICE=cpu]
+	$(BIN)/python -m tests.bench$(if $(GPU),.gpu$(call option,DEVICE,device))
