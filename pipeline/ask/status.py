@@ -200,14 +200,24 @@ def _bytes(scopes: Sequence[StageStatus], store: Store) -> dict[str, int]:
 
 
 def status_table(answer: Mapping[str, Any]) -> Table:
-    """The answer of `status` as a table that fits 80 columns; sizes in MB."""
-    heads = ("rows", "cached", "copy", "to do", "waiting", "retry", "failed", "remarks", "fits", "MB")
+    """The answer of `status` as a table that fits 80 columns; sizes in MB. A column without a number is left out."""
+    lines = {escape(name): _cells(counts) for name, counts in sorted(answer["stages"].items())}
+    heads = [head for head in _HEADS if head in _ALWAYS or any(cells[head] for cells in lines.values())]
     note = "waiting: for a fit; retry: provisional, failed for a transient reason; remarks: rows that have any"
-    shown = table(answer["dataset"], "stage", *heads, *(["remote MB"] if answer["remote"] else []), caption=note)
-    for name, counts in sorted(answer["stages"].items()):
-        rows = (counts[kind] for kind in ("rows", *_KEYS, "failed", "remarked"))
-        total = counts["fits"] + counts["fits_missing"]
-        fits = f"{counts['fits']}/{total}" if total else ""
-        sizes = [f"{counts[kind] / 1e6:.1f}" for kind in ("bytes", "remote_bytes")]
-        shown.add_row(escape(name), *(f"{count:,}" for count in rows), fits, *sizes[: 2 if answer["remote"] else 1])
+    shown = table(answer["dataset"], "stage", *heads, caption=note)
+    for name, cells in lines.items():
+        shown.add_row(name, *("0" if not cells[head] and head != "fits" else cells[head] for head in heads))
     return shown
+
+
+_HEADS = ("rows", "cached", "copy", "to do", "waiting", "retry", "failed", "remarks", "fits", "MB", "remote MB")
+_ALWAYS = ("rows", "cached", "to do", "MB")
+
+
+def _cells(counts: Mapping[str, Any]) -> dict[str, str]:
+    """The cells of a stage by head; empty for a number that is 0."""
+    rows = (counts[kind] for kind in ("rows", *_KEYS, "failed", "remarked"))
+    total = counts["fits"] + counts["fits_missing"]
+    fits = f"{counts['fits']}/{total}" if total else ""
+    sizes = (f"{counts[kind] / 1e6:.1f}" if counts[kind] else "" for kind in ("bytes", "remote_bytes"))
+    return dict(zip(_HEADS, (*(f"{count:,}" if count else "" for count in rows), fits, *sizes), strict=True))
