@@ -198,7 +198,7 @@ report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
 	$(AFFECTORY) report$(CORPUS)
 
 .PHONY: test
-test: $(READY) ## the default suite, about 20 minutes on 2 cores
+test: $(READY) ## the default suite, about 17 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 .PHONY: test-slow

@@ -24,11 +24,11 @@ from stages.visual_resnet50 import VisualResnet50
         ("googlenet", 1024),
         ("mobilenet_v3_small", 1024),
         ("squeezenet1_1", 512),
-        ("swin_t", 768),
+        pytest.param("swin_t", 768, marks=pytest.mark.slow),
         ("timm/convnext_atto", 320),
         ("timm/swin_tiny_patch4_window7_224", 768),
         ("timm/vit_tiny_patch16_224", 192),
-        ("vit_b_32", 768),
+        pytest.param("vit_b_32", 768, marks=pytest.mark.slow),
     ],
 )
 def test_any_classifier_gives_what_goes_into_its_last_layer(name: str, dim: int) -> None:

@@ -253,10 +253,11 @@ def test_train_tells_what_failed_as_extract_does_and_ends_with_3_after_the_answe
 def test_the_help_of_every_command_has_an_example_that_it_understands(affectory, name):
     code, out, _ = affectory(name, "--help")
     assert code == 0 and "Example:" in out
-    [example] = re.findall(r"`affectory (.*?)`", COMMANDS[name].callback.__doc__)
-    command, *arguments = shlex.split(example)
-    assert command == name
-    COMMANDS[name].make_context(name, arguments)
+    examples = re.findall(r"`affectory (.*?)`", COMMANDS[name].callback.__doc__)
+    assert examples
+    for command, *arguments in map(shlex.split, examples):
+        assert command == name
+        COMMANDS[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

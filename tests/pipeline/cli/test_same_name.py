@@ -75,7 +75,7 @@ def test_each_keeps_its_own_runs_and_the_report_shows_those_alone(both):
 
 def test_each_keeps_its_own_report(both):
     first, second = both
-    assert names(first.home / "reports") == sorted([f"{first.name}.html", f"{second.name}.html"])
+    assert names(first.home / "reports") == sorted([f"{first.name}.html", f"{second.name}.html", "index.html"])
 
 
 def test_people_read_the_plain_name(both):

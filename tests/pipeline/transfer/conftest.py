@@ -59,9 +59,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the sample ran, by stage."""
     counts, real = Counter[str](), reference_job.sampled
 
-    def counted(node, states, store):
+    def counted(node, *more):
         counts[node.name] += 1
-        return real(node, states, store)
+        return real(node, *more)
 
     monkeypatch.setattr(reference_job, "sampled", counted)
     return counts
