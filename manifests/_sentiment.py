@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from manifests._cells import Row, inside, refuse_stray
 from pipeline.errors import InputError, closest
-from pipeline.reader import Fold, Labels, in_parts, published_split
+from pipeline.reader import Fold, Group, Labels, in_parts, published_split
 from pipeline.text_file import read_text
 from pipeline.utterance import Utterance
 
@@ -73,13 +73,14 @@ def published(corpus: str) -> Mapping[str, str]:
         return {row["video"]: row["split"] for row in csv.DictReader(file)}
 
 
-def folds(rows: Sequence[Utterance], protocol: str) -> list[Fold]:
+def folds(rows: Sequence[Utterance], protocol: str, video: Group = "dialogue") -> list[Fold]:
     """`official`: the parts that rows have as their `split`; rows without one are left out. `cv`: five folds by video.
 
+    video: the field of an utterance that names its video.
     Raises InputError for another protocol, and if a part of the official split has no row.
     """
     if protocol == "cv":
-        return in_parts(rows, "dialogue")
+        return in_parts(rows, video)
     if protocol != "official":
         raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
     return [published_split(rows)]

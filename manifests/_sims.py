@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 from manifests._cells import check
 from manifests._mmsa import clip_of, table_rows
 from manifests._sentiment import files, release_folders
-from pipeline.errors import InputError, closest
-from pipeline.reader import Fold, Labels, in_parts, published_split
+from pipeline.reader import Labels
 from pipeline.utterance import Utterance
 
 LAYOUT = (
@@ -88,18 +87,6 @@ def _read(root: Path, table: PurePosixPath, encoding: str) -> list[Utterance]:
 
 def _dialogue(row: Utterance, cut: Set[str]) -> str:
     return f"{row.dialogue}_{row.split}" if row.dialogue in cut else row.dialogue
-
-
-def folds(rows: Sequence[Utterance], protocol: str) -> list[Fold]:
-    """`official`: the published parts, which cut through videos. `cv`: five folds by video.
-
-    Raises InputError for another protocol, and if a part of the official split has no row.
-    """
-    if protocol == "cv":
-        return in_parts(rows, "session")
-    if protocol != "official":
-        raise InputError(f"no protocol {protocol!r}: {closest(protocol, ('official', 'cv'))}")
-    return [published_split(rows)]
 
 
 def expected(parts: Mapping[str, int], by_class: Mapping[str, Sequence[int]]) -> dict[str, dict[str, int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from manifests import _sims
+from manifests._sentiment import folds
 from pipeline.reader import Fold, Labels, Reader
 from pipeline.utterance import Utterance
 
@@ -52,4 +53,4 @@ class ChSims(Reader):
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
         """`official`: the published parts. `cv`: five folds by video."""
-        return _sims.folds(rows, protocol)
+        return folds(rows, protocol, "session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from pipeline.cli.options import Json, Root, show_answer
 from pipeline.cli.tables import prediction_table
 from pipeline.console import console, print_line
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.bundle.results import Written
 
 commands = typer.Typer()
 
@@ -87,7 +90,11 @@ def predict(
         predicted = predict_rows(opened_bundle, rows, common_root(clips))
         written = write_results(folder, clips, predicted)
         page = write_pages(folder, path, opened_bundle, clips, predicted, written)
+    _show(path, written, page, as_json)
+
+
+def _show(bundle: Path, written: Written, page: Path, as_json: bool) -> None:
     table = written.table.to_pylist()
     console.print(prediction_table(table, written.columns))
-    answer = {"bundle": str(path), "file": str(written.file), "page": str(page), "rows": table}
+    answer = {"bundle": str(bundle), "file": str(written.file), "page": str(page), "rows": table}
     show_answer(answer, as_json, f"Wrote {written.file} and {page}")

@@ -27,6 +27,7 @@ from pipeline.console import console, print_line
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import InputError, closest
 from pipeline.formats.writers import FORMATS, named, write
+from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
 from pipeline.run.reference_job import open_session
 from pipeline.written_path import written_path
@@ -64,10 +65,7 @@ def export(
     given = options(
         dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change, limit=limit
     )
-    session = open_session(home, given)
-    if features not in session.corpus.recipe.features:
-        raise InputError(f"no feature set {features!r}: {closest(features, session.corpus.recipe.features)}")
-    session = session.over(session.corpus, features)
+    session = _over(open_session(home, given), features)
     chosen = exported.fold_of(session.corpus, fold)
     covered(session) if no_extract else extract_shown(session, noted=False)
     found = repaired(session, lambda: exported.content(session, features, chosen, aligned=wanted.aligned))
@@ -77,3 +75,10 @@ def export(
     print_line(", ".join(f"{part}: {count:,} rows" for part, count in about["rows"].items()))
     answer = {"file": str(place), "about": str(beside), "rows": about["rows"]}
     show_answer(answer, as_json, f"Written: {place}, described in {beside}\nLog: {log}")
+
+
+def _over(session: Session, features: str) -> Session:
+    """The session of this feature set alone. Raises InputError if the recipe has none of the name."""
+    if features not in session.corpus.recipe.features:
+        raise InputError(f"no feature set {features!r}: {closest(features, session.corpus.recipe.features)}")
+    return session.over(session.corpus, features)

@@ -98,9 +98,13 @@ def extract(
         locked=locked,
         part=part,
     )
-    if (stage or reason) and not retry_failed:
+    _extract(given, _tried_again(retry_failed, stage, reason), relock, as_json)
+
+
+def _tried_again(wanted: bool, stage: str, reason: str) -> tuple[str, str] | None:
+    if (stage or reason) and not wanted:
         raise InputError("--stage and --reason choose what --retry-failed tries again: add --retry-failed (RETRY=1)")
-    _extract(given, (stage, reason) if retry_failed else None, relock, as_json)
+    return (stage, reason) if wanted else None
 
 
 def _extract(given: Options, retry: tuple[str, str] | None, relock: bool, as_json: bool) -> None:

@@ -93,7 +93,6 @@ def _render(
     lengths, length_charts = corpus_section.lengths(corpus)
     notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
-    dialogues = {row.id: row.dialogue for row in corpus.manifest.rows}
     spread = list(distributions.distributions(session))
     return render(
         __package__,
@@ -120,12 +119,17 @@ def _render(
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),
-        models=[
-            _section(run, runs, _comparable(session, run, probes), dialogues)
-            | {"pictures": read_pictures(run.folder, session.home.reports)}
-            for run in runs
-        ],
+        models=_sections(session, probes, runs),
     )
+
+
+def _sections(session: Session, probes: Sequence[Probe], runs: Sequence[Trained]) -> list[dict[str, Any]]:
+    dialogues = {row.id: row.dialogue for row in session.corpus.manifest.rows}
+    return [
+        _section(run, runs, _comparable(session, run, probes), dialogues)
+        | {"pictures": read_pictures(run.folder, session.home.reports)}
+        for run in runs
+    ]
 
 
 def _features(extracted: Extracted, remarks: Remarks, runs: Sequence[Trained]) -> list[Sheet | Chart]:
