@@ -41,7 +41,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := SYSTEM GPU DEVICE DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS \
+KNOWN := SYSTEM GPU DEVICE DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS BEST_TEST_EPOCH \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -155,12 +155,12 @@ init-table: $(READY) ## a table of your own clips, to be filled in: DIR=/my/clip
 	$(AFFECTORY) init-table $(call quote,$(DIR))$(call option,ENCODING,encoding)
 
 .PHONY: train
-train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=] [LIMIT=20] [LOG=tensorboard]
-	$(AFFECTORY) train$(CORPUS)$(LIMITED)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)$(call option,DEVICE,device)
+train: $(READY) ## train a model on the shards: MODEL=hjcag|mulg|mult|... [DATASET=, or RELEASE=iemocap-1.0] [PROTOCOL=] [SEED=] [LIMIT=20] [LOG=tensorboard] [BEST_TEST_EPOCH=1]
+	$(AFFECTORY) train$(CORPUS)$(LIMITED)$(WORK)$(call option,MODEL,model)$(call option,SEED,seed)$(call option,LOG,log)$(call option,DEVICE,device)$(call flag,BEST_TEST_EPOCH,best-test-epoch)
 
 .PHONY: table
-table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [DATASET=] [PROTOCOL=]
-	$(AFFECTORY) table$(CORPUS)$(LIMITED)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)
+table: $(READY) ## compare models, scores with intervals and costs: [MODELS="linear mult hjcag"] [SEEDS=5] [ABLATIONS=1] [BEST_TEST_EPOCH=1: also what is chosen on test] [DATASET=] [PROTOCOL=]
+	$(AFFECTORY) table$(CORPUS)$(LIMITED)$(WORK)$(call option,MODELS,models)$(call option,SEEDS,seeds)$(call flag,ABLATIONS,ablations)$(call flag,BEST_TEST_EPOCH,best-test-epoch)
 
 .PHONY: sweep
 sweep: $(READY) ## try settings, choose on validation, write the winner as a recipe: MODEL=hjcag OVER="train.hjcag.dropout=0.2,0.4" [TRIALS=20] [SEEDS=2] [DATASET=] [PROTOCOL=]

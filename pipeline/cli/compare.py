@@ -14,6 +14,7 @@ from pipeline.cache.atomic import publish
 from pipeline.cache.home import Home
 from pipeline.cli.extract import covered, extract_shown
 from pipeline.cli.options import (
+    BestTest,
     Gpus,
     Json,
     Limit,
@@ -54,6 +55,7 @@ def compare(
     gpus: Gpus = 0,
     change: Set = None,
     limit: Limit = None,
+    best_test_epoch: BestTest = False,
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +86,8 @@ def compare(
     session = open_session(home, given)
     if not models:
         chosen = [name for name in chosen if model_class(name).learns(session.corpus.target)]
-    made = compared(session, chosen, seeds, ablations=ablations, extract=not no_extract)
+    more = {"extract": not no_extract, "best_test_epoch": best_test_epoch}
+    made = compared(session, chosen, seeds, ablations=ablations, **more)
     protocol, recipe = session.corpus.protocol, session.corpus.recipe
     caption = f"{recipe.name}, {protocol}, {seeds} seed{'s' if seeds > 1 else ''}, {time.strftime('%Y-%m-%d')}"
     paths = _written(made, caption, home.reports / f"{recipe.home_name}-{protocol}-table")
@@ -102,7 +105,15 @@ def _written(made: Any, caption: str, stem: Path) -> list[Path]:
     return [*model_table.write(made.columns(), caption, stem), page]
 
 
-def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: bool, extract: bool) -> Any:
+def compared(
+    session: Session,
+    models: Sequence[str],
+    seeds: int,
+    *,
+    ablations: bool,
+    extract: bool,
+    best_test_epoch: bool = False,
+) -> Any:
     """The `ModelTable` of models on a session's corpus. A model that is solved for has one seed, since none changes it.
 
     Raises InputError for a corpus without labels, and for features that are missing if `extract` is False.
@@ -115,7 +126,7 @@ def compared(session: Session, models: Sequence[str], seeds: int, *, ablations: 
     coverage = extract_shown(session)[1] if extract else covered(session)
     lines = list(_lines(session, models, ablations))
     with session.pinned():
-        runs = repaired(session, lambda: [_runs(session, *line[1:], seeds) for line in lines])
+        runs = repaired(session, lambda: [_runs(session, *line[1:], seeds, best_test_epoch) for line in lines])
         train_models.train(session, [run for of_line in runs for run in of_line])
     answers = [[train_models.answer(session, run, coverage.failed) for run in of_line] for of_line in runs]
     with console.status("Timing the models"):
@@ -142,10 +153,11 @@ def _lines(session: Session, models: Sequence[str], ablations: bool) -> Iterator
                 yield f"{name}, {label}", name, changes
 
 
-def _runs(session: Session, name: str, ablation: Mapping[str, Any], seeds: int) -> list[Any]:
-    from pipeline.train import train_models
+def _runs(session: Session, name: str, ablation: Mapping[str, Any], seeds: int, best_test_epoch: bool) -> list[Any]:
+    from pipeline.train.train_models import prepare
 
-    return [train_models.prepare(session, name, seed, ablation) for seed in range(1 if _solved(name) else seeds)]
+    of_model = range(1 if _solved(name) else seeds)
+    return [prepare(session, name, seed, ablation, best_test_epoch=best_test_epoch) for seed in of_model]
 
 
 def _claimed(session: Session, name: str, ablation: Mapping[str, Any]) -> str:

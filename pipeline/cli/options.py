@@ -104,6 +104,10 @@ Limit = Annotated[
         help="Only so many dialogues of each split, the first ones, in the same cache; 0 for all.",
     ),
 ]
+BestTest = Annotated[
+    bool,
+    typer.Option("--best-test-epoch", help="Also score test after each epoch, for a column of the best."),
+]
 NoExtract = Annotated[bool, typer.Option("--no-extract", help="Fail if features are missing, instead of extracting.")]
 
 

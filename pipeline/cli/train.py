@@ -9,6 +9,7 @@ import typer
 from pipeline.cache.home import Home
 from pipeline.cli.extract import Coverage, covered, extract_shown
 from pipeline.cli.options import (
+    BestTest,
     Gpus,
     Json,
     Limit,
@@ -61,6 +62,7 @@ def train(
     board: Annotated[
         Literal["", "tensorboard"], typer.Option("--log", help="tensorboard: write losses for it too.")
     ] = "",
+    best_test_epoch: BestTest = False,
     no_extract: NoExtract = False,
     as_json: Json = False,
 ) -> None:
@@ -88,7 +90,8 @@ def train(
         limit=limit,
     )
     events = TensorBoard(home.runs / "tensorboard" / home_name(recipe_path(dataset))) if board else None
-    answers, coverage = trained(open_session(home, given), model, seed, device, events, extract=not no_extract)
+    session, extract = open_session(home, given), not no_extract
+    answers, coverage = trained(session, model, seed, device, events, extract=extract, best_test_epoch=best_test_epoch)
     if events:
         print_line(f"Losses: tensorboard --logdir {events.folder}")
     show_answer({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
@@ -104,6 +107,7 @@ def trained(
     board: TensorBoard | None = None,
     *,
     extract: bool,
+    best_test_epoch: bool = False,
 ) -> tuple[list[dict[str, Any]], Coverage]:
     """Trains each model on each fold, and gives one answer per model, and the coverage.
 
@@ -115,7 +119,8 @@ def trained(
     train_models.check(session, models)
     coverage = extract_shown(session)[1] if extract else covered(session)
     with session.pinned():
-        runs = repaired(session, lambda: [train_models.prepare(session, name, seed, device=device) for name in models])
+        more: dict[str, Any] = {"device": device, "best_test_epoch": best_test_epoch}
+        runs = repaired(session, lambda: [train_models.prepare(session, name, seed, **more) for name in models])
         train_models.train(session, runs, board)
     same = same_media(session.corpus)
     also = {"same_media": same_media_answers(same)}

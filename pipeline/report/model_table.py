@@ -34,6 +34,10 @@ SHOWN = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "ccc
 )
 """The scores that have a column, as far as the task has them."""
 
+CHOSEN_ON_TEST = 2
+"""How many of them have a column of the best test epoch too, if test was watched."""
+BEST_TEST = "best test epoch's {}, chosen on test as in many papers"
+
 Answer = Mapping[str, Any]
 
 
@@ -58,8 +62,9 @@ class Entry:
         return Target(target["task"], tuple(target["classes"]))
 
     def over_seeds(self, part: str, score: str) -> Interval | None:
-        """A score on "valid" or "metrics" (test), the mean over folds of each seed; None if it is undefined."""
-        by_seed = [[fold[part].get(score) for fold in answer["folds"]] for answer in self.answers]
+        """A score on "valid", on "metrics" (test), or of "best_test", the mean over folds of each seed; None if it is
+        undefined."""
+        by_seed = [[fold.get(part, {}).get(score) for fold in answer["folds"]] for answer in self.answers]
         if any(value is None for values in by_seed for value in values):
             return None
         return over_seeds([float(np.mean(values)) for values in by_seed])
@@ -81,6 +86,13 @@ class ModelTable:
 
     entries: Sequence[Entry]
     dialogues: Mapping[str, str]
+
+    @cached_property
+    def on_test(self) -> Sequence[str]:
+        """The scores that have a column of the best test epoch; none if test was not watched."""
+        first = self.entries[0].answers[0]["folds"][0]["metrics"]
+        known = [score for score in SHOWN if score in first][:CHOSEN_ON_TEST]
+        return [score for score in known if any(entry.over_seeds("best_test", score) for entry in self.entries)]
 
     @property
     def score(self) -> str:
@@ -115,6 +127,8 @@ class ModelTable:
         if self.best_solved is not None:
             less = _between(self.interval(entry, self.best_solved)) if entry is not self.best_solved else "–"
             row[f"less {self.best_solved.label}, paired"] = less
+        for score in self.on_test:
+            row[BEST_TEST.format(score)] = _plus_minus(entry.over_seeds("best_test", score))
         if any(other.claimed for other in self.entries):
             row["claimed by its paper"] = entry.claimed or "–"
         return row | {f"F1 {name}": text for name, text in _by_class(entry).items()} | _cost(entry.cost)

@@ -23,6 +23,7 @@ from pipeline.report.probes_section import Line, Probe, bounds, headline, score_
 from pipeline.score import metrics
 from pipeline.score.predictions import FILE
 from pipeline.stage import Target
+from pipeline.train.best_test import ABOUT
 from pipeline.views.build_view import column_keys
 
 log = logging.getLogger(__name__)
@@ -186,6 +187,7 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
     beside = best.line.scores if best else {}
     complete = mean([fold["complete"] for fold in run.folds if fold["complete"]])
     valid = mean([fold["valid"] for fold in run.folds])
+    chosen = mean([fold.get("best_test", {}) for fold in run.folds])
     shown = [name for name in metrics.scalars(run.pooled) if not name.startswith("majority_")]
     rows = [
         (
@@ -196,12 +198,15 @@ def scores(run: Trained, probes: Sequence[Probe]) -> Sheet:
             complete.get(n),
             valid.get(n),
             *_over(run, n),
+            *([chosen.get(n)] if chosen else []),
         )
         for n in shown
     ]
     header = ["", "test", "majority", f"best probe ({best.name})" if best else "best probe", "complete rows", "valid"]
     many = ["mean ± deviation over folds"] if len(run.folds) > 1 else []
-    return Sheet.of("Scores", header + many, rows, _about_rows(run, best))
+    best_epoch = ["best test epoch (chosen on test)"] if chosen else []
+    note = _about_rows(run, best) + (ABOUT if chosen else "")
+    return Sheet.of("Scores", header + many + best_epoch, rows, note)
 
 
 def _over(run: Trained, name: str) -> list[Cell]:

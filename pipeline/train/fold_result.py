@@ -24,7 +24,8 @@ class FoldResult:
 
     metrics are of all test rows, and rows with no valid modality are scored as the train majority. complete is of the
     test rows that have every modality, None if there are none. valid is of the validation rows. Each has `majority_*`
-    beside it. best_epoch counts from 0. seconds are of training. cropped is modality -> part -> share (X2). gates is
+    beside it. best_test is the best of each score over the epochs, chosen on test (H3), {} if test was not watched.
+    best_epoch counts from 0. seconds are of training. cropped is modality -> part -> share (X2). gates is
     class -> modality -> mean share, over the test rows. transductive: statistics of test rows were used. predictions
     is the path of a Parquet file with a row for each validation and test utterance. digests: `Fold.digests`. files is
     name -> digest of the model and the predictions beside the result.
@@ -53,6 +54,7 @@ class FoldResult:
     predictions: str
     digests: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    best_test: dict[str, float] = field(default_factory=dict)
 
 
 def read_result(run: Path) -> FoldResult | None:

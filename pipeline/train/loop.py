@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,15 @@ log = logging.getLogger(__name__)
 LAST, BEST, EPOCHS = "last.ckpt", "best.safetensors", "epochs.csv"
 
 History = list[dict[str, float]]
-"""A row for each epoch: its number from 0, train_loss, valid_loss, learning_rate, seconds."""
+"""A row for each epoch: its number from 0, train_loss, valid_loss, learning_rate, seconds, and the watched scores."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the loop: rows to learn from and to select on, and a directory for the files it leaves."""
+    """One run of the loop: rows to learn from and to select on, and a directory for the files it leaves.
+
+    watch: scores of the model after each epoch, which are kept beside its losses and decide nothing.
+    """
 
     dataset: Dataset
     train: Rows
@@ -52,6 +55,7 @@ class Job:
     seed: int
     device: str
     directory: Path
+    watch: Callable[[Trainable], dict[str, float]] = lambda model: {}
 
 
 def pick_device(device: str) -> str:
@@ -100,7 +104,7 @@ def solve(model: Solved, job: Job, target: Target) -> History:
     parts = {"train_loss": job.train, "valid_loss": job.valid}
     model.solve(job.dataset.batches(job.train, size), job.dataset.batches(job.valid, size), target)
     losses = {name: _mean(_losses(model, job, rows)) for name, rows in parts.items()}
-    return [{"epoch": 0, **losses, "learning_rate": 0.0, "seconds": time.perf_counter() - began}]
+    return [{"epoch": 0, **losses, "learning_rate": 0.0, "seconds": time.perf_counter() - began, **job.watch(model)}]
 
 
 def _losses(model: Trainable, job: Job, rows: Rows) -> Iterator[tuple[Tensor, int]]:
@@ -176,7 +180,8 @@ class _Training:
         torch.manual_seed(seed)  # for dropout
         row = {"epoch": number, "train_loss": self._train(seed), "valid_loss": self._validate()}
         self.decay.step()
-        self.history.append({**row, "learning_rate": rate, "seconds": time.perf_counter() - began})
+        seconds = time.perf_counter() - began
+        self.history.append({**row, "learning_rate": rate, "seconds": seconds, **self.job.watch(self.model)})
         self._keep()
 
     def _train(self, seed: int) -> float:

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,12 +17,13 @@ from pipeline.cache import flock
 from pipeline.cache.atomic import publish
 from pipeline.corpus.recipe_training import TrainConfig, model_class, resolve
 from pipeline.errors import InputError, needing_memory
-from pipeline.model import Input, Model, Solved
+from pipeline.model import Input, Model, Solved, Trainable
 from pipeline.objective import Objective, class_weights, prior
 from pipeline.reader import Fold, Label
 from pipeline.score import metrics, predictions
 from pipeline.score.predictions import Predictions
 from pipeline.stage import Target
+from pipeline.train.best_test import best_test, watched
 from pipeline.train.fold_result import RESULT, FoldResult, file_digests, read_result
 from pipeline.train.loop import EPOCHS, History, Job, as_csv, best_epoch, fit, pick_device, solve
 from pipeline.train.model_file import build, save_model
@@ -49,7 +51,7 @@ class TrainRequest:
     the fold. speakers: utterance -> speaker, read for `normalize = "speaker"` and by a `DialogueModel`. dialogues:
     utterance -> dialogue, for a `DialogueModel` alone; the ids are in the order of a dialogue's turns. run: the
     directory of this fold's files. digest: of everything that decides the result; files of another digest in `run` are
-    not used.
+    not used. best_test_epoch: also score test after each epoch, which changes no other result (H3).
     """
 
     model: str
@@ -66,11 +68,12 @@ class TrainRequest:
     device: Device
     digest: str
     dialogues: Mapping[str, str] = field(default_factory=dict)
+    best_test_epoch: bool = False
 
     @property
     def work(self) -> Path:
         """The directory of what a killed run resumes from; `FUSION` in it is that of the whole model."""
-        return self.run / f".work-{self.digest}"
+        return self.run / f".work-{self.digest}{'-watched' if self.best_test_epoch else ''}"
 
     @property
     def dialogue_rows(self) -> DialogueRows | None:
@@ -118,7 +121,8 @@ def train_fold(request: TrainRequest) -> FoldResult:
 
 def _finished(request: TrainRequest) -> FoldResult | None:
     result = read_result(request.run)
-    return result if result is not None and result.digest == request.digest else None
+    unusable = result is None or result.digest != request.digest or request.best_test_epoch > bool(result.best_test)
+    return None if unusable else result
 
 
 def _log_waiting(request: TrainRequest) -> None:
@@ -188,8 +192,9 @@ def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
     weights = class_weights(setup.dataset.labels[train], request.target) if settings.class_weights else None
     objective = Objective(request.target, weights)
     job = Job(setup.dataset, train, valid, objective, settings, request.seed, setup.device, request.work)
+    watching = replace(job, watch=partial(_watched, setup)) if request.best_test_epoch else job
     if isinstance(model, Solved):
-        return model, {}, solve(model, job, request.target)
+        return model, {}, solve(model, watching, request.target)
     pretrained = (
         pretrain(model, replace(job, directory=request.work / "pretrain")) if settings.unimodal_pretrain else {}
     )
@@ -197,7 +202,7 @@ def _train(setup: _Setup) -> tuple[Model, dict[str, History], History]:
         for reduce in model.reductions().values():
             reduce.requires_grad_(False)
     model.begin(len(setup.view.ids), torch.from_numpy(train), setup.dataset.labels[train], request.target)
-    return model, pretrained, fit(model, replace(job, directory=request.work / FUSION))
+    return model, pretrained, fit(model, replace(watching, directory=request.work / FUSION))
 
 
 def _inputs(view: View) -> dict[str, Input]:
@@ -240,6 +245,7 @@ def _finish(setup: _Setup, model: Model, pretrained: dict[str, History], history
         predictions=str(run / predictions.FILE),
         digests=request.fold.digests,
         files=file_digests(run),
+        best_test=best_test(history),
     )
 
 
@@ -257,11 +263,15 @@ def _save(setup: _Setup, model: Model) -> None:
     save_model(request.run, model, request.model, about)
 
 
-def _predict(setup: _Setup, model: Model, part: str) -> Predictions:
+def _predict(setup: _Setup, model: Trainable, part: str) -> Predictions:
     labels, settings = setup.labels(part), setup.settings
     given = prior(setup.labels("train"), setup.request.target)
     rows, size, device = setup.parts[part], settings.batch_size, setup.device
     return predict_all(model, setup.dataset, rows, labels, prior=given, size=size, device=device)
+
+
+def _watched(setup: _Setup, model: Trainable) -> dict[str, float]:
+    return watched(_predict(setup, model, "test"), setup.request.target)
 
 
 def _score(predicted: Predictions, train: Sequence[Label], target: Target) -> dict[str, Any]:

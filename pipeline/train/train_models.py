@@ -89,19 +89,24 @@ def prepare(
     seed: int,
     ablation: Mapping[str, Any] = MappingProxyType({}),
     device: Device = "auto",
+    *,
+    best_test_epoch: bool = False,
 ) -> Run:
     """The jobs of one model on all folds, with their columns, which are written if they do not exist yet.
 
     ablation: settings that differ from the recipe's `[train.<name>]`, and are in the name of the run. device: where it
-    is trained, which decides nothing else. Raises InputError for unknown settings, and for features that are not
-    extracted.
+    is trained, which decides nothing else. best_test_epoch: see `TrainRequest`. Raises InputError for unknown settings,
+    and for features that are not extracted.
     """
     corpus, recipe = session.corpus, session.corpus.recipe
     section = {**recipe.train.get(name, {}), **ablation}
     requests = [_request(session, name, section, fold, seed) for fold in corpus.folds]
     digest = keys.digest("run", [request.digest for request in requests])
     path = session.home.runs / recipe.home_name / f"{name}-{corpus.protocol}-seed{seed}-{digest[:8]}"
-    jobs = [FoldJob(replace(request, run=path / request.fold.name, device=device)) for request in requests]
+    jobs = [
+        FoldJob(replace(request, run=path / request.fold.name, device=device, best_test_epoch=best_test_epoch))
+        for request in requests
+    ]
     kind = model_class(name)
     changes = [
         *session.options.changes,

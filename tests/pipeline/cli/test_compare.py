@@ -129,6 +129,16 @@ def test_what_a_paper_claims_has_a_column_of_its_own_and_only_if_some_model_of_t
     assert "claimed by its paper" not in ModelTable([plain, other], dialogues).columns()[0]
 
 
+def test_the_best_test_epoch_has_columns_that_say_so_and_only_if_test_was_watched(tmp_path: Path) -> None:
+    plain, other = (entry(tmp_path, label, [[1, 0]], valid=0.5) for label in ("plain", "other"))
+    other.answers[0]["folds"][0]["best_test"] = {"accuracy": 1.0}
+    column = "best test epoch's accuracy, chosen on test as in many papers"
+    table = ModelTable([plain, other], {"u0": "d", "u1": "e"})
+    assert [row[column] for row in table.columns()] == ["–", "1.0000"]
+    assert [row["test accuracy"] for row in table.columns()] == ["0.5000", "0.5000"]
+    assert not any("best test" in name for name in ModelTable([plain], {"u0": "d", "u1": "e"}).columns()[0])
+
+
 def test_the_page_draws_differences_and_keeps_costs_apart_and_no_name_runs_as_code(tmp_path: Path) -> None:
     base = entry(tmp_path, "base", [[1, 1, 0, 0]], valid=0.9, solved=True)
     model = entry(tmp_path, "<b>model", [[1, 1, 1, 0]], valid=0.5)

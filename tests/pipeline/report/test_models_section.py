@@ -132,6 +132,13 @@ def test_the_confusion_matrix_has_shares_of_the_row_and_counts() -> None:
     assert [each.share for each in matrix.rows[0][1:]] == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
 
 
+def test_the_best_test_epoch_is_in_the_scores_of_a_run_that_has_it_and_said_to_be_chosen_on_test() -> None:
+    made = fold("one", Target("multiclass", ("a", "b")), np.eye(2), [0, 1], [0, 1])
+    sheet = models_section.scores(trained([made | {"best_test": {"accuracy": 0.75}}]), [])
+    assert column(sheet, "best test epoch (chosen on test)")["Accuracy"] == "0.7500" and "chosen on test" in sheet.note
+    assert "best test" not in " ".join([*models_section.scores(trained([made]), []).header, sheet.caption])
+
+
 def test_a_run_on_test_statistics_is_called_transductive() -> None:
     made = fold("one", Target("multiclass", ("a", "b")), np.eye(2), [0, 1], [0, 1])
     assert any("transductive" in told for told in models_section.notices(trained([made | {"transductive": True}]), []))

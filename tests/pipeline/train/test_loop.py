@@ -78,6 +78,24 @@ def test_selection_never_reads_test(request_of, tmp_path):
     assert weights(tmp_path / "1") == weights(tmp_path / "2") == weights(tmp_path / "3")
 
 
+def test_watching_test_changes_no_weight_and_keeps_the_best_score_of_any_epoch_marked_as_not_for_selection(
+    request_of, tmp_path
+):
+    wrong = {**LABELS, **{name: (LABELS[name] + 1) % 3 for name in FOLD.test}}  # the better a model is, the lower
+    plain = train_fold(request_of(run=tmp_path / "a", labels=wrong))
+    watched = train_fold(request_of(run=tmp_path / "b", labels=wrong, best_test_epoch=True))
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") and plain.metrics == watched.metrics
+    seen = [float(row["not_for_selection_test_accuracy"]) for row in epochs(tmp_path / "b")]
+    assert seen[watched.best_epoch] == watched.metrics["accuracy"] < max(seen) == watched.best_test["accuracy"]
+    assert plain.best_test == {} and not any("test" in name for name in epochs(tmp_path / "a")[0])
+
+
+def test_a_finished_fold_is_trained_again_for_its_test_scores_but_not_for_want_of_them(request_of):
+    train_fold(request_of())
+    watched = train_fold(request_of(best_test_epoch=True))
+    assert watched.best_test and train_fold(request_of()) == watched
+
+
 def test_the_model_kept_is_that_of_the_epoch_with_the_lowest_validation_loss(request_of, tmp_path):
     long = {"learning_rate": 0.3, "epochs": 12, "patience": 0, "decay_every": 0}
     result = train_fold(request_of(run=tmp_path / "long", training=long))
