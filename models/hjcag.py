@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -83,6 +83,20 @@ class _JointAttention(nn.Module):
         c = torch.tanh(x.mT @ w @ j / math.sqrt(j.shape[1]))  # one term of (4)-(6), (14); [B, L, L]; d by H10
         rows, columns = masks[m], _union(masks[n] for n in joint)
         return c.masked_fill(~(rows.unsqueeze(2) & columns.unsqueeze(1)), 0.0)  # X3
+
+    def maps(self, x: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`Prediction.attention` of the pairs: how a step's correlation with a joint is shared out over its steps.
+
+        A weight is |C| of (4)-(6) before its sum over joints, over the row's sum; the steps of the joint of m and n
+        count as those of n, as far as n is valid there.
+        """
+        found = {}
+        for joint in (joint for joint in self.joints if len(joint) == 2):
+            j = self._joint(joint, x)
+            for m, n in permutations(joint):
+                c = self._correlate(m, x[m], joint, j, masks).detach().abs() * masks[n].unsqueeze(1)
+                found[f"{n}->{m}"] = c / c.sum(dim=2, keepdim=True).clamp(min=torch.finfo(c.dtype).tiny)
+        return found
 
 
 class HJCAG(Model):
@@ -171,11 +185,13 @@ class HJCAG(Model):
         return dict(self.reduce.items())
 
     def forward(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Prediction:
-        """values: modality -> [B, L or 1, D], masks: modality -> bool [B, L or 1] -> logits [B, outputs], gates.
+        """values: modality -> [B, L or 1, D], masks: modality -> bool [B, L or 1] -> logits [B, outputs], gates, maps
+        of the pairs.
 
         Raises ValueError if a modality has another number of steps than L.
         """
         x, masks = self._enter(values, masks)
+        maps = self.levels[0].maps(x, masks) if self.maps and self.config.bimodal else None  # type: ignore[operator]
         for level in self.levels:
             x = level(x, masks)
         if self.config.space == "native":
@@ -188,7 +204,8 @@ class HJCAG(Model):
         union = _union(masks.values())
         pooled = masked_mean((stacked * g).sum(dim=1).mT, union)  # (18), then the mean over L (H12): [B, d]
         shares = masked_mean(g.mean(dim=2).mT, union).detach()  # [B, M, L] -> [B, L, M] -> [B, M]
-        return Prediction(self.classify(pooled), gates=dict(zip(self.modalities, shares.unbind(dim=1), strict=True)))
+        gates = dict(zip(self.modalities, shares.unbind(dim=1), strict=True))
+        return Prediction(self.classify(pooled), gates=gates, attention=maps or None)
 
     def _enter(
         self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]

@@ -206,3 +206,30 @@ def test_a_correlation_is_divided_by_the_root_of_its_joints_width() -> None:
         mask = {m: torch.ones(1, L).bool() for m in DIMS}
         c = level._correlate("text", x, ("text", other), torch.ones(1, width, L), mask)
         torch.testing.assert_close(c[0, 0, 0], torch.tensor(math.tanh(5 * 0.1 * 0.01 * width / math.sqrt(width))))
+
+
+@CASES
+def test_a_map_of_a_pair_shares_out_the_correlation_of_each_step_over_the_valid_steps_of_the_source(
+    masks: Tensors,
+) -> None:
+    model = build(PLAIN)
+    model.maps = True
+    paper, maps = Paper(model, features(), masks), model(features(), masks).attention
+    assert len(maps) == 6
+    for pair, weights in maps.items():
+        source, target = pair.split("->")
+        joint = "+".join(m for m in DIMS if m in (source, target))
+        term = paper.correlation(0, target, paper.X[target], joint, paper.J2).abs()
+        term = torch.einsum("bij,bj->bij", term, masks[source].float())
+        total = term.sum(dim=2, keepdim=True)
+        torch.testing.assert_close(weights, torch.where(total > 0, term / total, 0.0))
+        both = masks[target].unsqueeze(2) & masks[source].any(dim=1)[:, None, None]
+        torch.testing.assert_close(weights.sum(dim=2, keepdim=True), both.float())
+
+
+@pytest.mark.parametrize("config", [HJCAGConfig(d_model=4, bimodal=False), None])
+def test_without_pairs_there_are_no_maps(config: HJCAGConfig | None) -> None:
+    model = build(config, "text audio visual" if config else "text")
+    model.maps = True
+    chosen = {m: features()[m] for m in model.modalities}
+    assert model(chosen, {m: VALID[m] for m in chosen}).attention is None
