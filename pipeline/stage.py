@@ -160,7 +160,8 @@ class Stage(ABC):
     libraries: the distributions whose versions may decide the output; those that founded a generation of rows enter its
     keys, and others are compared with them, see `pipeline.plan.generations`. batch: how many utterances `transform`
     gets at once, unless the run sets another number; values must not depend on it. gpu: whether the stage runs on a GPU
-    if there is one. The module of a stage imports nothing heavy at its top, because a plan reads it without torch.
+    if there is one. The module of a stage imports nothing heavy at its top, because a plan reads it without torch;
+    imports: the modules that its methods import then, which the workers of a machine import once for all.
     """
 
     version: ClassVar[int]
@@ -169,6 +170,7 @@ class Stage(ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     batch: ClassVar[int] = 32
     gpu: ClassVar[bool] = False
+    imports: ClassVar[tuple[str, ...]] = ()
 
     @property
     def fitted(self) -> bool:

@@ -38,6 +38,7 @@ class AudioMfcc(Stage):
     modality: ClassVar[Modality] = "audio"
     inputs: ClassVar[tuple[str, ...]] = ("audio",)
     libraries: ClassVar[tuple[str, ...]] = ("librosa", "soxr", "soundfile", "av")
+    imports: ClassVar[tuple[str, ...]] = ("librosa.core.spectrum", "librosa.filters", "scipy.fft", "scipy.signal")
 
     n_mfcc: int = 13
     deltas: int = 2

@@ -94,6 +94,7 @@ class AudioOpensmile(Stage):
     modality: ClassVar[Modality] = "audio"
     inputs: ClassVar[tuple[str, ...]] = ("audio",)
     libraries: ClassVar[tuple[str, ...]] = ("opensmile", "soxr", "soundfile", "av")
+    imports: ClassVar[tuple[str, ...]] = ("opensmile",)
 
     feature_set: str = "IS10"
     level: Literal["functionals", "lld", "lld_de"] = "functionals"

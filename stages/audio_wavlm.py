@@ -53,6 +53,7 @@ class AudioWavlm(Stage):
     inputs: ClassVar[tuple[str, ...]] = ("audio",)
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "soxr", "soundfile", "av")
     gpu: ClassVar[bool] = True
+    imports: ClassVar[tuple[str, ...]] = ("stages._wavlm",)
 
     model: str = field(default="", metadata=SOURCE)
     revision: str = ""

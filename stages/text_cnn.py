@@ -29,6 +29,7 @@ class TextCnn(Stage):
     inputs: ClassVar[tuple[str, ...]] = ("text_word2vec",)
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     batch: ClassVar[int] = 256
+    imports: ClassVar[tuple[str, ...]] = ("stages._text_cnn",)
 
     widths: tuple[int, ...] = (3, 4, 5)
     channels: int = 100

@@ -63,6 +63,7 @@ class TextRoberta(Stage):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
     batch: ClassVar[int] = 64
     gpu: ClassVar[bool] = True
+    imports: ClassVar[tuple[str, ...]] = ("stages._roberta",)
 
     model: str = field(default="", metadata=SOURCE)
     revision: str = ""

@@ -52,6 +52,7 @@ class TextWord2vec(Stage):
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     libraries: ClassVar[tuple[str, ...]] = ("gensim",)
     batch: ClassVar[int] = 256
+    imports: ClassVar[tuple[str, ...]] = ("gensim.models",)
 
     vectors: str = field(default="", metadata=SOURCE)
     limit: int | None = None

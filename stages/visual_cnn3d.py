@@ -40,6 +40,7 @@ class VisualCnn3d(VideoStage):
 
     version: ClassVar[int] = 1
     batch: ClassVar[int] = 8
+    imports: ClassVar[tuple[str, ...]] = ("stages._cnn3d",)
 
     name: Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "swin3d_s", "swin3d_b"] = "r3d_18"
     frame_rate_hz: float = 15.0

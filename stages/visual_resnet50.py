@@ -39,6 +39,7 @@ class VisualResnet50(VideoStage):
     """
 
     version: ClassVar[int] = 1
+    imports: ClassVar[tuple[str, ...]] = ("stages._backbone",)
 
     backbone: str = "resnet50"
     frames: int = 30

@@ -111,6 +111,7 @@ def _extract(given: Options, retry: tuple[str, str] | None, relock: bool, as_jso
     """retry: the stage and the reason of the failed rows to compute again, "" for any; None for no failed row."""
     home = Home()
     log = home.log_to_file("extract", home_name(recipe_path(given.dataset)))
+    extraction.prepare(home, given)
     session = open_session(home, given)
     if retry is not None:
         check_failures(session, *retry)

@@ -28,6 +28,8 @@ from pipeline.cache.home import Home
 from pipeline.console import print_line
 from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
 from pipeline.run.library_folders import provide
+from pipeline.run.local_worker import PACKAGES
+from pipeline.run.local_workers import MALLOC, THREADS, cores, threads_of
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
 
@@ -38,15 +40,12 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 START_S = 120
 LOOK_S, LOST_S = 5.0, 120.0
 """How often a driver that waits looks whether there are workers, and how long it waits for them to come back."""
-PACKAGES = ("pipeline", "stages", "models")
 
 _CONFIG = {
     "distributed.worker.daemon": False,  # decoders run in child processes of the worker
     "distributed.scheduler.allowed-failures": 1,  # a job that killed two workers is run again row by row
     "distributed.comm.timeouts.connect": "30s",
-    # Dask gives freed memory back at once; for the large arrays of convolutions that cost eight times the system time
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": str(2**30),
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()},
     "distributed.admin.log-length": 100,
     "distributed.worker.profile.enabled": False,  # it samples the stack every 10 ms, for a dashboard that is not there
 }
@@ -82,17 +81,17 @@ class _Prepares(WorkerPlugin):  # type: ignore[misc] # Dask has no types
 
 
 class Workers:
-    """A group of Dask workers: a local cluster, or a running one at `scheduler`. A context manager.
+    """A group of Dask workers: a running cluster at `scheduler`, or a local one with GPUs. A context manager.
 
     Locally there is one process for each CPU core, or `count` of them, that share the cores; and with dask-cuda
-    installed one for each GPU beside them, so that CPU work never occupies a GPU worker.
+    installed one for each GPU beside them, so that CPU work never occupies a GPU worker. Without GPUs
+    `pipeline.run.local_workers` does the same in less time.
     """
 
     def __init__(self, scheduler: str = "", count: int | None = None, gpus: int = 0) -> None:
         self.scheduler, self.gpus = scheduler, gpus
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.count = count or cores
-        self.threads = max(1, cores // self.count)
+        self.count = count or cores()
+        self.threads = threads_of(self.count)
 
     def __enter__(self) -> Workers:
         with ExitStack() as stack:  # whatever stops the start, an interruption too, ends what was started
@@ -209,10 +208,7 @@ class Workers:
             return Died(str(error), peak_kb * 1024)
 
     def _local(self, stack: ExitStack) -> str:
-        environment = {
-            f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads)
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        }
+        environment = {f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads) for name in THREADS}
         stack.enter_context(dask.config.set({**_CONFIG, **environment}))
         cluster = LocalCluster(
             n_workers=self.count,

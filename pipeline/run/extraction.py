@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.cache.home import Home
 from pipeline.cache.store import CorruptError
 from pipeline.console import Bars
 from pipeline.corpus.locked_store import LockedStore
-from pipeline.corpus.open_corpus import remember
-from pipeline.errors import InputError
+from pipeline.corpus.open_corpus import Options, remember
+from pipeline.corpus.recipe import Recipe
+from pipeline.corpus.recipe_file import home_name, read_recipe, recipe_path
+from pipeline.errors import AffectoryError, InputError
 from pipeline.plan import estimate, last_extraction, preflight
 from pipeline.plan.jobs import FitJob, Job, Plan
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
-from pipeline.run import time_spent
+from pipeline.run import local_workers, time_spent
 from pipeline.run.driver import drive
 from pipeline.run.inline_workers import Inline
+from pipeline.run.local_workers import Local
 from pipeline.run.outcome import RunCounts
 from pipeline.run.stage_calls import Knobs
 
@@ -35,7 +40,7 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
     the plan needs more disk than there is, InputError for what a lock does not name.
     """
 
-    def start(plan: Plan) -> Workers | Inline:
+    def start(plan: Plan) -> Workers | Local | Inline:
         session.check_train()
         preflight.check_raw(session.corpus.manifest, plan)
         preflight.check_compared(session.verdicts, plan)
@@ -88,14 +93,39 @@ def repaired(session: Session, work: Callable[[], T]) -> T:
             return work()
 
 
-def workers(session: Session) -> Workers | Inline:
+def workers(session: Session) -> Workers | Local | Inline:
     """The workers that the options ask for, not started yet."""
     options = session.options
     if options.workers == 0:
         return Inline()
+    if not options.scheduler and not options.gpus:
+        return Local(options.workers, imports(session.corpus.recipe, options))
     from pipeline.run.dask_workers import Workers
 
     return Workers(options.scheduler, options.workers, options.gpus)
+
+
+def prepare(home: Home, options: Options) -> None:
+    """Has the modules that workers need imported while a corpus is scanned that was not extracted before, since there
+    will be work. Says nothing of errors in the recipe."""
+    path = recipe_path(options.dataset)
+    if options.workers == 0 or options.scheduler or options.gpus or time_spent.kept(home.root, home_name(path)):
+        return
+    with suppress(AffectoryError):
+        recipe = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
+        local_workers.prepare(options.workers, imports(recipe, options))
+
+
+def imports(recipe: Recipe, options: Options) -> list[str]:
+    """The modules that stages import when they work, and those of the stages."""
+    asked = [
+        selection
+        for name, selections in recipe.features.items()
+        for modality, selection in selections.items()
+        if options.modality in ("", modality) and name in (options.features or (name,))
+    ]
+    stages = {node.stage for selection in asked for part in selection.parts for node in part.walk()}
+    return sorted({module for stage in stages for module in (type(stage).__module__, *stage.imports)})
 
 
 def _shown_by(bars: Bars) -> Callable[[Sequence[Job], Job | None], None]:

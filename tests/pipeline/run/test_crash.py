@@ -36,6 +36,13 @@ def command(small, *options):
     return subprocess.Popen([*line, "--workers", "2", "--json", *options], env=environment, stdout=subprocess.PIPE)
 
 
+def workers_of(process):
+    """The workers of a command: the children of its fork server."""
+    family = psutil.Process(process.pid).children()
+    servers = [child for child in family if "forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]
+
+
 def wait_for_actions(small, count, process):
     """Until so many shards or states are saved."""
     while len(shards_and_states(small)) < count:
@@ -98,8 +105,7 @@ def test_nothing_partial_is_left_by_a_kill(small):
 def test_a_worker_killed_in_the_middle_is_replaced(small, extracted_home):
     process = command(small)
     wait_for_actions(small, 1, process)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-    workers[0].send_signal(signal.SIGKILL)
+    workers_of(process)[0].send_signal(signal.SIGKILL)
     out, _ = process.communicate()
     assert process.returncode == 0
     assert json.loads(out)["failed"] == {}
@@ -134,7 +140,7 @@ def struck(made, chance, most):
     time.sleep(chance.uniform(0.0, 0.05 if wanted else 3.0))
     try:
         family = psutil.Process(process.pid).children(recursive=True)
-        workers = [p for p in family if "spawn_main" in " ".join(p.cmdline())]
+        workers = workers_of(process)
     except psutil.Error:  # it is done, or just going
         family, workers = [], []
     for each in workers[:1] if victim != "driver" else []:
