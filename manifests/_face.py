@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -79,8 +79,8 @@ REST = Expression()
 
 def blend(share: float, towards: Expression) -> Expression:
     """The expression at `share` of the way from rest to another one."""
-    named = zip(fields(REST), astuple(REST), astuple(towards), strict=True)
-    return Expression(**{field.name: rest + share * (there - rest) for field, rest, there in named})
+    there = vars(towards)
+    return Expression(**{name: rest + share * (there[name] - rest) for name, rest in vars(REST).items()})
 
 
 def draw(looks: Looks, face: Expression, time_s: float, talk: float) -> Image:

@@ -21,7 +21,7 @@ stage = "text_cnn"
 input.text_word2vec = { size = 8 }
 align = { mode = "pad", length = 4 }
 [features.words]
-audio = { concat = [{ stage = "audio_opensmile", feature_set = "eGeMAPSv02", level = "lld", rate_hz = 12.5 },
+audio = { concat = [{ stage = "audio_opensmile", feature_set = "IS09", level = "lld", rate_hz = 12.5 },
                     { stage = "audio_mfcc", rate_hz = 12.5 }], align = { mode = "pad", length = 4 } }
 """
 )

@@ -42,7 +42,7 @@ align = { mode = "pad", length = 12 }
 [features.sound]
 audio = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5, align = { mode = "pad", length = 32 } }
 [features.pitch]
-audio = { stage = "audio_opensmile", feature_set = "eGeMAPSv02", align = { mode = "broadcast", length = 4 } }
+audio = { stage = "audio_opensmile", feature_set = "IS09", align = { mode = "broadcast", length = 4 } }
 """
 
 

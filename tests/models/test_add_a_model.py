@@ -77,6 +77,7 @@ def test_it_keeps_the_contract_of_every_model_and_its_own_test(project: Path) ->
     assert counted and int(counted[1]) > 40
 
 
+@pytest.mark.slow
 def test_it_trains_with_the_settings_of_a_recipe(project: Path, demo_root: Path) -> None:
     done = train(project, demo_root, SETTINGS)
     assert done.returncode == 0, done.stderr

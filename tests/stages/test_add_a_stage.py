@@ -67,6 +67,7 @@ def test_without_its_line_of_cases_the_contract_says_what_is_missing(project: Pa
     assert done.returncode == 1 and f"stages/{NAME}.py has no parameters in CASES" in done.stdout
 
 
+@pytest.mark.slow
 def test_its_recipe_extracts_it_once(project: Path, demo_root: Path) -> None:
     recipe = project / "loud.toml"
     recipe.write_text(HEAD + blocks("toml")[0], encoding="utf-8")

@@ -28,7 +28,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def trained(extracted: Small, affectory: Call) -> Small:  # noqa: F811
-    """The small corpus with `gmu`, which reads fitted text and MFCCs, and `linear`, which reads eGeMAPS alone."""
+    """The small corpus with `gmu`, which reads fitted text and MFCCs, and `linear`, which reads IS09 alone."""
     extracted.recipe = BOTH + SETTINGS
     code, _, err = affectory("train", *options(extracted, "--model", "gmu", "--model", "linear", *HERE))
     assert code == 0, err
@@ -176,7 +176,7 @@ def test_after_the_recipe_has_changed_the_runs_own_columns_are_read_until_they_a
     evaluate,
     affectory,  # noqa: F811
 ):
-    trained.path.write_text(trained.path.read_text().replace("eGeMAPSv02", "eGeMAPSv01b"))
+    trained.path.write_text(trained.path.read_text().replace("IS09", "IS10"))
     assert evaluate("linear")["conditions"][0]["metrics"] == own_scores(trained, "linear")
     shutil.rmtree(trained.home / "views")
     code, _, err = affectory("evaluate", "linear", *HERE)

@@ -49,7 +49,7 @@ def test_a_plan_fits_80_columns_with_whole_names_and_says_once_what_was_not_meas
     mfcc = [rows.node for rows in extracted.session().catalogue if rows.node.name == "audio_mfcc"]
     new = [f"audio_mfcc {node.digest[:6]}" for node in mfcc if node.params["n_mfcc"] == 7]
     assert f"Not measured here, so not estimated: {new[0]}, audio_opensmile." in said(err)
-    assert "params.feature_set: eGeMAPSv02 -> GeMAPSv01b" in said(err)
+    assert "params.feature_set: IS09 -> GeMAPSv01b" in said(err)
 
 
 def test_a_plan_shows_the_views_in_a_table_of_their_own(affectory, extracted, narrow):  # noqa: F811

@@ -103,10 +103,10 @@ def test_plan_tells_the_size_of_the_views_it_makes_anew_where_their_width_is_kno
     assert plan(small)["views"] == {}
     lose(small, "audio_opensmile")
     lose(small, "audio_mfcc")
-    assert plan(small)["views"] == {"sound.audio": 60 * 32 * 5 * 4 / 1e6, "pitch.audio": 60 * 1 * 88 * 4 / 1e6}
+    assert plan(small)["views"] == {"sound.audio": 60 * 32 * 5 * 4 / 1e6, "pitch.audio": 60 * 1 * 384 * 4 / 1e6}
     assert plan(small, modality="audio")["views"] == {}
     changed = plan(small, changes=("features.sound.audio.n_mfcc=7",))["views"]
-    assert changed == {"sound.audio": None, "pitch.audio": 60 * 1 * 88 * 4 / 1e6}
+    assert changed == {"sound.audio": None, "pitch.audio": 60 * 1 * 384 * 4 / 1e6}
 
 
 def test_plan_tells_stages_of_one_name_apart(extracted):

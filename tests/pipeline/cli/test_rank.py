@@ -46,7 +46,7 @@ def test_each_feature_set_has_one_line_and_validation_decides_the_order(ranked, 
     assert "audio_opensmile" in names, "only parameters that distinguish stages of one name are shown"
     valid = [float(row["valid accuracy"]) for row in rows]
     assert valid == sorted(valid, reverse=True)
-    assert {row["dimensions"] for row in rows} == {"3", "5", "88"}
+    assert {row["dimensions"] for row in rows} == {"3", "5", "384"}
     with Path(json.loads(out)["files"][1]).open(newline="") as file:
         assert [row["features"] for row in csv.DictReader(file)] == [row["features"] for row in rows]
     for row in rows:

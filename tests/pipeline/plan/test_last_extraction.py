@@ -121,7 +121,7 @@ def test_a_parameter_is_named_with_what_it_was_and_is(extracted):
 
 
 def test_a_second_stage_of_the_same_kind_is_new_and_not_the_first_one_changed(extracted):
-    second = extracted.recipe.partition("[features.pitch]")[2].replace("eGeMAPSv02", "GeMAPSv01b")
+    second = extracted.recipe.partition("[features.pitch]")[2].replace("IS09", "GeMAPSv01b")
     extracted.recipe += f"[features.more]{second}"
     [new] = [n for n, _ in extracted.session().catalogue.wanted if n.params.get("feature_set") == "GeMAPSv01b"]
     assert because(extracted) == {f"audio_opensmile {new.digest[:6]}": ["new"]}

@@ -59,7 +59,7 @@ def test_a_train_transcript_runs_the_fits_that_saw_it_and_what_stands_on_them(ex
 
 def test_a_parameter_of_one_stage_costs_that_stage_alone(extracted):
     small = extracted
-    small.recipe = small.recipe.replace('"eGeMAPSv02"', '"GeMAPSv01b"')
+    small.recipe = small.recipe.replace('"IS09"', '"GeMAPSv01b"')
     assert small.extract() == {"audio_opensmile": 60}
 
 

@@ -112,6 +112,7 @@ def test_a_worker_killed_in_the_middle_is_replaced(small, extracted_home):
     assert shapes(small.rows()) == shapes(uninterrupted(small, extracted_home))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_and_ends_with_130(small):
     process = command(small)
     wait_for_actions(small, 1, process)
@@ -197,7 +198,8 @@ def quiet(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
 def test_a_kill_at_any_moment_costs_what_was_in_flight_and_nothing_that_was_saved(tmp_path, quiet, seed):
     made = talk(tmp_path, dialogues=25, sets=WORDS_SET + LEARNED_SET)
     made.session()

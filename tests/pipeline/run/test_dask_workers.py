@@ -284,6 +284,7 @@ def test_cores_are_shared_among_workers():
     assert Workers(count=1).threads == cores and Workers(count=10 * cores).threads == 1
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_give_the_same_rows(small, tmp_path):
     found = []
     small.recipe = SOUND

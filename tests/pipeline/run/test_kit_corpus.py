@@ -162,7 +162,6 @@ def test_an_utterance_without_video_is_absent_and_has_not_failed(extracted):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_is10_equals_a_direct_call_of_opensmile(acted, kit):
     import opensmile
     import soundfile
@@ -175,7 +174,6 @@ def test_is10_equals_a_direct_call_of_opensmile(acted, kit):
         np.testing.assert_allclose(cached[name].values, direct, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_is10_reaches_58_percent_on_eight_emotions_of_unseen_actors(acted):
     from sklearn.linear_model import LogisticRegression

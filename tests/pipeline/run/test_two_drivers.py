@@ -81,6 +81,7 @@ def twice(found: list[dict], rows: int) -> float:
     return sum(computed.values()) / rows - 1
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_empty_cache_leave_what_one_leaves(tmp_path, record_property):
     for name in ("together", "alone"):
         (tmp_path / name).mkdir()

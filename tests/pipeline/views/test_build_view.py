@@ -17,7 +17,7 @@ from pipeline.views.build_view import build_columns
 from pipeline.views.view import Column
 
 FRAMES = '{ stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 12.5 }'
-DESCRIPTORS = '{ stage = "audio_opensmile", feature_set = "eGeMAPSv02", level = "lld", rate_hz = 12.5 }'
+DESCRIPTORS = '{ stage = "audio_opensmile", feature_set = "IS09", level = "lld", rate_hz = 12.5 }'
 
 
 def view(small, features, fold=0, **options):
