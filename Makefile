@@ -41,7 +41,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := SYSTEM GPU DEVICE DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS BEST_TEST_EPOCH \
+KNOWN := SYSTEM GPU DEVICE DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT NO_MEDIA MEDIA_MB RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS BEST_TEST_EPOCH \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -194,8 +194,8 @@ maps: $(READY) ## pictures of a run's attention and gates: RUN=mulg [UTTERANCE=S
 	$(AFFECTORY) maps $(call quote,$(RUN))$(call option,UTTERANCE,utterance)$(call option,WRONG,wrong)$(call option,SPLIT,split)$(call option,ROOT,root)
 
 .PHONY: report
-report: $(READY) ## data/reports/<dataset>.html: [DATASET=]
-	$(AFFECTORY) report$(CORPUS)
+report: $(READY) ## data/reports/<dataset>.html: [DATASET=] [NO_MEDIA=1] [MEDIA_MB=8]
+	$(AFFECTORY) report$(CORPUS)$(call flag,NO_MEDIA,no-media)$(call option,MEDIA_MB,media-mb)
 
 .PHONY: test
 test: $(READY) ## the default suite, about 17 minutes on 2 cores

@@ -18,7 +18,7 @@ from pipeline.plan.session import Session
 from pipeline.reader import Label
 from pipeline.report import page as report
 from pipeline.report.models_section import Trained
-from pipeline.score import metrics
+from pipeline.score import metrics, predictions
 from pipeline.stage import Target
 from pipeline.views.build_view import column_keys
 from tests.small import RECIPE, Small
@@ -51,8 +51,8 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.text))
 
 
-def write(small: Small, **options: Any) -> tuple[dict[str, Any], Page]:
-    answer = report.write(Session.open(*place(small, **options)))
+def write(small: Small, media_bytes: int | None = None, **options: Any) -> tuple[dict[str, Any], Page]:
+    answer = report.write(Session.open(*place(small, **options)), media_bytes)
     return answer, Page(Path(answer["report"]).read_text())
 
 
@@ -109,6 +109,19 @@ def run(small: Small, model: str, *, right: bool, features: str = "") -> None:
     columns = [column_keys(corpus, session.catalogue, features, each) for each in corpus.folds if features]
     made = answer(model, folds) | {"columns": columns}
     (small.home / "runs" / small.name / f"{model}-official.json").write_text(json.dumps(made))
+
+
+def guess(small: Small, model: str) -> None:
+    """Writes what a run that was made by `run` predicts: always the first class, and surer of each row than before."""
+    corpus = small.session().corpus
+    for each in corpus.folds:
+        parts = {}
+        for split, ids in (("valid", each.valid), ("test", each.test)):
+            logits = np.zeros((len(ids), len(corpus.target.classes)))
+            logits[:, 0] = np.linspace(1, 3, len(ids))
+            parts[split] = predictions.Predictions(ids, logits, [corpus.labels[i] for i in ids], {})
+        place = small.home / "runs" / small.name / model / each.name / predictions.FILE
+        predictions.write(place, each.name, corpus.target, parts)
 
 
 def trained(folds: Sequence[dict[str, Any]], bound: float | None = None) -> Trained:

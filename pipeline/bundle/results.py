@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from scipy.special import softmax
 
 from pipeline.bundle.clips import Clip
 from pipeline.bundle.predict import Predicted
 from pipeline.cache.atomic import replacing
 from pipeline.score.metrics import decide
+from pipeline.score.predictions import probabilities
 from pipeline.stage import Target
 
 FILE = "predictions.parquet"
@@ -48,22 +46,12 @@ def columns_of(target: Target) -> dict[str, str]:
     return {name: f"{begin}{name}" for name in target.classes or ("score",)}
 
 
-def values(logits: NDArray[Any], target: Target) -> NDArray[np.float64]:
-    """[N, names]: the probability of each class, of each label of several, or the predicted numbers."""
-    logits = np.asarray(logits, float)
-    if target.task == "multiclass":
-        return np.asarray(softmax(logits, axis=-1))
-    if target.task == "multilabel":
-        return np.asarray(softmax(logits.reshape(len(logits), -1, 2), axis=-1)[..., 1])
-    return logits.reshape(len(logits), -1)
-
-
 def result_table(clips: Sequence[Clip], predicted: Predicted) -> pa.Table:
     """The columns clip, start_s, end_s, text; `label` and a `p_<class>` for each class, or a column for each number of
     a regression; reason. Where no modality could be read there are nulls, and `reason` says why.
     """
     rows, target = predicted.rows, predicted.target
-    given = values(predicted.predictions.logits, target)
+    given = probabilities(predicted.predictions.logits, target)
     usable = predicted.usable.tolist()
     columns: dict[str, Any] = {
         "clip": [clips[int(row.dialogue)].name for row in rows],

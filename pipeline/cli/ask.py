@@ -169,17 +169,24 @@ def report(
     dataset: OrLast = "",
     root: Root = "",
     protocol: Protocol = "",
+    media: Annotated[
+        bool, typer.Option(help="Show frames and short clips of some utterances, from the files of the corpus.")
+    ] = True,
+    media_mb: Annotated[
+        float, typer.Option(min=0, help="The most megabytes of clips beside the page; 0 for frames alone.")
+    ] = 8.0,
     change: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Writes a report to `reports/<dataset>.html`: corpus, features, linear probes and trained models.
+    """Writes a report to `reports/<dataset>.html`: corpus, features, probes, trained models and single utterances.
 
-    Example: `affectory report --dataset demo`
+    Its frames and clips are in a folder beside it. Example: `affectory report --dataset demo`
     """
     from pipeline.report import page
     from pipeline.run.reference_job import open_session
 
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
-    answer = page.write(open_session(home, options(dataset, root, protocol=protocol, change=change)))
+    session = open_session(home, options(dataset, root, protocol=protocol, change=change))
+    answer = page.write(session, round(media_mb * 1e6) if media else None)
     show_answer(answer, as_json, f"Report: {answer['report']}")

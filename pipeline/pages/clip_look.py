@@ -90,10 +90,10 @@ def filmstrip(path: Path) -> tuple[Still, ...]:
     found = [(index, image) for i in picked.tolist() for index, image in frames(path, timeline, range(i, i + 1), [i])]
     if not found:
         raise Unreadable(Reason.DECODE_ERROR, "no frame decodes")
-    return tuple(Still(float(timeline.time_s[index]), _jpeg(image)) for index, image in found)
+    return tuple(Still(float(timeline.time_s[index]), jpeg(image)) for index, image in found)
 
 
-def _jpeg(image: Image) -> bytes:
+def jpeg(image: Image) -> bytes:
     """A small JPEG of an RGB image [H, W, 3]."""
     import cv2
 
@@ -133,9 +133,14 @@ def peaks_of(path: Path, start_s: float, end_s: float, columns: int) -> NDArray[
     """[columns], the largest absolute sample of each part of a stretch. Raises Unreadable as `media.audio` does."""
     stretch = Audio(path=path.name, start_s=start_s, end_s=end_s)
     [wave] = audio.decode([stretch], path.parent, ["page"])  # type: ignore[list-item]
-    edges = np.linspace(0, len(wave.samples), columns + 1).astype(int)[:-1]
-    edges = np.minimum(edges, len(wave.samples) - 1)
-    return np.asarray(np.maximum.reduceat(np.abs(wave.samples), edges), np.float32)
+    return peaks(wave.samples, columns)
+
+
+def peaks(samples: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
+    """[columns], the largest absolute sample of each of so many parts of samples [N], N >= 1."""
+    edges = np.linspace(0, len(samples), columns + 1).astype(int)[:-1]
+    edges = np.minimum(edges, len(samples) - 1)
+    return np.asarray(np.maximum.reduceat(np.abs(samples), edges), np.float32)
 
 
 def _prepare() -> None:

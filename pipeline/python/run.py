@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.bundle.results import columns_of, values
+from pipeline.bundle.results import columns_of
 from pipeline.cache.home import Home
 from pipeline.python.tables import as_html, as_text
 from pipeline.score import predictions
@@ -86,7 +86,8 @@ class Run:
         for name, answers in given.items():
             columns |= self._answers(name, answers)
         if target.task != "regression":
-            columns |= dict(zip(columns_of(target).values(), values(held.logits, target).T, strict=True))
+            shares = predictions.probabilities(held.logits, target).T
+            columns |= dict(zip(columns_of(target).values(), shares, strict=True))
         columns |= {f"{predictions.GATE}{modality}": share for modality, share in held.gates.items()}
         return pd.DataFrame(columns, index=pd.Index(held.ids, name="utterance"))
 

@@ -117,6 +117,19 @@ def _spread(by_part: Mapping[str, Sequence[Any]], target: Target) -> Sheet:
     return Sheet.of("Labels", ("part", "rows", *QUANTILES), rows)
 
 
+def label_text(label: Label | None, target: Target) -> str:
+    """The class of an utterance, its classes, or the sign of its number."""
+    value: Any = label
+    if value is None:
+        return "no label"
+    if target.task == "multiclass":
+        return target.classes[int(value)]
+    if target.task == "multilabel":
+        return ", ".join(name for name, on in zip(target.classes, value, strict=True) if on) or "none"
+    first = float(np.ravel(value)[0])
+    return "negative" if first < 0 else "positive" if first > 0 else "zero"
+
+
 def expected(corpus: Corpus) -> Sheet | None:
     """The published counts beside those of this copy; None if the reader does not know the published ones."""
     counts = compared(corpus)

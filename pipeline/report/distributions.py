@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,7 @@ from pipeline.pages.charts import Chart
 from pipeline.pages.scatter import levels, scatter, spread
 from pipeline.pages.table import NONE, Cell, Sheet
 from pipeline.plan.session import Session
-from pipeline.reader import Label
-from pipeline.stage import Target
+from pipeline.report.corpus_section import label_text
 from pipeline.utterance import Utterance
 from pipeline.views.build_view import build_column
 from pipeline.views.view import Column
@@ -35,13 +33,21 @@ class Distribution:
     """The values of one modality of a feature set.
 
     names: [D]. utterances: [N] of those looked at. means: [N, D], over the steps of each. quantiles: [levels, D].
+    column: the values of all utterances of the corpus, in the order of its rows.
     """
 
-    name: str
+    features: str
+    modality: str
     names: Sequence[str]
     utterances: Sequence[Utterance]
     means: NDArray[np.float64]
     quantiles: NDArray[np.float64]
+    column: Column
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.modality} of {self.features}"
 
     @property
     def constant(self) -> NDArray[np.bool_]:
@@ -62,6 +68,20 @@ class Distribution:
         left, size, _ = np.linalg.svd(scaled - scaled.mean(0), full_matrices=False)
         return np.asarray(left[:, :2] * size[:2])
 
+    def range_of(self, row: int) -> str:
+        """The range of an utterance's values beside that of the corpus; "" if it has none. row: its number.
+
+        A value is unusual if it is outside the middle 90 % of those of its dimension.
+        """
+        values = np.asarray(self.column.values[row][self.column.mask[row]], np.float64)
+        if not len(values):
+            return ""
+        low, high = (self.quantiles[levels().index(level)] for level in (0.05, 0.95))
+        outside = np.mean((values < low) | (values > high))
+        ends = (values.min(), values.max(), self.quantiles[0].min(), self.quantiles[-1].max())
+        least, most, corpus_least, corpus_most = (f"{end:,.4g}".replace("-", "−") for end in ends)
+        return f"{least} to {most} (corpus {corpus_least} to {corpus_most}), {100 * outside:.0f} % unusual"
+
 
 def distributions(session: Session) -> Iterator[Distribution]:
     """Those of each modality whose features are all extracted, as the first fold gives them."""
@@ -71,14 +91,14 @@ def distributions(session: Session) -> Iterator[Distribution]:
         for modality, selection in selections.items():
             try:
                 path = build_column(corpus, session.catalogue, selection, fold, session.home.root)
-                found = _looked_at(f"{modality} of {features}", Column.open(path), corpus.manifest.rows)
+                found = _looked_at(features, modality, Column.open(path), corpus.manifest.rows)
             except (InputError, CorruptError):
                 continue  # the report says elsewhere what is missing
             if found is not None:
                 yield found
 
 
-def _looked_at(name: str, column: Column, rows: Sequence[Utterance]) -> Distribution | None:
+def _looked_at(features: str, modality: str, column: Column, rows: Sequence[Utterance]) -> Distribution | None:
     present = np.flatnonzero(column.mask.any(axis=1))
     if len(present) < 3:
         return None
@@ -87,7 +107,7 @@ def _looked_at(name: str, column: Column, rows: Sequence[Utterance]) -> Distribu
     means = np.stack([of_row.mean(0) for of_row in steps])
     quantiles = np.quantile(np.concatenate(steps), levels(), axis=0)
     names = column.names or tuple(map(str, range(means.shape[1])))
-    return Distribution(name, names, [rows[row] for row in chosen], means, quantiles)
+    return Distribution(features, modality, names, [rows[row] for row in chosen], means, quantiles, column)
 
 
 def sheet(found: Sequence[Distribution]) -> Sheet | None:
@@ -120,22 +140,9 @@ def charts(found: Sequence[Distribution], corpus: Corpus) -> Iterator[Chart]:
         yield spread(f"Values of {one.name}: {middle}", one.quantiles, "value")
         panels: dict[str, Sequence[str]] = {}
         if any(row.id in corpus.labels for row in one.utterances):
-            panels["label"] = [_label(corpus.labels.get(row.id), corpus.target) for row in one.utterances]
+            panels["label"] = [label_text(corpus.labels.get(row.id), corpus.target) for row in one.utterances]
         if len({row.speaker for row in one.utterances}) > 1:
             panels["speaker"] = [row.speaker or "unknown" for row in one.utterances]
         if panels and one.means.shape[1] > 1:
             caption = f"The first two principal components of {one.name}, one point for each utterance"
             yield scatter(caption, one.components, panels)
-
-
-def _label(label: Label | None, target: Target) -> str:
-    """The class of an utterance, its classes, or the sign of its number."""
-    value: Any = label
-    if value is None:
-        return "no label"
-    if target.task == "multiclass":
-        return target.classes[int(value)]
-    if target.task == "multilabel":
-        return ", ".join(name for name, on in zip(target.classes, value, strict=True) if on) or "none"
-    first = float(np.ravel(value)[0])
-    return "negative" if first < 0 else "positive" if first > 0 else "zero"

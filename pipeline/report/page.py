@@ -10,10 +10,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.ask.failures import failures as list_failures
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
 from pipeline.corpus.same_media import same_media
 from pipeline.pages.charts import Chart, Mark, ranking
+from pipeline.pages.excerpt import COLUMNS
 from pipeline.pages.table import Cell, Sheet, render
 from pipeline.plan.remarked import by_stage
 from pipeline.plan.session import Session
@@ -31,21 +33,25 @@ from pipeline.report.features_section import (
     library_versions,
     times,
 )
+from pipeline.report.guesses import best_models
 from pipeline.report.home_index import write_index
+from pipeline.report.media_folder import MediaFolder
 from pipeline.report.models_section import Trained
 from pipeline.report.probes_section import Line, Probe, headline, score_name
 from pipeline.report.remarks_section import Remarks
 from pipeline.report.robustness import robustness
+from pipeline.report.utterances_section import Cards, about
 from pipeline.score import metrics
 from pipeline.stage import Target
 
 TEMPLATE = "report.html"
 
 
-def write(session: Session) -> dict[str, Any]:
+def write(session: Session, media_bytes: int | None = None) -> dict[str, Any]:
     """Writes `reports/<dataset>.html` from the stored features and the finished runs, and the index of all reports.
 
-    Extracts and trains nothing. Prints the scores on standard error, and returns the answer as JSON-able data.
+    media_bytes: the most bytes of clips beside the page; None for a page without pictures and clips. Extracts and
+    trains nothing. Prints the scores on standard error, and returns the answer as JSON-able data.
     """
     with console.status("Reading the store"):
         extracted = Extracted(session)
@@ -53,7 +59,9 @@ def write(session: Session) -> dict[str, Any]:
     probes = list(_watched(probes_section.probes(session)))
     runs = models_section.trained(session)
     path = session.home.reports / f"{session.corpus.recipe.home_name}.html"
-    _publish(path, _render(session, extracted, remarks, probes, runs))
+    folder = MediaFolder(path, session.corpus.manifest.root, media_bytes)
+    _publish(path, _render(session, extracted, remarks, probes, runs, folder))
+    folder.clean()
     write_index(session.home)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     if lines:
@@ -86,7 +94,12 @@ def _model(run: Trained) -> dict[str, Any]:
 
 
 def _render(
-    session: Session, extracted: Extracted, remarks: Remarks, probes: Sequence[Probe], runs: Sequence[Trained]
+    session: Session,
+    extracted: Extracted,
+    remarks: Remarks,
+    probes: Sequence[Probe],
+    runs: Sequence[Trained],
+    folder: MediaFolder,
 ) -> str:
     corpus = session.corpus
     labels, label_chart = corpus_section.labels(corpus)
@@ -94,6 +107,8 @@ def _render(
     notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     spread = list(distributions.distributions(session))
+    models = best_models(runs, corpus.protocol)
+    shelves = Cards(session, models, spread, list_failures(session)).shelves(folder)
     return render(
         __package__,
         TEMPLATE,
@@ -120,6 +135,9 @@ def _render(
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),
         models=_sections(session, probes, runs),
+        shelves=shelves,
+        about_media=about(folder, models, corpus.recipe.reader.licence),
+        moments=COLUMNS,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from pipeline.cache.atomic import replacing
 from pipeline.reader import Label, Task
@@ -72,6 +73,16 @@ def mean_gates(predictions: Predictions, target: Target) -> dict[str, dict[str, 
         for name, of_class in known.items()
         if of_class and len(of_class[0])
     }
+
+
+def probabilities(logits: NDArray[Any], target: Target) -> NDArray[np.float64]:
+    """[N, names]: the probability of each class, of each label of several, or the predicted numbers."""
+    logits = np.asarray(logits, float)
+    if target.task == "multiclass":
+        return np.asarray(softmax(logits, axis=-1))
+    if target.task == "multilabel":
+        return np.asarray(softmax(logits.reshape(len(logits), -1, 2), axis=-1)[..., 1])
+    return logits.reshape(len(logits), -1)
 
 
 def by_class(labels: Sequence[Label], target: Target) -> dict[str, NDArray[np.bool_]]:

@@ -62,7 +62,7 @@ VARIABLES = {
     "TO": "/my files/demo.pkl",
     "DAYS": "3",
     **dict.fromkeys(("WORKERS", "GPUS", "LOCKED", "RETRY", "NO_TEXT", "RELOCK", "DELETE", "REMARKS", "SYSTEM"), "1"),
-    **dict.fromkeys(("ABLATIONS", "BEST_TEST_EPOCH"), "1"),
+    **dict.fromkeys(("ABLATIONS", "BEST_TEST_EPOCH", "NO_MEDIA", "MEDIA_MB"), "1"),
     "SCHEDULER": "tcp://host:1",
 }
 NEEDED = {

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.recipe import Align
 from pipeline.pages.scatter import levels
 from pipeline.report.distributions import Distribution, charts, distributions, sheet
 from pipeline.utterance import Utterance
+from pipeline.views.view import Column
 from tests.pages import Page
 from tests.small import Small
 
@@ -17,7 +19,8 @@ def made(values: np.ndarray) -> Distribution:
     """Of values [N, D], one step for each utterance."""
     rows = [Utterance(id=f"u{i}", dialogue="d", turn=i, text=None) for i in range(len(values))]
     names = [f"d{i}" for i in range(values.shape[1])]
-    return Distribution("audio of x", names, rows, values, np.quantile(values, levels(), axis=0))
+    column = Column(values[:, None], np.ones((len(values), 1), bool), np.ones(len(values), np.int32), Align("pad", 1))
+    return Distribution("x", "audio", names, rows, values, np.quantile(values, levels(), axis=0), column)
 
 
 def test_a_constant_dimension_and_one_with_a_value_far_from_all_others_are_named() -> None:
@@ -29,6 +32,14 @@ def test_a_constant_dimension_and_one_with_a_value_far_from_all_others_are_named
     cells = dict(zip(shown.header, shown.rows[0], strict=True))
     assert (cells["constant"].text, cells["far out"].text) == ("d1", "d2")
     assert cells["constant"].loud and cells["highest"].text == "1000000.0000"
+
+
+def test_the_range_of_an_utterance_is_told_beside_that_of_the_corpus() -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, size=(200, 10))
+    values[3], values[4] = 0.0, [5.0, *[0.0] * 9]
+    one = made(values)
+    assert one.range_of(3).startswith("0 to 0 (corpus −0.99") and one.range_of(3).endswith("to 5), 0 % unusual")
+    assert one.range_of(4).endswith("10 % unusual")
 
 
 def test_groups_that_differ_lie_apart_in_the_first_component() -> None:
