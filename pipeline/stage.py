@@ -204,8 +204,11 @@ class Stage(ABC):
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("source")}
         return {name: value for name, value in named.items() if value not in ("", "random")}
 
-    def words(self, text: str) -> list[str] | None:
-        """The word that each step of the track of a text is, for plots; None if its steps are no words."""
+    def words(self, text: str, state: State | None) -> list[str] | None:
+        """The word that each step of the track of a text is, for plots; "" if it goes on with the one before.
+
+        None if its steps are no words. state: of the stage's own fit, None for a stage that needs none.
+        """
         return None
 
     def check(self) -> None:  # noqa: B027 - optional

@@ -75,6 +75,21 @@ class Encoded:
         return tokens
 
     @property
+    def words(self) -> list[str]:
+        """Of each own token the whole word, or "" if it goes on with the word before; the first token by its name."""
+        said: list[str] = [self.tokens.tokens[0]]
+        last = None
+        for token in np.flatnonzero(self.own)[1:]:
+            word = self.tokens.word_ids[token]
+            said.append("" if word == last else self._word(word))
+            last = word
+        return said
+
+    def _word(self, word: int) -> str:
+        span = self.tokens.word_to_chars(word)
+        return self.passage.text[slice(*span)].strip() if span else ""
+
+    @property
     def remarks(self) -> tuple[Remark, ...]:
         """On the end of the utterance, if it was cut off, and on the turns that were left out."""
         lost = sum(over.special_tokens_mask.count(0) for over in self.tokens.overflowing)

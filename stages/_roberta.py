@@ -205,7 +205,12 @@ def from_state(state: State) -> Encoder:
         model = _bare(AutoModel.from_config(config_of(state)))
     tensors = {name: torch.tensor(value) for name, value in state.tensors.items() if name.startswith("model.")}
     model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()})
-    return Encoder(_plain(Tokenizer.from_str(state.text["tokenizer"])), model)
+    return Encoder(tokenizer_from_state(state), model)
+
+
+def tokenizer_from_state(state: State) -> Tokenizer:
+    """The tokenizer alone of the encoder in a state."""
+    return _plain(Tokenizer.from_str(state.text["tokenizer"]))
 
 
 def _shapes(state: State) -> dict[str, tuple[int, ...]]:

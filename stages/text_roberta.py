@@ -186,6 +186,22 @@ class TextRoberta(Stage):
             tracks[kept[row]] = Track.of(states[:1] if self.output == "cls" else states, remarks=remarks)
         return tracks
 
+    def words(self, text: str, state: State | None) -> list[str] | None:
+        """The words of a text, each at its first token, and "" at its other ones; the first token by its own name.
+
+        None with a context, whose turns are not in the text, and for `cls`.
+        """
+        from stages._context import encode
+
+        if self.context or self.output == "cls":
+            return None
+        return encode(self._tokenizer_of(state), Passage(self._normalised(text))).words
+
+    def _tokenizer_of(self, state: State | None) -> Tokenizer:
+        from stages._roberta import read_tokenizer, tokenizer_from_state
+
+        return tokenizer_from_state(state) if state else read_tokenizer(self._source, self.max_tokens)
+
     @property
     def _source(self) -> Source:
         from stages._hub import Source

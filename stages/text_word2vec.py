@@ -100,7 +100,7 @@ class TextWord2vec(Stage):
             workers=1,  # with more, the result would depend on their timing
             hashfxn=_hash,
         )
-        sentences = [self.words(item["text"]) for item in train.items]
+        sentences = [self._tokens(item["text"]) for item in train.items]
         model.build_vocab(sentences)
         if not model.wv.index_to_key:
             raise InputError(f"no word occurs {self.min_count} times in {len(sentences)} train transcripts")
@@ -117,10 +117,13 @@ class TextWord2vec(Stage):
         vectors = loaded if state is None else _of(state)
         if vectors is None:
             raise ValueError("text_word2vec without `vectors` needs the state of its fit")
-        return [_look_up(vectors, self.words(item["text"])) for item in batch]
+        return [_look_up(vectors, self._tokens(item["text"])) for item in batch]
 
-    def words(self, text: str) -> list[str]:
-        """The tokens of a text, of which each is a step."""
+    def words(self, text: str, state: State | None) -> list[str]:
+        """The tokens of a text, of which each is a step, whatever the state is."""
+        return self._tokens(text)
+
+    def _tokens(self, text: str) -> list[str]:
         return tokens(normalise(text, self.case, self.tags))
 
 

@@ -243,7 +243,21 @@ def side(modality: str, steps: NDArray[np.int64], marks: StepMarks | None) -> Si
 
 def _heat(pair: str, weights: NDArray[np.float64], sides: Mapping[str, Side], before: str = "") -> Heat:
     source, target = pair.split("->")
-    return Heat(f"{before}{source} → {target}", weights, sides[target], sides[source])
+    return whole_words(Heat(f"{before}{source} → {target}", weights, sides[target], sides[source]))
+
+
+def whole_words(heat: Heat) -> Heat:
+    """A map whose steps without a label are joined to the one before: the mean of a target's, the sum of a source's."""
+    (target, down), (source, across) = _joined(heat.target), _joined(heat.source)
+    counts = np.diff([*down, len(heat.weights)])
+    weights = np.add.reduceat(np.add.reduceat(heat.weights, across, axis=1), down, axis=0) / counts[:, None]
+    return Heat(heat.title, weights, target, source)
+
+
+def _joined(side: Side) -> tuple[Side, list[int]]:
+    """A side with the steps alone that have a label, and their numbers; the first step always counts."""
+    first = [i for i, label in enumerate(side.labels) if label or i == 0]
+    return Side(side.name, [side.labels[i] for i in first]), first
 
 
 def _mean_heat(pair: str, weights: NDArray[np.float64], before: str = "") -> Heat:

@@ -98,6 +98,15 @@ def test_a_text_that_is_cut_has_a_remark_with_the_tokens_that_it_lost_and_had(pu
     assert (cut.remarks, whole.remarks) == ((Remark(Kind.TEXT_CUT, all_of_it - 10, all_of_it),), ())
 
 
+def test_each_token_is_called_by_its_word_at_the_words_first_token_and_by_nothing_after_it(state: State) -> None:
+    stage, text = made(), "no, sadness happy"
+    words = stage.words(text, state)
+    [values] = states(stage, state, text)
+    assert words is not None and len(words) == len(values)
+    assert [word for word in words if word] == ["<s>", "no", ",", "sadness", "happy"] and "" in words
+    assert made(output="cls").words(text, state) is None and made(context=1).words(text, state) is None
+
+
 def test_special_tokens_written_in_a_text_are_words(state: State) -> None:
     spoken, padded = states(made(), state, "<s></s>", "<pad>")
     assert len(spoken) > 3 and len(padded) > 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.report.attention import PARTS, in_parts, mean_maps, pooled, said, side, wrongness
+from pipeline.report.attention import PARTS, in_parts, mean_maps, pooled, said, side, whole_words, wrongness
 from pipeline.report.attention_pictures import (
     FOLDER,
     Heat,
@@ -98,6 +98,16 @@ def test_a_step_is_called_by_its_word_or_its_second_or_else_its_number() -> None
     assert side("audio", steps, times) == Side("audio, s", ["0.04", "0.20"])
     for unknown in (None, StepMarks(), StepMarks(words=["so"])):
         assert side("text", steps, unknown) == Side("text, step", ["1", "3"])
+
+
+def test_pieces_are_joined_to_their_word_by_the_mean_of_a_target_and_the_sum_of_a_source() -> None:
+    said = Side("text, words", ["<s>", "un", "", "so"])
+    weights = np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1], [0.2, 0.1, 0.4, 0.3], [0.25, 0.25, 0.5, 0.0]])
+    joined = whole_words(Heat("text → text", weights, said, said))
+    assert joined.target == joined.source == Side("text, words", ["<s>", "un", "so"])
+    np.testing.assert_allclose(joined.weights, [[0.1, 0.5, 0.4], [0.3, 0.5, 0.2], [0.25, 0.75, 0.0]])
+    whole = Heat("a → b", weights[:, :2], Side("b, s", list("abcd")), Side("a, s", list("ab")))
+    np.testing.assert_allclose(whole_words(whole).weights, whole.weights)
 
 
 # --- files -----------------------------------------------------------------------------------------------------
