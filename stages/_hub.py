@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging
 
 from pipeline.cache.weights import check_hub_cache, local, unreachable
 from pipeline.errors import InputError
@@ -41,6 +42,7 @@ class Source:
         path = self.path
         local_only = path.is_dir()
         why = "" if local_only else unreachable(self.model, self.revision)
+        logging.disable_progress_bar()  # a bar for the weights of each worker would break up those of the run
         origin: dict[str, Any] = {} if local_only else {"revision": self.revision}
         try:
             name = str(path) if local_only else self.model
