@@ -12,7 +12,6 @@ modality, n the width of a node, h of the convolution.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,13 +19,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models._dialogue import Context, speaker_numbers
+from models._graph import GraphLayer, adjacency
 from models._layers import PLAIN_ADAM, check_settings
 from pipeline.model import DialogueModel, Input, Prediction, Turns
-
-BELOW_ONE = 0.99999  # of a cosine: the arc cosine has no derivative at 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +44,6 @@ class MMGCNConfig:
     def __post_init__(self) -> None:
         alpha = "" if 0 <= self.alpha <= 1 else f"alpha must be from 0 to 1, got {self.alpha}"
         check_settings(self, alpha, "" if self.decay > 0 else f"decay must be above 0, got {self.decay}")
-
-
-class GraphLayer(nn.Module):
-    """A layer of GCNII (Chen et al., ICML 2020), whose weights see the neighbours and the first layer side by side."""
-
-    def __init__(self, config: MMGCNConfig, number: int) -> None:
-        super().__init__()
-        self.alpha, self.theta = config.alpha, math.log(config.decay / number + 1)
-        self.weigh = nn.Linear(2 * config.hidden, config.hidden, bias=False)
-
-    def forward(self, x: Tensor, first: Tensor, edges: Tensor) -> Tensor:
-        """Maps nodes x [C, N, h], those of the first layer [C, N, h] and edges [C, N, N] to [C, N, h]."""
-        near = edges @ x
-        kept = (1 - self.alpha) * near + self.alpha * first
-        weighed: Tensor = self.weigh(torch.cat([near, first], dim=2))
-        return self.theta * weighed + (1 - self.theta) * kept
 
 
 class MMGCN(DialogueModel):
@@ -93,7 +74,9 @@ class MMGCN(DialogueModel):
         self.context = context if "text" in self.inputs else None
         self.embed = nn.Embedding(config.speakers, n) if config.embed_speakers else None
         self.enter = nn.Linear(n, config.hidden)
-        self.layers = nn.ModuleList(GraphLayer(config, number + 1) for number in range(config.layers))
+        self.layers = nn.ModuleList(
+            GraphLayer(config.hidden, config.alpha, config.decay, number + 1) for number in range(config.layers)
+        )
         self.drop = nn.Dropout(config.dropout)
         self.head = nn.Linear((n + config.hidden) * len(self.inputs), outputs)
 
@@ -120,19 +103,3 @@ class MMGCN(DialogueModel):
         if self.embed is not None:
             nodes[next(iter(nodes))] += self.embed(speaker_numbers(turns, self.config.speakers))
         return torch.stack(list(nodes.values()), dim=1)
-
-
-def adjacency(nodes: Tensor, present: Tensor) -> Tensor:
-    """The normalised edges [C, N, N] of nodes [C, M, U, n], of which those of present [C, M, U] have edges.
-
-    Two nodes are neighbours if they are of one modality or of one utterance, at 1 - angle / pi, and every node is its
-    own neighbour. An edge is divided by the root of both nodes' sums of edges.
-    """
-    modality, turn = (part.flatten() for part in torch.meshgrid(*map(torch.arange, nodes.shape[1:3]), indexing="ij"))
-    near = (modality[:, None] == modality) | (turn[:, None] == turn)  # [N, N]
-    there = present.flatten(1)
-    x = functional.normalize(nodes.flatten(1, 2), dim=2)
-    weights = 1 - (x @ x.mT * BELOW_ONE).acos() / math.pi
-    edges = weights * (near.to(x.device) & there.unsqueeze(1) & there.unsqueeze(2))
-    root = edges.sum(dim=2).clamp(min=torch.finfo(x.dtype).tiny).rsqrt()
-    return root.unsqueeze(2) * edges * root.unsqueeze(1)

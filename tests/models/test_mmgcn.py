@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from models.mmgcn import GraphLayer, MMGCNConfig, adjacency
+from models._graph import GraphLayer, adjacency
+from models.mmgcn import MMGCNConfig
 from tests.contracts.model_cases import DIMS, OUTPUTS, B, features, masks, talk
 from tests.models.dialogue_cases import DIALOGUES, build, linear, vectors
 
@@ -50,7 +51,7 @@ def test_edges_have_a_finite_gradient_also_between_equal_nodes_and_at_missing_on
 
 def test_a_layer_is_the_equation_of_gcnii() -> None:
     torch.manual_seed(0)
-    layer = GraphLayer(MMGCNConfig(hidden=3, alpha=0.2, decay=0.7), 2)
+    layer = GraphLayer(hidden=3, alpha=0.2, decay=0.7, number=2)
     x, first, edges = torch.randn(2, 4, 3), torch.randn(2, 4, 3), torch.rand(2, 4, 4)
     near = torch.einsum("cmn,cnh->cmh", edges, x)
     theta = math.log(0.7 / 2 + 1)
