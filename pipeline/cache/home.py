@@ -91,10 +91,14 @@ class Home:
         return [path for path in map(Path, lines) if path.exists()]
 
     def sweep(self) -> None:
-        """Deletes half-written files of killed runs, and none so young that a live run may be writing it."""
+        """Deletes half-written files of killed runs, and stamps of extractions that were finished long ago.
+
+        None is so young that a live run may be writing it.
+        """
         newest = time.time() - LEFTOVER_S
         partial = (path for folder in (self.cache, self.root) for path in (folder / "partial").glob("*"))
-        for path in [*partial, *(self.root / "views").glob(".*")]:
+        stamps = (self.root / "finished").glob("*.json")  # see `pipeline.plan.finished`
+        for path in [*partial, *stamps, *(self.root / "views").glob(".*")]:
             with suppress(FileNotFoundError), where_writable():
                 if path.lstat().st_mtime < newest:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cache.home import Home
-from pipeline.cli.extract import covered, extract_shown
+from pipeline.cli.coverage import covered
+from pipeline.cli.extract import extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,

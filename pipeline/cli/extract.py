@@ -1,19 +1,21 @@
-"""The commands `extract` and `plan`, and the coverage of a corpus by its features, which `train` shows too."""
+"""The commands `extract` and `plan`."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
+from pydantic import TypeAdapter
 
 from pipeline.ask.changes import because
 from pipeline.ask.failures import check as check_failures
 from pipeline.cache.home import Home
 from pipeline.cli import tables
+from pipeline.cli.coverage import Coverage, covered
 from pipeline.cli.options import (
     Dataset,
     FailedFor,
@@ -39,21 +41,23 @@ from pipeline.cli.options import (
     show_answer,
 )
 from pipeline.console import console, print_line
-from pipeline.corpus import published
-from pipeline.corpus.open_corpus import Options
+from pipeline.corpus.open_corpus import Options, remember
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
-from pipeline.plan import estimate, remarked, shortfall
+from pipeline.plan import estimate, finished, remarked
 from pipeline.plan.jobs import FitJob, Plan
 from pipeline.plan.session import Session
 from pipeline.run import extraction
 from pipeline.run.outcome import RunCounts
-from pipeline.run.reference_job import open_session
+from pipeline.run.reference_job import compare, open_session
 from pipeline.transfer.final_records import relock as write_lock
 from pipeline.views import build_view
+from pipeline.views.view import use_column
 
 T = TypeVar("T")
+
+_COVERAGE = TypeAdapter(Coverage)
 
 commands = typer.Typer()
 
@@ -111,15 +115,43 @@ def _extract(given: Options, retry: tuple[str, str] | None, relock: bool, as_jso
     """retry: the stage and the reason of the failed rows to compute again, "" for any; None for no failed row."""
     home = Home()
     log = home.log_to_file("extract", home_name(recipe_path(given.dataset)))
+    seen = finished.look(home, given, compare) if retry is None and not relock else None
+    answer, failed = _unchanged(seen) or _planned_anew(home, given, seen, retry, relock)
+    show_answer(answer, as_json, f"Log: {log}")
+    if failed:
+        raise typer.Exit(TOO_MANY_FAILED)
+
+
+def _unchanged(seen: finished.Seen | None) -> tuple[dict[str, Any], bool] | None:
+    """What the last extraction answered, shown again, if nothing has changed since; see `pipeline.plan.finished`."""
+    began = time.perf_counter()
+    said = seen.known() if seen else None
+    if seen is None or said is None:
+        return None
+    answer = json.loads(said)
+    coverage = _COVERAGE.validate_python(answer.pop("coverage"))
+    columns = [path for folds in answer["view"].values() for paths in folds.values() for path in paths.values()]
+    if not all(use_column(Path(path)) for path in columns):
+        return None
+    _show_counts(RunCounts(cached=answer["cached"]))
+    coverage.show()
+    seen.home.sweep()
+    remember(seen.home, seen.options)
+    return answer | {"seconds": round(time.perf_counter() - began, 2)}, coverage.too_many
+
+
+def _planned_anew(
+    home: Home, given: Options, seen: finished.Seen | None, retry: tuple[str, str] | None, relock: bool
+) -> tuple[dict[str, Any], bool]:
     extraction.prepare(home, given)
     session = open_session(home, given)
     if retry is not None:
         check_failures(session, *retry)
         session = extraction.retry_failed(session, *retry)
-    answer, failed = extracted(session, relock=relock)
-    show_answer(answer, as_json, f"Log: {log}")
-    if failed:
-        raise typer.Exit(TOO_MANY_FAILED)
+    answer, coverage, failed = _extracted(session, relock)
+    if seen and not (answer["jobs"] or answer["waiting"] or answer["left_out"]):
+        seen.keep(session, json.dumps(answer | {"coverage": _COVERAGE.dump_python(coverage, mode="json")}))
+    return answer, failed
 
 
 def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any], bool]:
@@ -128,6 +160,11 @@ def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any]
     relock: replaces the recipe's lock by what is cached in the end. Returns the answer as JSON-able data, and whether
     too many clips failed or a job still waits.
     """
+    answer, _, failed = _extracted(session, relock)
+    return answer, failed
+
+
+def _extracted(session: Session, relock: bool) -> tuple[dict[str, Any], Coverage, bool]:
     began = time.perf_counter()
     counts, coverage = extract_shown(session)
     if relock:
@@ -135,7 +172,7 @@ def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any]
     answer = _answer(session, counts, coverage) | {"seconds": round(time.perf_counter() - began, 2)}
     if counts.spent:
         print_line(counts.spent.line)
-    return answer, coverage.too_many or bool(counts.waiting)
+    return answer, coverage, coverage.too_many or bool(counts.waiting)
 
 
 def _answer(session: Session, counts: RunCounts, coverage: Coverage) -> dict[str, Any]:
@@ -223,57 +260,17 @@ def _fits(plan: Plan) -> list[str]:
     return [f"{job.node.name} on {job.scope}" for job in plan.jobs if isinstance(job, FitJob)]
 
 
-# --- coverage --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """The gaps in a corpus's features.
-
-    failed: utterances without features, by modality and reason. too_many: whether more than `max_failed` of a modality
-    failed. differing: by how much counts differ from the published ones. left_out: for each fit, the utterances that it
-    left out, with the reason. remarks: on rows that have their values, by stage and kind.
-    """
-
-    failed: Mapping[str, Counter[str]]
-    too_many: bool
-    differing: Mapping[str, int]
-    left_out: Mapping[str, Mapping[str, str]]
-    remarks: Sequence[remarked.Count]
-
-
 def extract_shown(session: Session, *, noted: bool = True) -> tuple[RunCounts, Coverage]:
     """Extracts missing features, and shows what was done and the coverage. noted: see `extraction.extract`."""
     counts = extraction.extract(session, noted=noted)
-    console.print(tables.extraction_table(counts))
-    if not counts.jobs and not counts.waiting:
-        part = session.options.part
-        whole = "everything this recipe asks for is in the cache"
-        print_line(f"Nothing to do: {f'the shards of part {part} are in the cache' if part else whole}.")
+    _show_counts(counts, session.options.part)
     for message in sorted(counts.waiting.values()):
         print_line(f"{message}; the same command tries again", "red")
     return counts, covered(session)
 
 
-def covered(session: Session) -> Coverage:
-    """Finds and shows the gaps in a corpus's features and the remarks on them, of earlier extractions too."""
-    by_utterance = shortfall.reasons(session.catalogue)
-    failed = shortfall.counts(by_utterance)
-    differing = published.differing(session.corpus)
-    for shown in (tables.reason_table(failed), tables.count_table(differing) if differing else None):
-        if shown:
-            console.print(shown)
-    over = shortfall.over_limit(session.corpus, by_utterance)
-    for modality, share in over.items():
-        limit = session.corpus.recipe.max_failed
-        print_line(f"{share:.1%} of {modality} failed, more than max_failed = {limit:.0%}", "red")
-    if noted := published.note_line(session.corpus.manifest.rows):
-        print_line(noted)
-    left_out = shortfall.by_fit(session.catalogue)
-    for fit, reasons in left_out.items():
-        rows = ", ".join(f"{utterance}: {reason}" for utterance, reason in reasons.items())
-        print_line(f"the fit of {fit} left out {rows}; it is made again once they are there", "yellow")
-    remarks = remarked.counts(session.catalogue)
-    for counted in remarks:
-        print_line(str(counted), "yellow" if counted.large else "")
-    return Coverage(failed, bool(over), {count.name: count.difference for count in differing}, left_out, remarks)
+def _show_counts(counts: RunCounts, part: str = "") -> None:
+    console.print(tables.extraction_table(counts))
+    if not counts.jobs and not counts.waiting:
+        whole = "everything this recipe asks for is in the cache"
+        print_line(f"Nothing to do: {f'the shards of part {part} are in the cache' if part else whole}.")

@@ -14,7 +14,8 @@ import typer
 from rich.markup import escape
 
 from pipeline.cache.home import Home
-from pipeline.cli.extract import covered, extract_shown
+from pipeline.cli.coverage import covered
+from pipeline.cli.extract import extract_shown
 from pipeline.cli.options import (
     Gpus,
     Json,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline.cache.home import Home
-from pipeline.cli.extract import Coverage, covered, extract_shown
+from pipeline.cli.coverage import Coverage, covered
+from pipeline.cli.extract import extract_shown
 from pipeline.cli.options import (
     BestTest,
     Gpus,

@@ -83,6 +83,7 @@ class Catalogue:
         self._listings: dict[str, dict[str, bool]] = {}
         self._indexes: dict[str, dict[str, Ref]] = {}
         self._said: dict[str, dict[str, Record]] = {}
+        self._refs: dict[tuple[str, str], Ref] = {}
 
     @cached_property
     def whole(self) -> list[list[Utterance]]:
@@ -95,8 +96,9 @@ class Catalogue:
             self._listings[stage] = self.store.listing(stage)
         return self._listings[stage]
 
-    def note_said(self, record: Record) -> None:
-        """Keeps what a final record says of its rows, until the next `refresh`."""
+    def note_final(self, record: Record) -> None:
+        """Keeps the object of a final record, and what the record says of its rows, until the next `refresh`."""
+        self._refs[record.stage, record.key] = record.ref
         says = record.reasons or record.remarks
         slim = replace(record, rows=(), about={}, messages={}) if says else NOTHING_SAID
         self._said.setdefault(record.stage, {})[record.key] = slim
@@ -104,6 +106,19 @@ class Catalogue:
     def said(self, stage: str, shard: str) -> Record | None:
         """What was kept of the record of a shard; None if nothing was."""
         return self._said.get(stage, {}).get(shard)
+
+    def final_refs(self) -> list[Ref] | None:
+        """The object of every shard and of every state; None if a shard has no final one, or rows wait for a fit."""
+        refs: list[Ref] = []
+        for rows in self:
+            if rows.waiting:
+                return None
+            for shard in rows.shards:
+                key = (rows.node.digest, shard.key)
+                if key not in self._refs and not rows.final(shard):
+                    return None
+                refs.append(self._refs[key])
+        return [*refs, *(rows.state.ref for rows in self if rows.state)]
 
     def index(self, stage: str) -> dict[str, Ref]:
         """The shard that holds each row, by the row's key, over all shards of a stage; rows with a transient reason
@@ -243,7 +258,7 @@ class StageRows:
         listed = self._catalogue.listing(self.node.digest).get(shard.key)
         record = self._catalogue.store.final(self.node.digest, shard.key) if listed else None
         if record is not None:
-            self._catalogue.note_said(record)
+            self._catalogue.note_final(record)
         return record
 
     def record(self, shard: Shard) -> Record | None:

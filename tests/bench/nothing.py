@@ -69,7 +69,7 @@ def fill(home: Path, recipe: Path, root: Path) -> None:
     for job in (job for job in plan(catalogue).jobs if isinstance(job, ExtractJob)):
         for run in job.runs:
             ids = [row.id for row in job.rows]
-            table = shards.to_table(ids, run.keys, [track] * len(ids), Spec(1), {})
+            table = shards.to_table(ids, run.keys, [track] * len(ids), Spec(1), {"digest": run.node.digest})
             about = {"stage": run.node.name, "rows": len(ids), "computed": len(ids)}
             catalogue.store.save(
                 run.node.digest,
