@@ -2,7 +2,8 @@
 
 The doorstep is what plug-ins import: `reader`, `stage` and `model` are the three contracts, `utterance` is the row that
 passes through everything, `dialogue` the turns before it, `reason` says why a row has no values, `remark` what is
-doubtful about one that has; `objective`, `plugins`, `errors` and `console` help.
+doubtful about one that has; `objective`, `plugins`, `errors`, `interruption` and
+`console` help.
 
 Behind it are the rooms, in the order of the data's way. A room imports the rooms before it, never one after it.
 

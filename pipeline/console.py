@@ -87,11 +87,19 @@ class Bars:
     def __exit__(self, *error: object) -> None:
         if console.is_terminal:
             self._progress.stop()
+        for stop in error:
+            if isinstance(stop, KeyboardInterrupt):
+                for left in self.left():
+                    stop.add_note(left)
+
+    def left(self) -> list[str]:
+        """What is not done of each bar, such as `40 of 60 rows of audio`."""
+        return [_left(task) for task in self._progress.tasks if not task.finished]
 
     def grow(self, name: str, unit: str, size: int) -> None:
         """Adds to the total of a bar. The first call makes the bar appear."""
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=0, unit=unit)
+            self._bars[name] = self._progress.add_task(name, total=0, unit=unit, name=name)
         task = self._progress.tasks[self._bars[name]]
         self._progress.update(task.id, total=(task.total or 0) + size)
 
@@ -157,6 +165,13 @@ def _amount(task: Task) -> str:
     if task.fields["unit"] == BYTES:
         return f"{task.completed / 1e6:,.1f}/{total / 1e6:,.1f} MB"
     return f"{task.completed:,.0f}/{total:,.0f} {task.fields['unit']}"
+
+
+def _left(task: Task) -> str:
+    name, unit, total = task.fields["name"], task.fields["unit"], task.total or 0
+    of, unit = (1e6, "MB") if unit == BYTES else (1, unit)
+    share = f"{(total - task.completed) / of:,.0f} of {total / of:,.0f} {unit}"
+    return share if name == unit else f"{share} of {name}"
 
 
 def _rate(task: Task) -> str:

@@ -91,8 +91,6 @@ def needing_memory(what: str) -> Iterator[None]:
 
 TOO_MANY_FAILED = 3
 """The exit code if more rows of a modality failed than the recipe allows."""
-INTERRUPTED = 130
-"""The exit code after Ctrl-C or SIGTERM: 128 and the number of SIGINT, as shells have it."""
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,8 @@ from typer.cli import get_docs_for_click
 
 from pipeline.cli import main
 from pipeline.corpus.recipe_file import check_train, read_recipe
-from pipeline.errors import INTERRUPTED, AffectoryError
+from pipeline.errors import AffectoryError
+from pipeline.interruption import INTERRUPTED
 from pipeline.reason import Reason
 
 ROOT = Path(__file__).parents[1]

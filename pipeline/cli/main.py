@@ -14,11 +14,26 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline import interruption
 from pipeline.cache.atomic import UNWRITABLE, is_full
 from pipeline.cache.home import Home
-from pipeline.cli import ask, bundle, compare, evaluate, export, extract, keep, maps, prepare, rank, share, sweep, train
+from pipeline.cli import (
+    ask,
+    bundle,
+    compare,
+    evaluate,
+    export,
+    extract,
+    keep,
+    maps,
+    prepare,
+    rank,
+    share,
+    sweep,
+    train,
+)
 from pipeline.console import print_line
-from pipeline.errors import INTERRUPTED, AffectoryError, InputError, MachineError, SpaceError, lacks_memory, of_machine
+from pipeline.errors import AffectoryError, InputError, MachineError, SpaceError, lacks_memory, of_machine
 from pipeline.run.library_folders import provide
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -48,14 +63,10 @@ _CLOSED = 128 + signal.SIGPIPE
 """The exit code if whoever reads the output has closed it, as `head` does: that of a program that this signal ends."""
 
 
-def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Runs the command, and exits with the code of its error; see pipeline/errors.py."""
     gc.set_threshold(100_000, 20, 100)  # a manifest is a million objects without a reference cycle
-    signal.signal(signal.SIGTERM, _stop)
+    interruption.listen()
     logging.raiseExceptions = False  # a full disk is reported once, not at every line of the log
     logging.getLogger("distributed").setLevel(logging.ERROR)
     provide(Home().root)
@@ -66,8 +77,8 @@ def main() -> None:
     except SystemExit as end:  # Typer turns KeyboardInterrupt and BrokenPipeError into one
         if isinstance(end.__context__, BrokenPipeError):
             sys.exit(_CLOSED)
-        if end.code == INTERRUPTED:
-            print_line("Interrupted. Finished work is kept: the same command goes on from there.")
+        if end.code == interruption.INTERRUPTED:
+            print_line(interruption.line(end))
         raise
     except Exception as error:
         known = _of_the_machine(error)

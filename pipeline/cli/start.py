@@ -4,11 +4,19 @@ Each process that a run starts, its workers and their decoders, imports the prog
 nothing by itself, so that they do not pay for commands that they never run.
 """
 
+import sys
+
 
 def main() -> None:
     """Runs the command, see `pipeline.cli.main`."""
-    from pipeline.cli.main import main as command
+    from pipeline import interruption
 
+    interruption.listen()
+    try:
+        from pipeline.cli.main import main as command
+    except interruption.Interrupted as stop:
+        sys.stderr.write(f"\n{interruption.line(stop)}\n")
+        sys.exit(interruption.INTERRUPTED)
     command()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -151,11 +152,22 @@ def swept(
         train_models.check(session, [model])
         _check_score(session, score)
         runs = _prepared(session, model, same, seeds, extract=extract)
-        with session.pinned():
+        with session.pinned(), _noting(trials[len(found) + len(same) :]):
             train_models.train(session, [run for of_trial in runs for run in of_trial])
         found += [_tried(session, *each, score) for each in zip(same, runs, strict=True)]
     sign = 1 if (score or _default(found[0].session)) in metrics.LOWER_IS_BETTER else -1
     return sorted(found, key=lambda each: sign * each.score.mean)
+
+
+@contextmanager
+def _noting(later: Sequence[Trial]) -> Iterator[None]:
+    """A context that notes on an interruption the trials that no bar counts yet."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if later:
+            stop.add_note(f"{len(later)} more trials")
+        raise
 
 
 def _of(trial: Trial, name: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.errors import AffectoryError, MachineError, of_machine
+from pipeline.interruption import beyond_interruption
 from pipeline.reason import Reason, Unreadable
 
 DEADLINE_S = 60.0
@@ -132,10 +133,11 @@ class Child:
         self._pipe, childs_end = context.Pipe()
         process = context.Process(target=_serve, args=(childs_end, self._prepare), name="decoder", daemon=True)
         try:
-            process.start()
+            with beyond_interruption():
+                process.start()
+                self._process, self._was_looked_at = process, False
         finally:
             childs_end.close()
-        self._process, self._was_looked_at = process, False
 
     def _keeps_memory(self) -> bool:
         """Whether what a long call left behind takes much of the bound, so that it would be charged to the next."""
@@ -213,7 +215,6 @@ def _result(kind: str, value: Any) -> Any:
 def _serve(pipe: Connection, prepare: Callable[[], object] | None) -> None:
     """The child's main function: answers calls until its parent closes the pipe or dies."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides when to end
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

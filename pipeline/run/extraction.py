@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,7 +52,7 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
         if isinstance(store, LockedStore):
             preflight.bring_locked(session.catalogue, session.plan())
             store.note_use()
-        with Bars() as bars:
+        with Bars() as bars, _noting_fits(bars):
             counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
     session.home.sweep()
     if session.options.part or not noted:
@@ -126,6 +126,17 @@ def imports(recipe: Recipe, options: Options) -> list[str]:
     ]
     stages = {node.stage for selection in asked for part in selection.parts for node in part.walk()}
     return sorted({module for stage in stages for module in (type(stage).__module__, *stage.imports)})
+
+
+@contextmanager
+def _noting_fits(bars: Bars) -> Iterator[None]:
+    """A context that notes on an interruption that rows still wait for fits, which no bar counts yet."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if any(left.endswith(" fits") for left in bars.left()):
+            stop.add_note("the rows that wait for these fits")
+        raise
 
 
 def _shown_by(bars: Bars) -> Callable[[Sequence[Job], Job | None], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from queue import Queue
 from typing import Any, TypeVar
 
 from pipeline.errors import MachineError
+from pipeline.interruption import beyond_interruption
 from pipeline.run.local_worker import LocalWorker, LostError
 from pipeline.run.outcome import Died
 
@@ -45,7 +45,7 @@ def prepare(count: int | None = None, modules: Sequence[str] = ()) -> None:
     count: of the workers that are to come, one a core if it is None. The process ends with this one. A module that is
     not installed is passed over.
     """
-    with _starting, _environment(_variables(count or cores())), _without_interrupts():
+    with _starting, _environment(_variables(count or cores())), beyond_interruption():
         forkserver.set_forkserver_preload([*COMMON, *modules])
         forkserver.ensure_running()
 
@@ -66,16 +66,6 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
         for name in more:
             os.environ.pop(name)
             os.environ.update({name: before[name]} if name in before else {})
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started in this context do not see Ctrl-C, which goes to the whole group of processes."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Local:

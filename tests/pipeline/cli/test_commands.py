@@ -7,17 +7,15 @@ import logging
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 import tomllib
-from functools import partial
 from pathlib import Path
 
 import pytest
 import typer
 
+from pipeline import interruption
 from pipeline.cli import extract, main
 from pipeline.errors import KilledError, RemoteError, SpaceError
 
@@ -43,7 +41,7 @@ unimodal_pretrain = false
 def affectory(monkeypatch, capsys, tmp_path):
     """Runs a command in this process: (exit code, standard output, standard error)."""
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(main.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(interruption, "listen", lambda: None)
     logger = logging.getLogger()
     handlers, levels = list(logger.handlers), {n: logging.getLogger(n).level for n in ("distributed", "pipeline")}
 
@@ -198,23 +196,6 @@ def test_a_bug_keeps_its_traceback(affectory, small, monkeypatch):
     monkeypatch.setattr(extract, "extracted", fail)
     with pytest.raises(ZeroDivisionError):
         affectory("extract", *options(small))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_ends_with_130_and_says_that_what_is_finished_is_kept(small, number):
-    line = [sys.executable, "-m", "pipeline.cli.main", "extract", *options(small, "--workers", "0", "--json")]
-    environment = {**os.environ, "AFFECTORY_HOME": str(small.home)}
-    # A shell's background job ignores SIGINT, and so would its children.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(line, env=environment, text=True, preexec_fn=heard, **pipes)
-    while not list((small.home / "cache" / "actions").glob("*/*.json")):
-        assert process.poll() is None, "it ended before it was stopped"
-        time.sleep(0.01)
-    process.send_signal(number)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (130, "")
-    assert "goes on from there" in said(err) and "Traceback" not in err
 
 
 # --- train -----------------------------------------------------------------------------------------------------

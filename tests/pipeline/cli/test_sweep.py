@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from pipeline import interruption
 from pipeline.cli import main
 from tests.small import RECIPE
 from tests.stranger import Ended, affectory
@@ -117,7 +118,7 @@ class Odd:
 @pytest.fixture
 def odd(tmp_path, demo_root, monkeypatch) -> Iterator[Odd]:
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(main.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(interruption, "listen", lambda: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd").mkdir()
     made = Odd(tmp_path / "odd", demo_root)
