@@ -163,7 +163,7 @@ SCORES = ("accuracy", "f1_weighted", "f1_macro", "uar", "f1", "mae", "corr", "cc
 
 
 def score_tables(answers: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """The scores of trained models on validation, then on test, with those of the majority in the last row.
+    """The scores of trained models on validation, then on test, with those of the majority once.
 
     Scores are means over folds; rows are counted over all of them.
     """
@@ -178,7 +178,8 @@ def _part_table(answers: Sequence[Mapping[str, Any]], title: str, scores: str, p
     shown = table(f"{title}, {rows:,} rows{several}", "model", *names)
     for answer, of_model in zip(answers, folds, strict=True):
         shown.add_row(escape(answer["name"]), *(_score(_mean(of_model, name)) for name in names))
-    shown.add_row("majority", *(_score(_mean(folds[0], f"majority_{name}")) for name in names))
+    if all(answer["model"] != "majority" for answer in answers):
+        shown.add_row("majority", *(_score(_mean(folds[0], f"majority_{name}")) for name in names))
     return shown
 
 

@@ -78,6 +78,7 @@ def train(
     from pipeline.corpus.recipe_training import model_class
     from pipeline.train.tensorboard import TensorBoard
 
+    model = list(dict.fromkeys(model))
     sets = [model_class(name).features for name in model]
     given = options(
         dataset,
