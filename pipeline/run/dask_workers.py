@@ -27,9 +27,8 @@ from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.console import print_line
 from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
+from pipeline.run import preload
 from pipeline.run.library_folders import provide
-from pipeline.run.local_worker import PACKAGES
-from pipeline.run.local_workers import MALLOC, THREADS, cores, threads_of
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
 
@@ -40,12 +39,13 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 START_S = 120
 LOOK_S, LOST_S = 5.0, 120.0
 """How often a driver that waits looks whether there are workers, and how long it waits for them to come back."""
+PACKAGES = ("pipeline", "stages", "models")
 
 _CONFIG = {
     "distributed.worker.daemon": False,  # decoders run in child processes of the worker
     "distributed.scheduler.allowed-failures": 1,  # a job that killed two workers is run again row by row
     "distributed.comm.timeouts.connect": "30s",
-    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()},
+    "distributed.worker.multiprocessing-method": "forkserver",  # see `pipeline.run.preload`
     "distributed.admin.log-length": 100,
     "distributed.worker.profile.enabled": False,  # it samples the stack every 10 ms, for a dashboard that is not there
 }
@@ -78,20 +78,23 @@ class _Prepares(WorkerPlugin):  # type: ignore[misc] # Dask has no types
         provide(Home().root)
         for package in PACKAGES:
             logging.getLogger(package).setLevel(logging.INFO)
+        if torch := sys.modules.get("torch"):  # it may have been imported with the threads of another run
+            torch.set_num_threads(int(os.environ.get(preload.THREADS[0], torch.get_num_threads())))
 
 
 class Workers:
-    """A group of Dask workers: a running cluster at `scheduler`, or a local one with GPUs. A context manager.
+    """A group of Dask workers: a local cluster, or a running one at `scheduler`. A context manager.
 
     Locally there is one process for each CPU core, or `count` of them, that share the cores; and with dask-cuda
-    installed one for each GPU beside them, so that CPU work never occupies a GPU worker. Without GPUs
-    `pipeline.run.local_workers` does the same in less time.
+    installed one for each GPU beside them, so that CPU work never occupies a GPU worker. modules: what local workers
+    import once for all, see `pipeline.run.preload`.
     """
 
-    def __init__(self, scheduler: str = "", count: int | None = None, gpus: int = 0) -> None:
-        self.scheduler, self.gpus = scheduler, gpus
-        self.count = count or cores()
-        self.threads = threads_of(self.count)
+    def __init__(
+        self, scheduler: str = "", count: int | None = None, gpus: int = 0, modules: Sequence[str] = ()
+    ) -> None:
+        self.scheduler, self.gpus, self.modules = scheduler, gpus, modules
+        self.count = count or preload.cores()
 
     def __enter__(self) -> Workers:
         with ExitStack() as stack:  # whatever stops the start, an interruption too, ends what was started
@@ -208,8 +211,10 @@ class Workers:
             return Died(str(error), peak_kb * 1024)
 
     def _local(self, stack: ExitStack) -> str:
-        environment = {f"distributed.nanny.pre-spawn-environ.{name}": str(self.threads) for name in THREADS}
+        variables = preload.variables(self.count)
+        environment = {f"distributed.nanny.pre-spawn-environ.{name}": variables[name] for name in preload.KEPT}
         stack.enter_context(dask.config.set({**_CONFIG, **environment}))
+        preload.prepare(self.count, self.modules)
         cluster = LocalCluster(
             n_workers=self.count,
             threads_per_worker=1,
@@ -218,7 +223,10 @@ class Workers:
             dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine must not meet
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,
-            env={VISIBLE: ""},  # GPUs are for GPU workers; in Dask's configuration a user's value wins
+            env={
+                **os.environ,
+                **variables,
+            },  # a forked worker has the environment of the process that it is forked from
             silence_logs=logging.ERROR,
         )
         stack.enter_context(cluster)

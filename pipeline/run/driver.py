@@ -16,7 +16,6 @@ from pipeline.plan.jobs import ExtractJob, Job, Plan
 from pipeline.run.exchange import Exchange, OwnCache, SharedCache, adopt, inodes, shares, token
 from pipeline.run.inline_workers import Inline
 from pipeline.run.job_queue import JobQueue, Watch
-from pipeline.run.local_workers import Local
 from pipeline.run.outcome import Again, Died, Outcome, RunCounts
 from pipeline.run.stage_calls import Knobs
 from pipeline.run.time_spent import Clock
@@ -33,7 +32,7 @@ round fits leave out the rows that they have to wait for."""
 def drive(
     catalogue: Catalogue,
     plan: Callable[[], Plan],
-    start: Callable[[Plan], Workers | Local | Inline],
+    start: Callable[[Plan], Workers | Inline],
     knobs: Knobs,
     watch: Watch,
     location: CorpusLocation | None = None,
@@ -79,7 +78,7 @@ class _Driver:
         """The jobs that did not kill their workers."""
         return [job for job in plan.jobs if job.id not in self.hopeless and not self.apart.issuperset(job.keys)]
 
-    def round(self, plan: Plan, workers: Workers | Local | Inline, exchange: Exchange, knobs: Knobs) -> bool:
+    def round(self, plan: Plan, workers: Workers | Inline, exchange: Exchange, knobs: Knobs) -> bool:
         """Runs a plan and what its fits make possible; False if planning again may make more possible.
 
         Jobs that killed their workers are run once more at the end, row by row.
@@ -96,7 +95,7 @@ class _Driver:
         self,
         queue: JobQueue,
         more: Callable[[], Sequence[Job]],
-        workers: Workers | Local | Inline,
+        workers: Workers | Inline,
         exchange: Exchange,
         knobs: Knobs,
     ) -> bool:
@@ -135,7 +134,7 @@ class _Driver:
         self.hopeless[job.id] = self.counts.waiting[job.id] = f"{name} {death.advice}"
 
 
-def _exchange(catalogue: Catalogue, workers: Workers | Local | Inline, location: CorpusLocation | None) -> Exchange:
+def _exchange(catalogue: Catalogue, workers: Workers | Inline, location: CorpusLocation | None) -> Exchange:
     """Through the cache alone if all workers see it, else through the remote. Raises InputError if there is none."""
     store, root = catalogue.store, catalogue.manifest.root
     url = store.remote.url if store.remote else ""

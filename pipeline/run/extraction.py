@@ -19,10 +19,9 @@ from pipeline.plan import estimate, last_extraction, preflight
 from pipeline.plan.jobs import FitJob, Job, Plan
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
-from pipeline.run import local_workers, time_spent
+from pipeline.run import preload, time_spent
 from pipeline.run.driver import drive
 from pipeline.run.inline_workers import Inline
-from pipeline.run.local_workers import Local
 from pipeline.run.outcome import RunCounts
 from pipeline.run.stage_calls import Knobs
 
@@ -40,7 +39,7 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
     the plan needs more disk than there is, InputError for what a lock does not name.
     """
 
-    def start(plan: Plan) -> Workers | Local | Inline:
+    def start(plan: Plan) -> Workers | Inline:
         session.check_train()
         preflight.check_raw(session.corpus.manifest, plan)
         preflight.check_compared(session.verdicts, plan)
@@ -93,27 +92,25 @@ def repaired(session: Session, work: Callable[[], T]) -> T:
             return work()
 
 
-def workers(session: Session) -> Workers | Local | Inline:
+def workers(session: Session) -> Workers | Inline:
     """The workers that the options ask for, not started yet."""
     options = session.options
     if options.workers == 0:
         return Inline()
-    if not options.scheduler and not options.gpus:
-        return Local(options.workers, imports(session.corpus.recipe, options))
     from pipeline.run.dask_workers import Workers
 
-    return Workers(options.scheduler, options.workers, options.gpus)
+    return Workers(options.scheduler, options.workers, options.gpus, imports(session.corpus.recipe, options))
 
 
 def prepare(home: Home, options: Options) -> None:
     """Has the modules that workers need imported while a corpus is scanned that was not extracted before, since there
     will be work. Says nothing of errors in the recipe."""
     path = recipe_path(options.dataset)
-    if options.workers == 0 or options.scheduler or options.gpus or time_spent.kept(home.root, home_name(path)):
+    if options.workers == 0 or options.scheduler or time_spent.kept(home.root, home_name(path)):
         return
     with suppress(AffectoryError):
         recipe = read_recipe(path, root=options.root, changes=options.changes, memory=home.memory, home=home.root)
-        local_workers.prepare(options.workers, imports(recipe, options))
+        preload.prepare(options.workers, imports(recipe, options))
 
 
 def imports(recipe: Recipe, options: Options) -> list[str]:

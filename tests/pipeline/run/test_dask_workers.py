@@ -20,6 +20,7 @@ from pipeline.errors import InputError, RemoteError
 from pipeline.run import dask_workers, extraction
 from pipeline.run.dask_workers import Workers, environment
 from pipeline.run.exchange import inodes, shares
+from pipeline.run.preload import threads_of
 from tests.pipeline.run.test_cache_rules import same
 from tests.small import driven
 
@@ -280,8 +281,7 @@ def test_an_error_of_a_job_is_raised_here(two):
 
 def test_cores_are_shared_among_workers():
     cores = Workers().count
-    assert Workers().threads == 1
-    assert Workers(count=1).threads == cores and Workers(count=10 * cores).threads == 1
+    assert [threads_of(count) for count in (cores, 1, 10 * cores)] == [1, cores, 1]
 
 
 @pytest.mark.slow
