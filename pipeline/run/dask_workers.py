@@ -8,15 +8,19 @@ import logging
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import Future as ThreadFuture
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import current_process
 from queue import Empty, Queue
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import dask
@@ -27,6 +31,7 @@ from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.console import print_line
 from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
+from pipeline.interruption import beyond_interruption
 from pipeline.run import preload
 from pipeline.run.library_folders import provide
 from pipeline.run.outcome import Died
@@ -122,8 +127,10 @@ class Workers:
             return RemoteError(f"no scheduler with workers at {self.scheduler}: {error}")
         return MachineError(f"this machine cannot start workers: {error}")
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def width(self) -> int:
@@ -215,7 +222,8 @@ class Workers:
         environment = {f"distributed.nanny.pre-spawn-environ.{name}": variables[name] for name in preload.KEPT}
         stack.enter_context(dask.config.set({**_CONFIG, **environment}))
         preload.prepare(self.count, self.modules)
-        cluster = LocalCluster(
+        make = partial(
+            LocalCluster,
             n_workers=self.count,
             threads_per_worker=1,
             processes=True,
@@ -229,8 +237,10 @@ class Workers:
             },  # a forked worker has the environment of the process that it is forked from
             silence_logs=logging.ERROR,
         )
-        stack.enter_context(cluster)
-        return str(cluster.scheduler_address)
+        with beyond_interruption():  # what this thread starts inherits that
+            starting = ThreadPoolExecutor(1).submit(make)
+        stack.push(partial(_end, starting))
+        return str(starting.result().scheduler_address)
 
     def _start_gpus(self, address: str, stack: ExitStack) -> None:
         """One worker for each of the first GPUs, through dask-cuda's own command. Untested: it needs a GPU."""
@@ -246,6 +256,18 @@ class Workers:
     def _resources(self) -> set[str]:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return {name for worker in workers for name in worker.get("resources", {})}
+
+
+def _end(starting: ThreadFuture[LocalCluster], kind: object, error: BaseException | None, trace: object) -> None:
+    """Ends a local cluster, also one that has not started yet. An interruption does not wait for what workers do."""
+    if starting.exception() is not None:
+        return
+    cluster = starting.result()
+    for nanny in cluster.workers.values() if isinstance(error, KeyboardInterrupt) else ():
+        nanny.auto_restart = False
+        if nanny.pid:
+            os.kill(nanny.pid, signal.SIGKILL)
+    cluster.close()
 
 
 def first_gpus(count: int) -> str:
