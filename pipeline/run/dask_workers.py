@@ -8,52 +8,38 @@ import logging
 import os
 import platform
 import resource
-import signal
 import subprocess
 import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
-from functools import partial
 from multiprocessing import current_process
 from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin
+from distributed import Client, Future, KilledWorker, WorkerPlugin
 
 from pipeline import plugins
 from pipeline.cache import keys
 from pipeline.cache.home import Home
 from pipeline.console import print_line
 from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
-from pipeline.interruption import beyond_interruption
-from pipeline.run import preload
+from pipeline.run import local_cluster, preload
 from pipeline.run.library_folders import provide
+from pipeline.run.local_cluster import CPU, VISIBLE
 from pipeline.run.outcome import Died
 from pipeline.stage import Stage
 
 log = logging.getLogger(__name__)
 
-CPU, GPU = "CPU", "GPU"
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU = "GPU"
 START_S = 120
 LOOK_S, LOST_S = 5.0, 120.0
 """How often a driver that waits looks whether there are workers, and how long it waits for them to come back."""
 PACKAGES = ("pipeline", "stages", "models")
-
-_CONFIG = {
-    "distributed.worker.daemon": False,  # decoders run in child processes of the worker
-    "distributed.scheduler.allowed-failures": 1,  # a job that killed two workers is run again row by row
-    "distributed.comm.timeouts.connect": "30s",
-    "distributed.worker.multiprocessing-method": "forkserver",  # see `pipeline.run.preload`
-    "distributed.admin.log-length": 100,
-    "distributed.worker.profile.enabled": False,  # it samples the stack every 10 ms, for a dashboard that is not there
-}
 
 
 class Task(Protocol):
@@ -104,7 +90,7 @@ class Workers:
     def __enter__(self) -> Workers:
         with ExitStack() as stack:  # whatever stops the start, an interruption too, ends what was started
             try:
-                address = self.scheduler or self._local(stack)
+                address = self.scheduler or local_cluster.start(stack, self.count, self.modules)
                 self.client = stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
                 if self.gpus and not self.scheduler:
                     self._start_gpus(address, stack)
@@ -217,31 +203,6 @@ class Workers:
             peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             return Died(str(error), peak_kb * 1024)
 
-    def _local(self, stack: ExitStack) -> str:
-        variables = preload.variables(self.count)
-        environment = {f"distributed.nanny.pre-spawn-environ.{name}": variables[name] for name in preload.KEPT}
-        stack.enter_context(dask.config.set({**_CONFIG, **environment}))
-        preload.prepare(self.count, self.modules)
-        make = partial(
-            LocalCluster,
-            n_workers=self.count,
-            threads_per_worker=1,
-            processes=True,
-            resources={CPU: 1},
-            dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine must not meet
-            scheduler_kwargs={"dashboard": False},
-            memory_limit=0,
-            env={
-                **os.environ,
-                **variables,
-            },  # a forked worker has the environment of the process that it is forked from
-            silence_logs=logging.ERROR,
-        )
-        with beyond_interruption():  # what this thread starts inherits that
-            starting = ThreadPoolExecutor(1).submit(make)
-        stack.push(partial(_end, starting))
-        return str(starting.result().scheduler_address)
-
     def _start_gpus(self, address: str, stack: ExitStack) -> None:
         """One worker for each of the first GPUs, through dask-cuda's own command. Untested: it needs a GPU."""
         if importlib.util.find_spec("dask_cuda") is None:
@@ -256,18 +217,6 @@ class Workers:
     def _resources(self) -> set[str]:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return {name for worker in workers for name in worker.get("resources", {})}
-
-
-def _end(starting: ThreadFuture[LocalCluster], kind: object, error: BaseException | None, trace: object) -> None:
-    """Ends a local cluster, also one that has not started yet. An interruption does not wait for what workers do."""
-    if starting.exception() is not None:
-        return
-    cluster = starting.result()
-    for nanny in cluster.workers.values() if isinstance(error, KeyboardInterrupt) else ():
-        nanny.auto_restart = False
-        if nanny.pid:
-            os.kill(nanny.pid, signal.SIGKILL)
-    cluster.close()
 
 
 def first_gpus(count: int) -> str:
