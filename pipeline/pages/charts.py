@@ -284,9 +284,14 @@ def drawing(figure: Figure) -> Markup:
 
 def embedded(svg: str, colours: Mapping[str, str]) -> Markup:
     """A drawing of matplotlib as an element of the page. colours: colour -> the page's variable that replaces it."""
-    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<[^>]*>", _rounded, svg[svg.index("<svg") :])
     number = next(_numbers)
     svg = re.sub(r'(\bid="|\burl\(#|href="#)', rf"\g<1>chart-{number}-", svg)
     for colour, variable in colours.items():
         svg = svg.replace(colour, f"var({variable})")
     return Markup(svg)  # noqa: S704 - matplotlib escapes its texts
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """A tag with its coordinates cut to hundredths of a point, which is finer than a screen."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])

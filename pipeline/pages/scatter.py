@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from pipeline.pages.charts import INK, SERIES, STYLE, Chart, drawing, shortened
@@ -22,7 +24,7 @@ COLUMNS = 256
 
 def scatter(caption: str, points: NDArray[np.float64], panels: Mapping[str, Sequence[str]]) -> Chart:
     """Draws the points [N, 2] once for each of `panels`, which name the group of each point."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | {"path.simplify": False}):  # which would drop points
         figure = Figure(figsize=(5.1 * len(panels), 3.5), layout="constrained")
         for axes, (title, groups) in zip(
             figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True
@@ -32,11 +34,20 @@ def scatter(caption: str, points: NDArray[np.float64], panels: Mapping[str, Sequ
             for i, name in enumerate([*filter(None, [others]), *largest]):
                 of = np.array([(group not in largest) if name == others else group == name for group in groups])
                 colour = SERIES[4] if name == others else SERIES[i - bool(others)]
-                axes.plot(*points[of].T, "o", color=colour, markersize=2.6, alpha=0.75, label=shortened(name, 14))
+                axes.add_patch(_dots(points[of], colour))
+                axes.plot([], [], "o", color=colour, markersize=2.6, label=shortened(name, 14))
+            axes.autoscale_view()
             axes.set_title(title)
             axes.set(xticks=[], yticks=[])
             axes.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=3, markerscale=1.6, handletextpad=0.1)
         return Chart(drawing(figure), f"Scatter of {len(points)} points, by {' and by '.join(panels)}.", caption)
+
+
+def _dots(points: NDArray[np.float64], colour: str) -> PathPatch:
+    """Points [N, 2] as one path of lines without length, which takes a tenth of the bytes of N markers."""
+    codes = [Path.MOVETO, Path.LINETO] * len(points)
+    path = Path(points.repeat(2, axis=0), codes)
+    return PathPatch(path, fill=False, edgecolor=colour, linewidth=2.6, capstyle="round", alpha=0.75)
 
 
 def spread(caption: str, quantiles: NDArray[np.float64], unit: str) -> Chart:

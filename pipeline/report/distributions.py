@@ -24,8 +24,12 @@ FAR = 50.0
 """A dimension is far out if a value is so many interquartile ranges from its median."""
 MOST_UTTERANCES = 400
 """The most utterances whose values are looked at, spread evenly over the corpus."""
+MANY = 0.25
+"""A dimension is missing if it is 0 in more than this share of the utterances."""
 NAMED = 5
 """The most dimensions that a cell names."""
+KINDS = ("constant", "missing", "far out")
+"""What is told of dimensions."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Distribution:
         low, middle, high = (self.quantiles[levels().index(level)] for level in (0.25, 0.5, 0.75))
         reach = np.maximum(self.quantiles[-1] - middle, middle - self.quantiles[0])
         return np.asarray((high > low) & (reach > FAR * (high - low)))
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """[D], True for a dimension that is 0 in all steps of many utterances, and not in all of them."""
+        share = (self.means == 0).mean(0)
+        return np.asarray((share > MANY) & ~self.constant)
 
     @property
     def components(self) -> NDArray[np.float64]:
@@ -112,13 +122,23 @@ def _looked_at(features: str, modality: str, column: Column, rows: Sequence[Utte
 
 def sheet(found: Sequence[Distribution]) -> Sheet | None:
     """The range of each modality's values, with its constant and its far dimensions; None if nothing is extracted."""
-    table = [(d.name, len(d.names), len(d.utterances), *_range(d), *_named(d, d.constant, d.far)) for d in found]
-    header = ("", "dimensions", "utterances", "lowest", "median", "highest", "constant", "far out")
+    table = [
+        (d.name, len(d.names), len(d.utterances), _without(d), *_range(d), *_named(d, d.constant, d.missing, d.far))
+        for d in found
+    ]
+    header = ("", "dimensions", "utterances", "without", "lowest", "median", "highest", *KINDS)
     note = (
-        f"Of at most {MOST_UTTERANCES} utterances. A dimension is constant if it has one value alone, and far out if a "
-        f"value is more than {FAR:g} interquartile ranges from its median."
+        f"Of at most {MOST_UTTERANCES} utterances. A dimension is constant if it has one value alone, missing if it is "
+        f"0 throughout more than {MANY:.0%} of the utterances, and far out if a value is more than {FAR:g} "
+        "interquartile ranges from its median. Without: the share of the corpus that has no such features."
     )
     return Sheet.of("Ranges of features", header, table, note) if table else None
+
+
+def _without(found: Distribution) -> Cell:
+    """The share of utterances without any step."""
+    share = 1 - float(found.column.present.mean())
+    return Cell(f"{share:.1%}", loud=share > MANY, number=True)
 
 
 def _range(found: Distribution) -> tuple[float, float, float]:

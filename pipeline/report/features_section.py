@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,14 +13,13 @@ from pipeline.cache.record import Record
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.pages.charts import Chart, Curves, curves
-from pipeline.pages.table import Cell, Sheet, amount, cell, size
+from pipeline.pages.table import NONE, Cell, Sheet, amount, cell, size
 from pipeline.plan import shortfall
 from pipeline.plan.catalogue import Shard, StageRows
 from pipeline.plan.session import Session
 from pipeline.reason import Reason
 from pipeline.report.corpus_section import parts
 from pipeline.run import time_spent
-from pipeline.stage import RAW
 from pipeline.utterance import Utterance
 
 TIMES = (
@@ -30,7 +29,7 @@ TIMES = (
 )
 """What the kinds of `times` are."""
 SHOWN = 10
-"""The number of failed utterances that are listed for each reason."""
+"""The number of failed utterances that are listed for each stage and reason."""
 
 
 @dataclass(frozen=True)
@@ -127,25 +126,22 @@ def _label(status: str) -> Cell:
     )
 
 
-def failures(extracted: Extracted) -> list[Sheet]:
-    """The first utterances of each modality and reason, with their files."""
-    rows = {row.id: row for row in extracted.session.corpus.manifest.rows}
-    sheets = []
-    for modality, reasons in sorted(extracted.reasons.items()):
-        kind = next((kind for kind, name in RAW.items() if name == modality), "")
-        by_reason: dict[str, list[str]] = {}
-        for utterance, reason in sorted(reasons.items()):
-            if Reason(reason).failed:
-                by_reason.setdefault(reason, []).append(utterance)
-        sheets += [_failures(modality, kind, reason, [rows[i] for i in ids]) for reason, ids in by_reason.items()]
-    return sheets
+def failures(failed: Iterable[Mapping[str, Any]]) -> list[Sheet]:
+    """The first utterances that failed in each stage for each reason, with their messages and files.
+
+    failed: the entries of `pipeline.ask.failures`. An utterance that failed in several folds of a stage counts once.
+    """
+    by_kind: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for entry in failed:
+        by_kind.setdefault((entry["stage"], entry["reason"]), {}).setdefault(entry["utterance"], entry)
+    return [_failures(stage, reason, list(entries.values())) for (stage, reason), entries in by_kind.items()]
 
 
-def _failures(modality: str, kind: str, reason: str, rows: Sequence[Utterance]) -> Sheet:
-    table = [(row.id, ", ".join(row.files(kind)), row.dialogue) for row in rows[:SHOWN]]
-    note = f"The first {SHOWN} of {len(rows):,}." if len(rows) > SHOWN else ""
-    caption = f"{modality}: {reason.replace('_', ' ')}, {len(rows):,}"
-    return Sheet.of(caption, ("utterance", "file", "dialogue"), table, note)
+def _failures(stage: str, reason: str, entries: Sequence[Mapping[str, Any]]) -> Sheet:
+    table = [(entry["utterance"], entry["file"] or NONE, entry["message"] or NONE) for entry in entries[:SHOWN]]
+    more = f"The first {SHOWN} of {len(entries):,}: `affectory errors --stage {stage}` lists all."
+    caption = f"{stage}: {reason.replace('_', ' ')}, {len(entries):,}"
+    return Sheet.of(caption, ("utterance", "file", "message"), table, more if len(entries) > SHOWN else "")
 
 
 # --- costs -----------------------------------------------------------------------------------------------------

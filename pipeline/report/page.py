@@ -108,7 +108,8 @@ def _render(
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
     spread = list(distributions.distributions(session))
     models = best_models(runs, corpus.protocol)
-    shelves = Cards(session, models, spread, list_failures(session)).shelves(folder)
+    failed = list_failures(session)
+    shelves = Cards(session, models, spread, failed).shelves(folder)
     return render(
         __package__,
         TEMPLATE,
@@ -130,7 +131,7 @@ def _render(
         fine_print=[corpus_section.every_parameter(corpus.recipe), corpus_section.versions(corpus.recipe)],
         features=_features(extracted, remarks, runs),
         distributions=_present(distributions.sheet(spread), *distributions.charts(spread, corpus)),
-        failures=failures(extracted),
+        failures=failures(failed),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),

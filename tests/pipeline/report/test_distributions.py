@@ -23,14 +23,16 @@ def made(values: np.ndarray) -> Distribution:
     return Distribution("x", "audio", names, rows, values, np.quantile(values, levels(), axis=0), column)
 
 
-def test_a_constant_dimension_and_one_with_a_value_far_from_all_others_are_named() -> None:
+def test_dimensions_that_are_constant_missing_or_far_out_are_named() -> None:
     values = np.random.default_rng(0).normal(size=(200, 4))
     values[:, 1] = 3.0
     values[7, 2] = 1e6
+    values[::3, 3] = 0.0
     shown = sheet([made(values)])
     assert shown is not None
     cells = dict(zip(shown.header, shown.rows[0], strict=True))
-    assert (cells["constant"].text, cells["far out"].text) == ("d1", "d2")
+    assert (cells["constant"].text, cells["missing"].text, cells["far out"].text) == ("d1", "d3", "d2")
+    assert cells["without"].text == "0.0%"
     assert cells["constant"].loud and cells["highest"].text == "1000000.0000"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.ask.failures import failures as list_failures
 from pipeline.report import models_section
 from pipeline.report.corpus_section import expected
 from pipeline.report.features_section import Extracted, covered, failures
@@ -122,8 +123,10 @@ def test_a_failed_clip_is_counted_in_its_part_and_named_with_its_file(extracted:
     assert ["", "failed: missing file", "0", "0", "1", "1", "1.7 %"] in rows
     [fine] = [row for row in rows if row[0] == "audio"]
     assert (fine[1], fine[-2]) == ("ok", "59")
-    [sheet] = failures(found)
-    assert [each.text for each in sheet.rows[0]][:2] == [path.stem, path.relative_to(extracted.root).as_posix()]
+    sheets = failures(list_failures(extracted.session()))
+    assert [sheet.caption for sheet in sheets] == [f"audio_{name}: missing file, 1" for name in ("mfcc", "opensmile")]
+    told = [path.stem, path.relative_to(extracted.root).as_posix(), "no such file"]
+    assert [each.text for each in sheets[0].rows[0]] == told
 
 
 def test_expected_counts_stand_beside_what_was_found(known: Small) -> None:
