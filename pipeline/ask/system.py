@@ -7,13 +7,14 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.backends.measured import cpu_flags, processor
+from pipeline.backends.measured import Measured, cpu_flags, every_one, processor
 from pipeline.cache import keys
 from pipeline.cache.atomic import writable
 from pipeline.cache.home import Home
@@ -43,6 +44,7 @@ def system(home: Home) -> dict[str, Any]:
         "hub": _hub(),
         "python": platform.python_version(),
         "libraries": {name: keys.library_version(name) for name in _libraries()},
+        "networks": [asdict(note) | {"backend": _backend(note)} for note in every_one()],
     }
 
 
@@ -73,6 +75,23 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     hub = found["hub"]
     yield "hub", f"{hub['url']}: {hub['problem'] or 'reachable'}"
     yield "libraries", ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
+    for note in found["networks"]:
+        yield "network", _chosen(note)
+
+
+def _backend(note: Measured) -> str:
+    return "openvino" if note.pays else "torch"
+
+
+def _chosen(note: dict[str, Any]) -> str:
+    """By what a network computes, and why."""
+    if note["why"]:
+        return f"{note['network']} by torch: {note['why']}"
+    ratio = note["torch_s"] / max(note["openvino_s"], 1e-9)
+    return (
+        f"{note['network']} by {note['backend']}: OpenVINO is {ratio:.2f} times as fast, "
+        f"and differs by {note['difference']:.1g} ({note['machine']})"
+    )
 
 
 def _gpus() -> Iterator[dict[str, Any]]:

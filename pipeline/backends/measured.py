@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import get_num_threads, nn
@@ -17,8 +17,8 @@ from pipeline.cache.memo import Memo
 
 MEMORY = "backends.sqlite"
 """The file of a cache in which measurements are remembered."""
-FASTER = 1.05
-"""How many times as fast a backend has to be for a network to change to it."""
+FASTER = 1.15
+"""How many times as fast a backend has to be for a network to change to it; less may be an error of timing."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _LIBRARIES = ("torch", "openvino")
@@ -30,6 +30,7 @@ class Measured:
 
     torch_s, openvino_s: seconds of one pass. load_s: seconds until OpenVINO was ready. difference: the largest between
     the two, relative to the larger of 1 and the value. why: what kept OpenVINO from running; "" if nothing did.
+    tolerance: the largest difference that the network's stage allows. network, machine: their names, for people.
     """
 
     torch_s: float = 0.0
@@ -37,10 +38,19 @@ class Measured:
     load_s: float = 0.0
     difference: float = 0.0
     why: str = ""
+    tolerance: float = 1e-4
+    network: str = ""
+    machine: str = ""
 
-    def pays(self, tolerance: float) -> bool:
-        """True if OpenVINO ran, gave values within `tolerance`, and was faster."""
-        return not self.why and self.difference <= tolerance and self.openvino_s * FASTER < self.torch_s
+    @property
+    def agrees(self) -> bool:
+        """True if OpenVINO ran and gave values within the tolerance."""
+        return not self.why and self.difference <= self.tolerance
+
+    @property
+    def pays(self) -> bool:
+        """True if OpenVINO gave equal values, and was faster by enough."""
+        return self.agrees and self.openvino_s * FASTER < self.torch_s
 
 
 def key_of(module: nn.Module) -> str:
@@ -72,17 +82,38 @@ def _cpuinfo(field: str) -> str:
 
 def remembered(key: str) -> Measured | None:
     """What was measured before; None if nothing was, or if the note is damaged."""
-    note = _memo().get([key]).get(key)
+    return _read(_memo().get([key]).get(key))
+
+
+def remember(key: str, measured: Measured) -> None:
+    """Notes a measurement in place of an earlier one; a home that is not writable is left as it is."""
+    with where_writable():
+        _memo().put({key: json.dumps(asdict(measured))})
+
+
+def agreed(key: str, measured: Measured) -> Measured:
+    """Notes a measurement unless there is one, and returns the one that is noted then: the seconds by which all
+    workers choose, with what this process found of the values. One that does not agree replaces the note."""
+    first: Measured | None = None
+    if measured.agrees:
+        with where_writable():
+            first = _read(_memo().add({key: json.dumps(asdict(measured))})[key])
+    else:
+        remember(key, measured)
+    return replace(measured, torch_s=first.torch_s, openvino_s=first.openvino_s) if first else measured
+
+
+def every_one() -> list[Measured]:
+    """All that is remembered, by the names of networks."""
+    notes = filter(None, map(_read, _memo().all().values()))
+    return sorted(notes, key=lambda note: (note.network, note.machine))
+
+
+def _read(note: str | None) -> Measured | None:
     try:
         return Measured(**json.loads(note or ""))
     except (ValueError, TypeError):
         return None
-
-
-def remember(key: str, measured: Measured) -> None:
-    """Notes a measurement; a home that is not writable is left as it is."""
-    with where_writable():
-        _memo().put({key: json.dumps(asdict(measured))})
 
 
 def _memo() -> Memo:

@@ -2,8 +2,9 @@
 
 Torch computes first. After `TRIAL_S` seconds of work the network is compiled by OpenVINO, compared with torch on inputs
 that it was just given, and timed beside it; it changes if all values agree and OpenVINO is faster. So a short run pays
-for no compiler. What was measured is remembered in the home: the next process changes as soon as it has worked for as
-long as compiling takes, or never tries. AFFECTORY_BACKEND names one backend instead.
+for no compiler. What was measured first is remembered in the home, and every process goes by it: those that come later
+change as soon as they have worked for as long as compiling takes, if the values agree there too, or never try. So two
+workers that time a network at once choose the same. AFFECTORY_BACKEND names one backend instead.
 
 No key holds the backend, because values of both are equal within the stage's tolerance, as values of two machines are.
 """
@@ -14,12 +15,13 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.backends.compiled import Forward, available
-from pipeline.backends.measured import Measured, key_of, remember, remembered
+from pipeline.backends.measured import Measured, agreed, key_of, processor, remembered
 from pipeline.backends.spent import count
 from pipeline.backends.trial import tried
 from pipeline.cache import keys
@@ -89,14 +91,13 @@ class Network:
         if self._settled or self._worked_s < self._wait_s:
             return
         self._settled = True
-        compiled, measured = tried(self.module, list(self._samples.values()))
+        key, name = key_of(self.module), type(self.module).__name__
+        compiled, found = tried(self.module, list(self._samples.values()), remembered(key))
         self._samples.clear()
-        remember(key_of(self.module), measured)
+        measured = agreed(key, replace(found, tolerance=self.tolerance, network=name, machine=processor()))
         if self._accepts(measured):
             self._compiled = compiled
-        log.info(
-            "%s computes by %s: %s", type(self.module).__name__, "OpenVINO" if self._compiled else "torch", measured
-        )
+        log.info("%s computes by %s: %s", name, "OpenVINO" if self._compiled else "torch", measured)
 
     def _keep(self, inputs: tuple[Tensor, ...]) -> None:
         shapes = tuple(tensor.shape for tensor in inputs)
@@ -110,13 +111,13 @@ class Network:
         measured = remembered(key_of(self.module))
         if measured is None:
             return TRIAL_S
-        self._settled = not measured.pays(self.tolerance)
+        self._settled = not replace(measured, tolerance=self.tolerance).pays
         return measured.load_s
 
     def _accepts(self, measured: Measured) -> bool:
         if self._wanted != "openvino":
-            return measured.pays(self.tolerance)
-        if measured.why or not measured.difference <= self.tolerance:
+            return measured.pays
+        if not measured.agrees:
             why = measured.why or f"values differ by {measured.difference:.2g}, above {self.tolerance:g}"
             raise InputError(f"{SETTING} is openvino, which can't take {type(self.module).__name__}: {why}")
         return True

@@ -20,8 +20,13 @@ COPIES = 3
 Inputs = tuple[Tensor, ...]
 
 
-def tried(module: nn.Module, samples: Sequence[Inputs]) -> tuple[Forward | None, Measured]:
-    """The network compiled, or None if that fails, and how it compares with torch. The last sample is timed."""
+def tried(
+    module: nn.Module, samples: Sequence[Inputs], known: Measured | None = None
+) -> tuple[Forward | None, Measured]:
+    """The network compiled, or None if that fails, and how it compares with torch. The last sample is timed.
+
+    known: an earlier measurement, whose seconds are taken over; the values are compared all the same.
+    """
     needed = COPIES * sum(value.nbytes for value in module.state_dict().values())
     if psutil.virtual_memory().available < needed:
         return None, Measured(why=f"too little memory is free: {needed} bytes are needed")
@@ -32,10 +37,15 @@ def tried(module: nn.Module, samples: Sequence[Inputs]) -> tuple[Forward | None,
         difference = max(_difference(module(*inputs), forward(*inputs)) for inputs in samples)
     except Exception as error:  # tracing runs the network's own code, and compilers raise anything
         return None, Measured(why=f"{type(error).__name__}: {error}")
-    ways: tuple[Forward, ...] = (module, forward)
-    turns = [[_seconds(way, samples[-1]) for way in ways] for _ in range(TURNS)]
-    torch_s, openvino_s = map(min, zip(*turns, strict=True))
+    torch_s, openvino_s = (known.torch_s, known.openvino_s) if known else _timed((module, forward), samples[-1])
     return forward, Measured(torch_s, openvino_s, load_s, difference)
+
+
+def _timed(ways: Sequence[Forward], inputs: Inputs) -> tuple[float, float]:
+    """The least seconds of each of two ways, which take turns."""
+    turns = [[_seconds(way, inputs) for way in ways] for _ in range(TURNS)]
+    first_s, second_s = map(min, zip(*turns, strict=True))
+    return first_s, second_s
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:

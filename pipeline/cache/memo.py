@@ -44,6 +44,24 @@ class Memo:
         line = "insert or replace into memo (key, value) values (?, ?)"
         self._use(lambda base: base.executemany(line, entries.items()))
 
+    def add(self, entries: Mapping[str, str]) -> dict[str, str]:
+        """Remembers those of these texts whose keys have none yet; returns what all these keys have. Raises SpaceError.
+
+        So of several processes that write at once, all go by the text that was first.
+        """
+        line = "insert or ignore into memo (key, value) values (?, ?)"
+        self._use(lambda base: base.executemany(line, entries.items()))
+        return {**entries, **self.get(entries.keys())}
+
+    def all(self) -> dict[str, str]:
+        """Every text by key; none if there is no file. Raises SpaceError."""
+        if not self._path.exists():
+            return {}
+        table = "select key, value from memo"
+        return (
+            self._use(lambda base: {key: value for key, value in base.execute(table) if isinstance(value, str)}) or {}
+        )
+
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """The result of `work` in a transaction of its own; None if the file can't be used."""
         try:

@@ -110,10 +110,43 @@ def test_a_network_that_is_known_to_gain_is_compiled_after_as_much_work_as_compi
 
 
 def test_values_that_differ_or_a_failure_never_pay() -> None:
-    assert Measured(2.0, 1.0, difference=1e-5).pays(1e-4)
-    assert not Measured(2.0, 1.0, difference=1e-3).pays(1e-4)
-    assert not Measured(2.0, 1.0, difference=float("nan")).pays(1e-4)
-    assert not Measured(2.0, 1.0, why="no trace").pays(1e-4)
+    assert Measured(2.0, 1.0, difference=1e-5).pays
+    assert not Measured(2.0, 1.0, difference=1e-3).pays
+    assert not Measured(2.0, 1.0, difference=float("nan")).pays
+    assert not Measured(2.0, 1.0, why="no trace").pays
+
+
+def test_a_gain_that_is_within_what_timing_errs_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert Measured(1.2, 1.0).pays
+    assert not Measured(1.1, 1.0).pays
+
+
+@pytest.mark.parametrize(("torch_s", "backend"), [(2.0, "openvino"), (1e-9, "torch")])
+def test_a_worker_that_timed_a_network_goes_by_the_seconds_of_the_one_that_was_first(
+    torch_s: float, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured, "FASTER", 1.0)
+    runs = [Network(small()), Network(small())]
+    first = Measured(torch_s, 1.0)
+
+    def slow(module: nn.Module, samples: object, known: Measured | None) -> object:
+        assert known is None
+        remember(key_of(module), first)  # another worker is done while this one still measures
+        return module, Measured(*((1.0, 2.0) if backend == "openvino" else (2.0, 1.0)))
+
+    monkeypatch.setattr(network, "tried", slow)
+    assert backends(runs[0], (1, 1)) == sorted({"torch", backend})
+    assert remembered(key_of(small())) == first
+
+
+def test_a_network_whose_values_differ_on_one_worker_stays_with_torch_on_those_that_come_later() -> None:
+    remember(key_of(small()), Measured(torch_s=2.0, openvino_s=1.0))
+    wrong = Network(small(), tolerance=-1.0)
+    wrong._wait_s = 0.0
+    assert backends(wrong, (1, 1)) == ["torch"]
+    note = remembered(key_of(small()))
+    assert note is not None and not note.agrees and (note.network, note.torch_s) == ("Sequential", 2.0)
 
 
 def test_a_setting_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
