@@ -57,10 +57,7 @@ class Memo:
         """Every text by key; none if there is no file. Raises SpaceError."""
         if not self._path.exists():
             return {}
-        table = "select key, value from memo"
-        return (
-            self._use(lambda base: {key: value for key, value in base.execute(table) if isinstance(value, str)}) or {}
-        )
+        return self._use(_whole) or {}
 
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """The result of `work` in a transaction of its own; None if the file can't be used."""
@@ -111,10 +108,15 @@ def _read(base: sqlite3.Connection, keys: Collection[str]) -> dict[str, str]:
     return {key: value for key, value in _rows(base, wanted) if key in wanted and isinstance(value, str)}
 
 
+def _whole(base: sqlite3.Connection) -> dict[str, str]:
+    rows = base.execute("select key, value from memo").fetchall()
+    return {key: value for key, value in rows if isinstance(value, str)}
+
+
 def _rows(base: sqlite3.Connection, keys: Collection[str]) -> Iterator[tuple[str, str]]:
     table = "select key, value from memo"
     if len(keys) > MANY:
-        yield from base.execute(table)
+        yield from base.execute(table).fetchall()
         return
-    for key in keys:
-        yield from base.execute(f"{table} where key = ?", (key,))
+    for key in keys:  # a cursor would be closed again when an interruption has closed its base
+        yield from base.execute(f"{table} where key = ?", (key,)).fetchall()

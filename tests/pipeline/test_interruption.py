@@ -99,7 +99,7 @@ def check(run: Run, command: tuple[str, ...], code: int, out: str, err: str) -> 
     assert not run.left_running()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_stopped_extraction_ends_with_130_and_says_what_is_left(made, tmp_path, number):
     run, home = started(made, tmp_path, EXTRACT, 0)
     code, out, err = run.stop_when(under_way(home), number)

@@ -184,7 +184,7 @@ def test_every_error_that_is_no_bug_has_its_exit_code(affectory, small, monkeypa
     def fail(session, relock):
         raise error
 
-    monkeypatch.setattr(extract, "extracted", fail)
+    monkeypatch.setattr(extract, "_extracted", fail)
     found, out, err = affectory("extract", *options(small, "--json"))
     assert (found, out) == (code, "") and err and "Traceback" not in err
 
@@ -193,7 +193,7 @@ def test_a_bug_keeps_its_traceback(affectory, small, monkeypatch):
     def fail(session, relock):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(extract, "extracted", fail)
+    monkeypatch.setattr(extract, "_extracted", fail)
     with pytest.raises(ZeroDivisionError):
         affectory("extract", *options(small))
 
