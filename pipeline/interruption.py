@@ -91,5 +91,5 @@ def _command() -> str:
 
     found = shutil.which("affectory")
     called = Path(sys.argv[0])
-    elsewhere = called.name == "affectory" and not (found and called.samefile(found))
+    elsewhere = called.name == "affectory" and called.exists() and not (found and called.samefile(found))
     return shlex.join([sys.argv[0] if elsewhere else "affectory", *sys.argv[1:]])
