@@ -184,9 +184,9 @@ bundle: $(READY) ## one folder of a run, to predict without corpus and cache: RU
 	$(AFFECTORY) bundle $(call quote,$(RUN))$(call option,TO,out)$(call option,FOLD,fold)$(call option,ROOT,root)
 
 .PHONY: predict
-predict: $(READY) ## what a bundle predicts of new clips: BUNDLE=hjcag.bundle VIDEO=clip.mp4 [TEXT="what is said"] [AUDIO=] [SUBTITLES=] [ASR=org/model] [WINDOW_S=4 [HOP_S=2]] [TO=folder]
+predict: $(READY) ## what a bundle predicts of new clips: BUNDLE=hjcag.bundle VIDEO=clip.mp4 [TEXT="what is said"] [AUDIO=] [SUBTITLES=] [ASR=org/model] [WINDOW_S=4 [HOP_S=2]] [WORKERS=] [TO=folder]
 	$(call need,BUNDLE,BUNDLE=hjcag.bundle VIDEO=clip.mp4)
-	$(AFFECTORY) predict $(call quote,$(BUNDLE))$(call option,VIDEO,video)$(call option,AUDIO,audio)$(call option,TEXT,text)$(call option,SUBTITLES,subtitles)$(call option,ASR,asr)$(call option,WINDOW_S,window-s)$(call option,HOP_S,hop-s)$(call option,TO,out)
+	$(AFFECTORY) predict $(call quote,$(BUNDLE))$(call option,VIDEO,video)$(call option,AUDIO,audio)$(call option,TEXT,text)$(call option,SUBTITLES,subtitles)$(call option,ASR,asr)$(call option,WINDOW_S,window-s)$(call option,HOP_S,hop-s)$(call option,WORKERS,workers)$(call option,TO,out)
 
 .PHONY: maps
 maps: $(READY) ## pictures of a run's attention and gates: RUN=mulg [UTTERANCE=Ses05F_impro01_F004] [WRONG=4] [SPLIT=valid|test|train]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -24,11 +25,14 @@ _SAME_S = 1e-6
 
 
 class Said(NamedTuple):
-    """One utterance of a clip: its stretch, None for the beginning or the end, and its transcript, None if unknown."""
+    """One utterance of a clip: its stretch, None for the beginning or the end, and its transcript and speaker, None if
+    unknown.
+    """
 
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,19 +104,22 @@ def folder_of_clips(folder: Path) -> list[Clip]:
 
 
 def read_subtitles(path: Path) -> tuple[Said, ...]:
-    """The lines of an .srt or .vtt file in the order of their starts. Raises InputError if it holds none."""
+    """The lines of an .srt or .vtt file in the order of their starts. A voice, `<v Ann>`, says whose a line is.
+
+    Raises InputError if it holds none.
+    """
     import pysubs2
 
     if path.suffix.lower() not in SUBTITLES:
         raise InputError(f"{path}: subtitles are {' or '.join(SUBTITLES)}")
     text = read_text(path)
     try:
-        lines = pysubs2.SSAFile.from_string(text, format_=path.suffix.lower()[1:])
+        lines = pysubs2.SSAFile.from_string(text, format_=path.suffix.lower()[1:], keep_html_tags=True)
     except (pysubs2.exceptions.Pysubs2Error, ValueError, IndexError) as error:
         raise InputError(f"{path} holds no subtitles: {error}") from error
     timed = [line for line in lines if 0 <= line.start < line.end]
-    said = (Said(line.start / 1000, line.end / 1000, _plain(line.plaintext)) for line in timed)
-    kept = sorted(line for line in said if line.text)
+    said = (Said(line.start / 1000, line.end / 1000, _plain(line.plaintext), _voice(line.plaintext)) for line in timed)
+    kept = sorted((line for line in said if line.text), key=lambda line: line[:3])
     if not 0 < len(kept) <= MOST_LINES:
         raise InputError(f"{path} holds {len(kept)} lines with a time and words: between 1 and {MOST_LINES:,} can be")
     return tuple(kept)
@@ -148,17 +155,18 @@ def common_root(clips: Iterable[Clip]) -> Path:
 
 
 def utterances(clips: Sequence[Clip], root: Path) -> list[Utterance]:
-    """A row for each utterance of each clip, which is a dialogue of one unknown speaker. root: see `common_root`."""
+    """A row for each utterance of each clip, which is a dialogue. root: see `common_root`."""
     return [row for number, clip in enumerate(clips) for row in _rows(clip, f"{number:05d}", root)]
 
 
 def _rows(clip: Clip, dialogue: str, root: Path) -> Iterable[Utterance]:
     video, audio = (_below(path, root) for path in (clip.video, clip.audio or clip.video))
-    for turn, (start_s, end_s, text) in enumerate(clip.said):
+    for turn, (start_s, end_s, text, speaker) in enumerate(clip.said):
         yield Utterance(
             id=f"{dialogue}-{turn:05d}",
             dialogue=dialogue,
             turn=turn,
+            speaker=speaker,
             text=text,
             audio=(Audio(path=audio, start_s=start_s, end_s=end_s),) if audio else (),
             video=(Video(path=video, start_s=start_s, end_s=end_s),) if video else (),
@@ -180,6 +188,12 @@ def _file(path: str) -> Path:
 def _plain(text: str) -> str:
     """The words of a line, without the marks of fonts and voices."""
     return _joined(re.sub(r"<[^>]*>", "", text))
+
+
+def _voice(text: str) -> str | None:
+    """The first voice that a line of WebVTT names."""
+    found = re.search(r"<v(?:\.[^\s>]*)?\s+([^>]+)>", text)
+    return found and _joined(html.unescape(found[1])) or None
 
 
 def _joined(text: str) -> str:

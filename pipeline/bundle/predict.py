@@ -95,14 +95,14 @@ def _has(row: Utterance, modality: Modality) -> bool:
     return row.text is not None if modality == "text" else bool(row.audio if modality == "audio" else row.video)
 
 
-def predict(bundle: Bundle, rows: Sequence[Utterance], root: Path) -> Predicted:
-    """Predicts utterances whose files are below `root`.
+def predict(bundle: Bundle, rows: Sequence[Utterance], root: Path, workers: int = 0) -> Predicted:
+    """Predicts utterances whose files are below `root`. workers: processes that extract; 0 extracts in this one.
 
     Raises InputError as `check_given` does, and if their features can't be extracted.
     """
     check_given(bundle, rows)
     with tempfile.TemporaryDirectory(prefix="affectory-predict-") as folder:
-        session = _session(bundle, rows, root, Home(Path(folder)))
+        session = _session(bundle, rows, root, Home(Path(folder)), workers)
         counts = extract(session, noted=False)
         if counts.waiting:
             raise InputError("\n".join(sorted(counts.waiting.values())))
@@ -161,7 +161,7 @@ class ClipCorpus(Corpus):
         return tuple(self.recipe.reader.folds(self.manifest.rows, FOLD))
 
 
-def _session(bundle: Bundle, rows: Sequence[Utterance], root: Path, home: Home) -> Session:
+def _session(bundle: Bundle, rows: Sequence[Utterance], root: Path, home: Home, workers: int) -> Session:
     """The clips opened for work, with the states of the bundle in the cache of `home`."""
     home.check_edition()
     features = bundle.contents.features
@@ -171,7 +171,7 @@ def _session(bundle: Bundle, rows: Sequence[Utterance], root: Path, home: Home) 
     labels: Mapping[str, Label] = {}
     catalogue = Catalogue(corpus.manifest, Store(home.cache), corpus.target, labels, wanted)
     _save_states(bundle, recipe, catalogue, corpus)
-    options = Options(dataset=str(bundle.folder / RECIPE), features=(features,), workers=0)
+    options = Options(dataset=str(bundle.folder / RECIPE), features=(features,), workers=workers)
     return Session(home, options, corpus, catalogue, doctored=False)
 
 

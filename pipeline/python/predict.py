@@ -10,8 +10,9 @@ from pipeline.bundle.bundle import open_bundle
 from pipeline.bundle.clips import asked_clips, common_root
 from pipeline.bundle.predict import predict as predict_rows
 from pipeline.bundle.predict import read_clips
-from pipeline.bundle.results import result_table
+from pipeline.bundle.results import result_table, write_results
 from pipeline.cache.home import Home
+from pipeline.pages.prediction_pages import write_pages
 
 
 def predict(
@@ -24,9 +25,13 @@ def predict(
     asr: str = "",
     window_s: float | None = None,
     hop_s: float | None = None,
+    workers: int = 0,
+    out: str | Path = "",
     home: str = "",
 ) -> pd.DataFrame:
     """Predicts a clip, or a folder of clips, with a bundle; its options are those of `affectory predict`.
+
+    out: a folder for the page and the table of `affectory predict`; "" writes none.
 
     A row for each utterance: clip, start_s, end_s, text; label and a `p_<class>` for each class, or a column for each
     number of a regression; reason, why a modality has no features. Raises InputError for a bundle that was changed or
@@ -35,5 +40,8 @@ def predict(
     clips = asked_clips(str(video), str(audio), text, str(subtitles), window_s, hop_s)
     with open_bundle(Path(bundle), Home(Path(home) if home else None).memory) as opened:
         rows = read_clips(opened, clips, asr)
-        table: pd.DataFrame = result_table(clips, predict_rows(opened, rows, common_root(clips))).to_pandas()
+        predicted = predict_rows(opened, rows, common_root(clips), workers)
+        if out:
+            write_pages(Path(out), Path(bundle), opened, clips, predicted, write_results(Path(out), clips, predicted))
+        table: pd.DataFrame = result_table(clips, predicted).to_pandas()
     return table

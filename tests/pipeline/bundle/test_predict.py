@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 
@@ -25,6 +26,7 @@ from pipeline.bundle.predict import Predicted, predict
 from pipeline.bundle.results import result_table, write_results
 from pipeline.errors import InputError
 from pipeline.pages.prediction_pages import write_pages
+from pipeline.python.predict import predict as predict_in_python
 from pipeline.score import predictions
 from pipeline.utterance import Utterance
 from tests.pipeline.bundle.conftest import found_run
@@ -73,6 +75,28 @@ def test_a_bundle_predicts_of_the_media_of_test_utterances_what_the_run_itself_p
     for row in table.to_pylist():
         shares = {name: row[f"p_{name}"] for name in classes}
         assert sum(shares.values()) == pytest.approx(1) and row["label"] == max(shares, key=shares.__getitem__)
+
+
+@pytest.mark.slow
+def test_worker_processes_predict_the_same_and_python_writes_the_page(
+    run: Small, bundles: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for clip in as_clips(run)[:2]:
+        assert clip.audio is not None
+        (folder / clip.audio.name).symlink_to(clip.audio)
+        (folder / clip.audio.with_suffix(".txt").name).write_text(clip.said[0].text or "")
+    first, second = (
+        predict_in_python(bundles / "gmu", folder, workers=workers, out=out, home=str(tmp_path / "home"))
+        for workers, out in ((0, ""), (1, tmp_path / "out"))
+    )
+    pd.testing.assert_frame_equal(first, second)
+    assert len(second) == 2 and {path.name for path in (tmp_path / "out").iterdir()} == {
+        "clips",
+        "index.html",
+        "predictions.parquet",
+    }
 
 
 def test_a_model_of_dialogues_reads_the_utterances_of_a_clip_as_one_dialogue(
@@ -127,14 +151,17 @@ Hello.
 00:00:04,000 --> 00:00:04,000
 no time
 """
-VTT = "WEBVTT\n\n00:00.250 --> 00:01.000\n<v Ann>Hello.\n\n00:02.000 --> 00:03.500\nI can't\nbelieve it\n"
+VTT = "WEBVTT\n\n00:00.250 --> 00:01.000\n<v.loud Ann &amp; Bo>Hello.\n\n00:02.000 --> 00:03.500\nI can't\nbelieve it\n"
 
 
 @pytest.mark.parametrize(("suffix", "text"), [(".srt", SRT), (".vtt", VTT), (".srt", SRT.replace("\n", "\r\n"))])
 def test_each_line_of_subtitles_is_an_utterance_in_the_order_of_time(tmp_path: Path, suffix: str, text: str) -> None:
     path = tmp_path / f"clip{suffix}"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert read_subtitles(path) == (Said(0.25, 1.0, "Hello."), Said(2.0, 3.5, "I can't believe it"))
+    voice = "Ann & Bo" if suffix == ".vtt" else None
+    assert read_subtitles(path) == (Said(0.25, 1.0, "Hello.", voice), Said(2.0, 3.5, "I can't believe it"))
+    [row, _] = utterances([Clip("clip", None, path, read_subtitles(path))], tmp_path)
+    assert row.speaker == voice
 
 
 @pytest.mark.parametrize("text", ["", "no subtitles", "1\n00:00:01,000 --> 00:00:00,500\nbackwards\n"])
