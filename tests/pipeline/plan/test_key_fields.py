@@ -72,7 +72,7 @@ def test_what_a_stage_declares_beside_its_fields_moves_its_key_or_is_known_not_t
     declared = {name for name, kind in get_type_hints(Stage).items() if get_origin(kind) is ClassVar}
     by_what_they_are = {"version", "libraries"}  # below
     by_the_stages_they_name = {"inputs"}  # below
-    of_no_matter_to_values = {"modality", "batch", "gpu"}
+    of_no_matter_to_values = {"modality", "batch", "gpu", "imports"}
     assert declared == by_what_they_are | by_the_stages_they_name | of_no_matter_to_values
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 import pytest
@@ -63,12 +64,12 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are not forked here")
 def test_workers_have_the_modules_imported_and_none_outlives_a_driver_that_is_killed(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], **pipes)
-    assert process.stdout is not None and process.stdout.readline() == b"True\n"
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+    with subprocess.Popen([sys.executable, str(tmp_path / "program.py")], **pipes) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"True\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
     _, alive = psutil.wait_procs(family, timeout=20)
     assert len(family) >= 2 and alive == []
 
