@@ -64,9 +64,7 @@ def predict(
     ] = "",
     window_s: Annotated[float | None, typer.Option(help="Cut the clip into windows of so many seconds.")] = None,
     hop_s: Annotated[float | None, typer.Option(help="From window to window. Default: the window.")] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Worker processes, for a folder of clips; 0 extracts in this process.")
-    ] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes for a folder; 0 extracts in this one.")] = 0,
     out: Annotated[str, typer.Option("--out", "-o", help="A folder for the results. Default: data/predictions/.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -92,8 +90,7 @@ def predict(
         print_line(f"Predicting {len(rows):,} utterances of {len(clips):,} clips with {opened_bundle.contents.name}")
         predicted = predict_rows(opened_bundle, rows, common_root(clips), workers)
         written = write_results(folder, clips, predicted)
-        page = write_pages(folder, path, opened_bundle, clips, predicted, written)
-    _show(path, written, page, as_json)
+        _show(path, written, write_pages(folder, path, opened_bundle, clips, predicted, written), as_json)
 
 
 def _show(bundle: Path, written: Written, page: Path, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from pipeline.ask.failures import failures as list_failures
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.same_media import same_media
 from pipeline.pages.charts import Chart, Mark, ranking
 from pipeline.pages.excerpt import COLUMNS
@@ -102,14 +103,7 @@ def _render(
     folder: MediaFolder,
 ) -> str:
     corpus = session.corpus
-    labels, label_chart = corpus_section.labels(corpus)
-    lengths, length_charts = corpus_section.lengths(corpus)
-    notes = corpus_section.notes_sheet(corpus.manifest.rows)
     lines = [*(probe.line for probe in probes if probe.folds), *(run.line for run in runs if not run.stale)]
-    spread = list(distributions.distributions(session))
-    models = best_models(runs, corpus.protocol)
-    failed = list_failures(session)
-    shelves = Cards(session, models, spread, failed).shelves(folder)
     return render(
         __package__,
         TEMPLATE,
@@ -123,23 +117,38 @@ def _render(
         facts=corpus_section.facts(corpus, corpus.protocol),
         summary=_summary(lines, corpus.target) if lines else None,
         ranking=_ranking(lines, corpus.target),
-        corpus=_present(
-            corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, notes
-        ),
-        length_charts=length_charts,
         stages=corpus_section.stages(corpus.recipe),
         fine_print=[corpus_section.every_parameter(corpus.recipe), corpus_section.versions(corpus.recipe)],
         features=_features(extracted, remarks, runs),
-        distributions=_present(distributions.sheet(spread), *distributions.charts(spread, corpus)),
-        failures=failures(failed),
         fits=fits(extracted),
         fit_curves=fit_curves(extracted),
         probes=probes_section.sheet(probes, corpus.target),
         models=_sections(session, probes, runs),
-        shelves=shelves,
-        about_media=about(folder, models, corpus.recipe.reader.licence),
         moments=COLUMNS,
+        **_corpus(corpus),
+        **_utterances(session, runs, folder),
     )
+
+
+def _corpus(corpus: Corpus) -> dict[str, Any]:
+    """What the page shows of the rows: their folds, labels and lengths."""
+    labels, label_chart = corpus_section.labels(corpus)
+    lengths, length_charts = corpus_section.lengths(corpus)
+    notes = corpus_section.notes_sheet(corpus.manifest.rows)
+    sheets = (corpus_section.folds(corpus), label_chart, labels, corpus_section.expected(corpus), lengths, notes)
+    return {"corpus": _present(*sheets), "length_charts": length_charts}
+
+
+def _utterances(session: Session, runs: Sequence[Trained], folder: MediaFolder) -> dict[str, Any]:
+    """What the page shows of single utterances, and of what is unusual among them."""
+    spread, failed = list(distributions.distributions(session)), list_failures(session)
+    models = best_models(runs, session.corpus.protocol)
+    return {
+        "distributions": _present(distributions.sheet(spread), *distributions.charts(spread, session.corpus)),
+        "failures": failures(failed),
+        "shelves": Cards(session, models, spread, failed).shelves(folder),
+        "about_media": about(folder, models, session.corpus.recipe.reader.licence),
+    }
 
 
 def _sections(session: Session, probes: Sequence[Probe], runs: Sequence[Trained]) -> list[dict[str, Any]]:
