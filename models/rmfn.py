@@ -2,8 +2,9 @@
 
 P. P. Liang et al., "Multimodal Language Analysis with Recurrent Multistage Fusion", EMNLP 2018: LSTHM cells (eqs. of
 its section 3.3) read the modalities, and HIGHLIGHT, FUSE and SUMMARIZE make the vector z that all of them read at the
-next step. Where the paper is silent: HIGHLIGHT and FUSE are LSTMs whose states begin at 0 at every step, and a linear
-layer stands before the softmax. No settings are published; widths are those of `mfm`, with three stages.
+next step. HIGHLIGHT is an LSTM whose memory begins as a function of all states and whose output goes through a softmax;
+FUSE is an LSTM whose states begin at 0. What these functions are is our choice, as are the widths, those of `mfm`, and
+the three stages: no settings are published.
 
 Shapes: B rows of the batch, L steps, K stages, M modalities, D features of a modality, H widths of all states in sum,
 z width of the fused vector.
@@ -94,25 +95,27 @@ class RMFN(Model):
 class MultistageFusion(nn.Module):
     """K stages: HIGHLIGHT weighs the states by what it weighed before, FUSE adds them to its own, SUMMARIZE reads all.
 
-    a_k = softmax(A u_k), u_k = LSTM(h, u_k-1), s_k = LSTM(a_k * h, s_k-1), z = tanh(S [s_1; ...; s_K]).
+    a_k = softmax(u_k), where LSTM maps h, a_k-1 and the memory c_k-1 to u_k and c_k, from a_0 = 0 and c_0 = tanh(M h);
+    s_k = LSTM(a_k * h, s_k-1); z = tanh(S [s_1; ...; s_K]).
     """
 
     def __init__(self, width: int, fused: int, stages: int) -> None:
         super().__init__()
         self.stages = stages
-        self.highlight, self.weigh = nn.LSTMCell(width, fused), nn.Linear(fused, width)
+        self.memory, self.highlight = nn.Linear(width, width), nn.LSTMCell(width, width)
         self.fuse = nn.LSTMCell(width, fused)
         self.summarise = nn.Linear(stages * fused, fused)
 
     def forward(self, h: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Maps states [B, H], of which only the `known`, bool [B, H], may be highlighted, to z [B, z] and the mean
         weights over stages [B, H]."""
-        highlight, fuse = None, None
+        highlighted, memory, fuse = torch.zeros_like(h), self.memory(h).tanh(), None
         weights, states = [], []
         for _ in range(self.stages):
-            highlight = self.highlight(h, highlight)
-            weights.append(masked_softmax(self.weigh(highlight[0]), known))
-            fuse = self.fuse(weights[-1] * h, fuse)
+            output, memory = self.highlight(h, (highlighted, memory))
+            highlighted = masked_softmax(output, known)
+            weights.append(highlighted)
+            fuse = self.fuse(highlighted * h, fuse)
             states.append(fuse[0])
         z: Tensor = self.summarise(torch.cat(states, dim=1)).tanh()
         return z, torch.stack(weights).mean(dim=0)

@@ -79,19 +79,25 @@ def least(name: str, turns: int, ours: Callable[[], object], plain: Callable[[],
 
 
 def clips(root: Path, count: int) -> None:
-    """So many WAV files of a voice that rises and falls, in a table."""
+    """So many WAV files of a voice, in a table."""
     root.mkdir()
-    random, time_s = np.random.default_rng(0), np.arange(int(CLIP_S * RATE_HZ)) / RATE_HZ
+    random = np.random.default_rng(0)
     with (root / "utterances.csv").open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["utterance", "dialogue", "audio", "split", "label"])
         for number in range(count):
-            pitch_hz = random.uniform(90, 250) * (1 + 0.2 * np.sin(2 * np.pi * time_s * random.uniform(0.5, 3)))
-            phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
-            voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * (np.sin(5 * time_s) > -0.5)
-            soundfile.write(root / f"u{number}.wav", 0.1 * voice + 0.002 * random.normal(size=len(time_s)), RATE_HZ)
+            voice(root / f"u{number}.wav", random, CLIP_S)
             part = ("train", "train", "valid", "test")[number // 8 % 4]
             lines.writerow([f"u{number}", f"d{number // 8}", f"u{number}.wav", part, number % 2])
+
+
+def voice(path: Path, random: np.random.Generator, seconds: float) -> None:
+    """A WAV file of a voice that rises and falls."""
+    time_s = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    pitch_hz = random.uniform(90, 250) * (1 + 0.2 * np.sin(2 * np.pi * time_s * random.uniform(0.5, 3)))
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
+    wave = sum(np.sin(k * phase) / k for k in range(1, 12)) * (np.sin(5 * time_s) > -0.5)
+    soundfile.write(path, 0.1 * wave + 0.002 * random.normal(size=len(time_s)), RATE_HZ)
 
 
 def sound(name: str, place: Path, turns: int, workers: int) -> None:
@@ -121,15 +127,15 @@ def _check(name: str, plain: Path, home: Path) -> None:
     """Raises ValueError if functionals are others than the loop's. Frames of MFCC are pooled, so those are counted."""
     tables = [shards.open_table(path) for path in (home / "cache").rglob("*.parquet")]
     ours = {id_: track.values for table in tables for id_, _, track in shards.read(table)}
-    for path in plain.glob("*.npy"):
+    for path in plain.glob("*.npz"):
         values = ours[path.stem]
-        if values is None or name == "is10" and not np.array_equal(values, np.load(path)):
+        if values is None or name == "is10" and not np.array_equal(values, np.load(path)["smile"]):
             raise ValueError(f"{name} is another for {path.stem}")
 
 
-def film(path: Path, codec: str, options: dict[str, str], seconds: int) -> None:
+def film(path: Path, codec: str, options: dict[str, str], seconds: int, seed: int = 0) -> None:
     """A film of moving blocks, 640 x 480 at 25 frames a second, a key frame every ten seconds."""
-    blocks = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    blocks = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8).repeat(16, 0).repeat(16, 1)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options={"g": "250", **options})
         stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"

@@ -28,12 +28,13 @@ def values():
 
 def stages(fusion, h, known, count):
     """z [5] and the weights of each stage [count, H] of one row, written out."""
-    u = c_u = s = c_s = torch.zeros(5)
+    a, c_u, s, c_s = torch.zeros(9), torch.tanh(linear(fusion.memory, h[None]))[0], torch.zeros(5), torch.zeros(5)
     fused, weights = [], []
     for _ in range(count):
-        u, c_u = one_step(fusion.highlight, h, u, c_u)
-        score = linear(fusion.weigh, u[None])[0].exp() * known
-        weights.append(score / score.sum())
+        u, c_u = one_step(fusion.highlight, h, a, c_u)
+        score = u.exp() * known
+        a = score / score.sum()
+        weights.append(a)
         s, c_s = one_step(fusion.fuse, weights[-1] * h, s, c_s)
         fused.append(s)
     return torch.tanh(linear(fusion.summarise, torch.cat(fused)[None]))[0], torch.stack(weights)
