@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.backends.compiled import Forward, compiled
 from pipeline.backends.measured import Measured
 
-TURNS = 2
+TURNS = 3
 """How many times each backend is timed; the least counts."""
 COPIES = 3
 """How many times the size of the weights has to be free in memory: the trace, the model and its packed weights."""
@@ -42,7 +42,7 @@ def tried(
 
 
 def _timed(ways: Sequence[Forward], inputs: Inputs) -> tuple[float, float]:
-    """The least seconds of each of two ways, which take turns."""
+    """The least seconds of processors of each of two ways, which take turns."""
     turns = [[_seconds(way, inputs) for way in ways] for _ in range(TURNS)]
     first_s, second_s = map(min, zip(*turns, strict=True))
     return first_s, second_s
@@ -59,6 +59,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _seconds(way: Callable[..., Tensor], inputs: Inputs) -> float:
-    began = time.perf_counter()
+    """Seconds of processors in this process, which other work on the machine moves less than those of a clock."""
+    began = time.process_time()
     way(*inputs)
-    return time.perf_counter() - began
+    return time.process_time() - began
