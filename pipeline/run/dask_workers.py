@@ -11,8 +11,8 @@ import resource
 import subprocess
 import sys
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from multiprocessing import current_process
@@ -130,7 +130,7 @@ class Workers:
         wrong = [f"{worker}: {line}" for worker, found in there.items() for line in _differences(found, here)]
         if wrong:
             raise InputError("the cluster does not match this driver:\n" + "\n".join(wrong))
-        if self.scheduler and not {CPU, GPU} & self.offered:
+        if self.scheduler and not (self.offered[CPU] or self.offered[GPU]):
             raise InputError(f"no worker of {self.scheduler} offers {CPU} or {GPU}: start them with --resources CPU=1")
 
     def agree(self, question: Callable[[], bool]) -> bool:
@@ -149,23 +149,34 @@ class Workers:
     ) -> Iterator[tuple[J, Any]]:
         """Runs `function(job, *arguments)` for every job and yields (job, result) as they end.
 
-        `more` gives the jobs known so far that were not given before; it is asked again after each result, so that
-        what a fit makes possible starts at once. At most twice as many jobs as workers are under way, so the driver's
-        memory does not grow with the corpus. A job that killed its workers yields Died; other errors are raised.
-        Raises RemoteError if the scheduler is lost, or if all workers are and none comes back within two minutes.
+        `more` gives the jobs known so far that were not given before, the most urgent first; it is asked again after
+        each result, so that what a fit makes possible starts at once. A job is sent when a worker is free for it: Dask
+        gives a worker whatever is sent at once, and a job that waits for a busy one would leave another idle. A job
+        that killed its workers yields Died; other errors are raised. Raises RemoteError if the scheduler is lost, or if
+        all workers are and none comes back within two minutes.
         """
-        waiting: deque[J] = deque(more())
+        waiting: dict[str, deque[J]] = {CPU: deque(), GPU: deque()}
         running: dict[Future, J] = {}
         ended: Queue[Future] = Queue()
-        while waiting or running:
-            while waiting and len(running) < 2 * max(1, self.width):
-                job = waiting.popleft()
+        while True:
+            for job in more():
+                waiting[self._wanted(job)].append(job)
+            for job in self._startable(waiting, running.values()):
                 future = self._submit(function, job, arguments)
                 running[future] = job
                 future.add_done_callback(ended.put)
+            if not running:
+                return
             future = self._next(ended)
             yield running.pop(future), self._result(future)
-            waiting.extend(more())
+
+    def _startable(self, waiting: Mapping[str, deque[J]], running: Iterable[J]) -> Iterator[J]:
+        """Takes from `waiting`, by resource, as many jobs as workers are free for; one if no worker is there."""
+        under_way, offered = Counter(map(self._wanted, running)), self._resources()
+        for wanted, jobs in waiting.items():
+            while jobs and under_way[wanted] < max(1, offered[wanted]):
+                under_way[wanted] += 1
+                yield jobs.popleft()
 
     def _next(self, ended: Queue[Future]) -> Future:
         """The next job that ended; raises RemoteError if for `LOST_S` there has been no worker."""
@@ -189,9 +200,12 @@ class Workers:
             raise RemoteError(f"the scheduler is lost: {error}. {_SAVED}") from error
 
     def _submit(self, function: Callable[..., Any], job: Task, arguments: Sequence[Any]) -> Future:
-        wanted = GPU if job.gpu and GPU in self.offered or CPU not in self.offered else CPU
         key = f"{job.id}-{uuid.uuid4().hex}"
-        return self.client.submit(function, job, *arguments, key=key, resources={wanted: 1}, pure=False)
+        return self.client.submit(function, job, *arguments, key=key, resources={self._wanted(job): 1}, pure=False)
+
+    def _wanted(self, job: Task) -> str:
+        """The resource of which a job takes one."""
+        return GPU if job.gpu and self.offered[GPU] or not self.offered[CPU] else CPU
 
     @staticmethod
     def _result(future: Future) -> Any:
@@ -214,9 +228,12 @@ class Workers:
         stack.callback(process.terminate)
         self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
 
-    def _resources(self) -> set[str]:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return {name for worker in workers for name in worker.get("resources", {})}
+    def _resources(self) -> Counter[str]:
+        """How many of each resource the workers offer, which is how many jobs run at once."""
+        offered: Counter[str] = Counter()
+        for worker in self.client.scheduler_info(n_workers=-1)["workers"].values():
+            offered.update(worker.get("resources", {}))
+        return offered
 
 
 def first_gpus(count: int) -> str:

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -159,7 +161,7 @@ class Elsewhere:
 
 def preflight(found, offered=("CPU",), at="tcp://far:0"):
     cluster = Workers(at)
-    cluster.client, cluster.offered = Elsewhere(found), set(offered)
+    cluster.client, cluster.offered = Elsewhere(found), Counter(offered)
     cluster.preflight()
     return cluster
 
@@ -220,9 +222,19 @@ def test_a_job_asks_for_a_resource_that_somebody_offers(gpu, offered, wanted):
             asked.append(resources)
 
     cluster = Workers("tcp://far:0")
-    cluster.client, cluster.offered = Client(), offered
+    cluster.client, cluster.offered = Client(), Counter(offered)
     cluster._submit(add, Sum("s", gpu=gpu), [1])
     assert asked == [{wanted: 1}]
+
+
+def test_jobs_for_a_busy_gpu_leave_no_core_idle(monkeypatch):
+    cluster = Workers("tcp://far:0")
+    cluster.offered = Counter(CPU=2, GPU=1)
+    monkeypatch.setattr(cluster, "_resources", lambda: cluster.offered)
+    pictures, sounds = ([Sum(f"{kind}{i}", gpu=kind == "g") for i in range(4)] for kind in "gc")
+    waiting = {"GPU": deque(pictures), "CPU": deque(sounds)}
+    assert list(cluster._startable(waiting, [sounds[3]])) == [pictures[0], sounds[0]]
+    assert list(cluster._startable(waiting, [pictures[0], sounds[0]])) == [sounds[1]]
 
 
 def test_gpu_workers_without_their_library_are_bad_input(monkeypatch):
@@ -259,19 +271,38 @@ def test_jobs_that_become_possible_later_are_asked_for_after_each_result(two):
     assert len(list(two.run(add, more, 0))) == 4 and len(asked) == 5
 
 
-def test_no_more_jobs_are_under_way_than_twice_the_workers(two, monkeypatch):
-    under_way, most = set(), []
-    submit = two._submit
+@dataclass(frozen=True)
+class Waiting:
+    """A job that ends when the last one of its run has been started, if that is within ten seconds."""
 
-    def counted(function, job, arguments):
-        under_way.add(job.id)
-        most.append(len(under_way))
-        return submit(function, job, arguments)
+    id: str
+    last: Path
+    gpu: bool = False
 
-    monkeypatch.setattr(two, "_submit", counted)
-    for job, _ in two.run(add, once([Sum(f"s{i}") for i in range(30)]), 0):
-        under_way.discard(job.id)
-    assert max(most) == 2 * two.width == 4
+
+def wait(job: Waiting) -> bool:
+    if job.id == "last":
+        job.last.touch()
+    until = time.monotonic() + (10 if job.id == "first" else 0)
+    while not job.last.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return job.last.exists()
+
+
+def test_no_job_waits_for_a_busy_worker_while_another_is_idle(two, tmp_path):
+    jobs = [Waiting(name, tmp_path / "last") for name in ("first", *"abcdef", "last")]
+    ended = {job.id: seen for job, seen in two.run(wait, once(jobs))}
+    assert ended["first"], "while one worker does the first job, the other does all the others"
+
+
+def test_jobs_start_in_the_order_in_which_they_are_given(two, tmp_path, monkeypatch):
+    monkeypatch.setattr(two, "_resources", lambda: Counter(CPU=1))
+    assert [job.id for job, _ in two.run(add, once([Sum(f"s{i}") for i in (3, 1, 2, 0)]), 0)] == [
+        "s3",
+        "s1",
+        "s2",
+        "s0",
+    ]
 
 
 def test_an_error_of_a_job_is_raised_here(two):
