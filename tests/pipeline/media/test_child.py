@@ -62,8 +62,9 @@ def broken_import() -> None:
     raise ImportError("no cv2")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def child() -> Iterator[Child]:
+    """A child for all tests, whatever the last one did to its process."""
     with Child() as opened:
         yield opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ class Numbers(EveryFrame):
         return np.full((1, 1, 3), matrix.number(image), np.uint8)
 
 
+@cache
 def extracted(path: Path, kind: Kind) -> Waveform | Frames | Reason:
     """What extraction of the whole file hands to a stage, or why it hands nothing."""
     source, stage = (Audio(path=path.name), AudioMfcc()) if kind == "audio" else (Video(path=path.name), Numbers())
@@ -79,6 +81,7 @@ def extracted(path: Path, kind: Kind) -> Waveform | Frames | Reason:
     return value
 
 
+@cache
 def examined(path: Path, kind: Kind) -> AudioFacts | VideoFacts | Reason:
     """The facts that the doctor finds, or the reason why extraction will hand nothing to a stage."""
     source = Audio(path=path.name) if kind == "audio" else Video(path=path.name)

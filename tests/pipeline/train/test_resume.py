@@ -22,20 +22,38 @@ from pipeline.train.train_fold import train_fold
 from tests.tiny import WILD, Killed, Tiny, die, epochs, weights
 
 
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    """Folder of the runs that nothing killed, by their settings."""
+    return tmp_path_factory.mktemp("wholes")
+
+
+@pytest.fixture
+def whole(request_of, wholes):
+    """The run of a fold that was trained with these settings, once, and never killed."""
+
+    def trained(**training):
+        run = wholes / "-".join(map(str, ["run", *training.values()]))
+        train_fold(request_of(run=run, training=training))
+        return run
+
+    return trained
+
+
 @pytest.mark.parametrize(("after", "where"), [(3, "_keep"), (2, "_keep"), (0, "_keep"), (9, "_step"), (3, "_validate")])
 @pytest.mark.parametrize("pretrained", [False, "frozen"])
 def test_a_killed_fold_resumes_to_the_same_weights_as_one_that_was_not(
-    request_of, tmp_path, monkeypatch, after, where, pretrained
+    request_of, tmp_path, monkeypatch, whole, after, where, pretrained
 ):
     training = {"unimodal_pretrain": pretrained, "pretrain_epochs": 2}
-    train_fold(request_of(run=tmp_path / "whole", training=training))
+    expected = whole(**training)
     request = request_of(run=tmp_path / "killed", training=training)
     die(monkeypatch, request, after, where)
     if where == "_keep" and after:
         die(monkeypatch, request, 1)
     train_fold(request)
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == weights(expected)
+    assert epochs(tmp_path / "killed") == epochs(expected)
 
 
 def test_a_resumed_fold_repeats_no_finished_epoch(request_of, monkeypatch):
@@ -62,17 +80,17 @@ def test_a_fold_killed_after_patience_ended_does_not_train_another_epoch(request
 @pytest.mark.parametrize("name", ["last.ckpt", "best.safetensors"])
 @pytest.mark.parametrize("damaged", [lambda c: b"", lambda c: c[:1000], lambda c: c[:-200] + b"\x7f" + c[-199:]])
 def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(
-    request_of, tmp_path, monkeypatch, caplog, name, damaged
+    request_of, tmp_path, monkeypatch, caplog, whole, name, damaged
 ):
-    train_fold(request_of(run=tmp_path / "whole"))
+    expected = whole()
     request = request_of(run=tmp_path / "killed")
     die(monkeypatch, request, 3)
     path = next((tmp_path / "killed").rglob(name))
     path.write_bytes(damaged(path.read_bytes()))
     train_fold(request)
     assert "damaged, so training begins anew" in caplog.text
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == weights(expected)
+    assert epochs(tmp_path / "killed") == epochs(expected)
 
 
 def test_a_fold_that_another_process_trains_is_waited_for_and_not_trained_twice(request_of, monkeypatch, caplog):
@@ -92,8 +110,8 @@ def test_a_fold_that_another_process_trains_is_waited_for_and_not_trained_twice(
     assert not (request.run / train.LOCK).exists()
 
 
-def test_a_fold_whose_training_failed_elsewhere_is_trained_by_the_one_that_waited(request_of, tmp_path, monkeypatch):
-    train_fold(request_of(run=tmp_path / "whole"))
+def test_a_fold_whose_training_failed_elsewhere_is_trained_by_the_one_that_waited(request_of, monkeypatch, whole):
+    expected = whole()
     request, real, fits = request_of(), train.fit, Counter()
 
     def dies_first(model, job):
@@ -107,7 +125,7 @@ def test_a_fold_whose_training_failed_elsewhere_is_trained_by_the_one_that_waite
     with ThreadPoolExecutor(2) as pool:
         ends = [pool.submit(train_fold, request) for _ in range(2)]
     assert sorted(type(end.exception()).__name__ for end in ends) == ["Killed", "NoneType"]
-    assert weights(request.run) == weights(tmp_path / "whole")
+    assert weights(request.run) == weights(expected)
 
 
 def test_another_digest_trains_anew_and_takes_up_no_foreign_checkpoint(request_of, tmp_path, monkeypatch):
