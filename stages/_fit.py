@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
+from pipeline.fit_progress import FitLines
 from pipeline.objective import Objective, class_weights, targets
 from pipeline.reader import Label
 from pipeline.stage import Target
@@ -61,12 +62,13 @@ def learn(
     the module is in training mode for train rows, and in evaluation mode without gradients for validation rows.
 
     Without validation rows there is one run of all epochs, and its last weights are kept. The random state, the threads
-    and the determinism of the caller stay as they are. Raises InputError if there is no train row or the loss diverges.
+    and the determinism of the caller stay as they are. Each run says its epochs, see `pipeline.fit_progress`. Raises
+    InputError if there is no train row or the loss diverges.
     """
     if not train.labels:
         raise InputError("nothing to fit on: no train row has usable input")
     repeats = training.repeats if valid.labels else 1
-    runs = (_run(build, logits, train, valid, target, training, training.seed + repeat) for repeat in range(repeats))
+    runs = (_run(build, logits, train, valid, target, training, repeat) for repeat in range(repeats))
     return min(runs, key=lambda run: run.valid_loss or 0.0)
 
 
@@ -109,15 +111,18 @@ def _run(
     valid: Examples[T],
     target: Target,
     training: Training,
-    seed: int,
+    repeat: int,
 ) -> Learned[M]:
-    started = time.monotonic()
+    """The run of this number, from 0."""
+    started, seed = time.monotonic(), training.seed + repeat
+    lines = FitLines(training.epochs, len(train.labels), f"run {repeat + 1}, " if training.repeats > 1 else "")
     with reproducible(training.seed):
         module = build()
         torch.manual_seed(seed)
         device = next(module.parameters()).device
         weights = class_weights(targets(train.labels, target), target) if training.balanced else None
-        epochs = _Epochs(module, logits, Objective(target, weights).to(device), target, replace(training, seed=seed))
+        loss = Objective(target, weights).to(device)
+        epochs = _Epochs(module, logits, loss, target, replace(training, seed=seed), lines)
         train_losses, valid_losses = epochs.run(train, valid)
     best = valid_losses.index(min(valid_losses)) if valid_losses else len(train_losses) - 1
     log = {
@@ -134,9 +139,15 @@ class _Epochs(Generic[M, T]):
     """The epochs of one run, after which the module has its best weights."""
 
     def __init__(
-        self, module: M, logits: Callable[[M, list[T]], Tensor], loss: Objective, target: Target, training: Training
+        self,
+        module: M,
+        logits: Callable[[M, list[T]], Tensor],
+        loss: Objective,
+        target: Target,
+        training: Training,
+        lines: FitLines,
     ) -> None:
-        self.module, self.logits, self.loss = module, logits, loss
+        self.module, self.logits, self.loss, self.lines = module, logits, loss, lines
         self.target, self.training = target, training
         self.device = next(module.parameters()).device
         rate, decay = training.learning_rate, training.weight_decay
@@ -150,15 +161,16 @@ class _Epochs(Generic[M, T]):
         train_losses: list[float] = []
         valid_losses: list[float] = []
         best: dict[str, Tensor] = {}
-        for _ in range(self.training.epochs):
+        for epoch in range(1, self.training.epochs + 1):
             train_losses.append(self._train(train, scheduler))
-            if not valid.labels:
-                continue
-            valid_losses.append(self._evaluate(valid))
-            lowest = valid_losses.index(min(valid_losses))
-            if lowest == len(valid_losses) - 1:
+            if valid.labels:
+                valid_losses.append(self._evaluate(valid))
+            since = len(valid_losses) - 1 - valid_losses.index(min(valid_losses)) if valid_losses else None
+            if since == 0:
                 best = {name: value.clone() for name, value in self.module.state_dict().items()}
-            elif len(valid_losses) - 1 - lowest >= self.training.patience:
+            last = epoch == self.training.epochs or (since or 0) >= self.training.patience
+            self.lines.ended(train_losses[-1], valid_losses[-1] if valid_losses else None, last=last)
+            if last:
                 break
         if best:
             self.module.load_state_dict(best)
@@ -168,7 +180,8 @@ class _Epochs(Generic[M, T]):
         self.module.train()
         total = 0.0
         order = torch.randperm(len(train.labels), generator=self.generator).tolist()
-        for rows in _chunks(order, self.training.batch_size):
+        for number, rows in enumerate(_chunks(order, self.training.batch_size)):
+            self.lines.reached(number * self.training.batch_size)
             self.optimiser.zero_grad()
             loss = self.loss(self._logits(train, rows), self._labels(train, rows))
             torch.autograd.backward(loss)

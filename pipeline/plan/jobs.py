@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.cache.keys import digest
@@ -92,6 +92,20 @@ class ExtractJob:
     def size(self) -> int:
         """Rows times stages still to do, for the progress bar."""
         return sum(len(run.keys) for run in self.runs)
+
+    def parts(self, count: int) -> list[ExtractJob]:
+        """At most `count` jobs of about as many rows each, in their order; one if there are less than two batches.
+
+        Each part but the last ends where a batch of the stage with the largest does, so that batches stay full.
+        """
+        batch, rows = max(node.stage.batch for node in self.nodes), len(self.rows)
+        count = max(1, min(count, rows // batch))
+        ends = [round(rows * number / count / batch) * batch for number in range(1, count)]
+        return [self._between(first, last) for first, last in zip([0, *ends], [*ends, rows], strict=True)]
+
+    def _between(self, first: int, last: int) -> ExtractJob:
+        runs = tuple(replace(run, keys=run.keys[first:last]) for run in self.runs)
+        return replace(self, rows=self.rows[first:last], runs=runs)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ from pipeline.console import print_line
 from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
 from pipeline.run import local_cluster, preload
 from pipeline.run.library_folders import provide
-from pipeline.run.local_cluster import CPU, VISIBLE
+from pipeline.run.local_cluster import CPU, VISIBLE, first_gpus
 from pipeline.run.outcome import Died
+from pipeline.run.worker import Divided, Divisible, Piece
 from pipeline.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -151,24 +152,42 @@ class Workers:
 
         `more` gives the jobs known so far that were not given before, the most urgent first; it is asked again after
         each result, so that what a fit makes possible starts at once. A job is sent when a worker is free for it: Dask
-        gives a worker whatever is sent at once, and a job that waits for a busy one would leave another idle. A job
-        that killed its workers yields Died; other errors are raised. Raises RemoteError if the scheduler is lost, or if
-        all workers are and none comes back within two minutes.
+        gives a worker whatever is sent at once, and a job that waits for a busy one would leave another idle. If the
+        function is `Divisible`, jobs are done in parts once no more of them wait than there are workers. A job that
+        killed its workers yields Died; other errors are raised. Raises RemoteError if the scheduler is lost, or if all
+        workers are and none comes back within two minutes.
         """
-        waiting: dict[str, deque[J]] = {CPU: deque(), GPU: deque()}
-        running: dict[Future, J] = {}
+        waiting: dict[str, deque[Any]] = {CPU: deque(), GPU: deque()}
+        running: dict[Future, Any] = {}
         ended: Queue[Future] = Queue()
         while True:
             for job in more():
                 waiting[self._wanted(job)].append(job)
+            if isinstance(function, Divisible):
+                self._divide(function, waiting[CPU])
             for job in self._startable(waiting, running.values()):
-                future = self._submit(function, job, arguments)
-                running[future] = job
-                future.add_done_callback(ended.put)
+                self._send(function, job, arguments, running, ended)
             if not running:
                 return
             future = self._next(ended)
-            yield running.pop(future), self._result(future)
+            job = running.pop(future)
+            if not isinstance(job, Piece):
+                yield job, self._result(future)
+            elif future.status == "finished":
+                if job.of.whole(future):
+                    self._send(function, job.of, arguments, running, ended)
+            elif job.of.give_up():
+                waiting[CPU] = deque(other for other in waiting[CPU] if getattr(other, "of", None) is not job.of)
+                yield job.of.job, self._result(future)
+
+    def _divide(self, function: Divisible, jobs: deque[Any]) -> None:
+        """Has jobs done in parts if there are no more of them than workers."""
+        offered = self._resources()[CPU]
+        if len(jobs) <= offered:
+            whole = list(jobs)
+            jobs.clear()
+            for job in whole:
+                jobs.extend([job] if isinstance(job, Piece) else function.pieces(job, offered))
 
     def _startable(self, waiting: Mapping[str, deque[J]], running: Iterable[J]) -> Iterator[J]:
         """Takes from `waiting`, by resource, as many jobs as workers are free for; one if no worker is there."""
@@ -198,6 +217,25 @@ class Workers:
             return self.width > 0
         except OSError as error:
             raise RemoteError(f"the scheduler is lost: {error}. {_SAVED}") from error
+
+    def _send(
+        self,
+        function: Callable[..., Any],
+        job: Any,
+        arguments: Sequence[Any],
+        running: dict[Future, Any],
+        ended: Queue[Future],
+    ) -> None:
+        """Submits a job, a piece of one, or the end of one that was done in pieces."""
+        if isinstance(function, Divisible) and isinstance(job, Piece):
+            future = self._submit(function.part, job.part, arguments)
+        elif isinstance(function, Divisible) and isinstance(job, Divided):
+            job, found = job.job, job.found
+            future = self._submit(function.join, job, [found, *arguments])
+        else:
+            future = self._submit(function, job, arguments)
+        running[future] = job
+        future.add_done_callback(ended.put)
 
     def _submit(self, function: Callable[..., Any], job: Task, arguments: Sequence[Any]) -> Future:
         key = f"{job.id}-{uuid.uuid4().hex}"
@@ -234,17 +272,6 @@ class Workers:
         for worker in self.client.scheduler_info(n_workers=-1)["workers"].values():
             offered.update(worker.get("resources", {}))
         return offered
-
-
-def first_gpus(count: int) -> str:
-    """CUDA_VISIBLE_DEVICES for the first `count` GPUs that this process may use. Raises InputError if it has fewer."""
-    import torch
-
-    here = torch.cuda.device_count()
-    if count > here:
-        raise InputError(f"{count} GPU workers are asked for, but torch finds {here} GPUs here: --gpus {here}")
-    named = os.environ.get(VISIBLE) or ",".join(map(str, range(here)))
-    return ",".join(named.split(",")[:count])
 
 
 def environment() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cache.record import FITS
 from pipeline.corpus.open_corpus import CorpusLocation
@@ -19,7 +19,7 @@ from pipeline.run.job_queue import JobQueue, Watch
 from pipeline.run.outcome import Again, Died, Outcome, RunCounts
 from pipeline.run.stage_calls import Knobs
 from pipeline.run.time_spent import Clock
-from pipeline.run.worker import run
+from pipeline.run.worker import WORK, run
 
 if TYPE_CHECKING:
     from pipeline.run.dask_workers import Workers  # Dask takes half a second to import: only if there is work
@@ -101,7 +101,8 @@ class _Driver:
     ) -> bool:
         """Sends jobs until there are no more; False if one has to wait for something upstream."""
         sound, store = True, self.catalogue.store
-        for job, result in workers.run(run, lambda: exchange.offer(store, more()), exchange, knobs):
+        work: Callable[..., Any] = run if knobs.isolated else WORK
+        for job, result in workers.run(work, lambda: exchange.offer(store, more()), exchange, knobs):
             if isinstance(result, Outcome):
                 self._done(job, result)
             elif isinstance(result, Died):

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
 
 import numpy as np
 
-from pipeline.backends.spent import Spent, counted_in
-from pipeline.cache import keys, shards
+from pipeline.backends.spent import counted_in
+from pipeline.cache import shards
 from pipeline.cache.home import MEMORY
 from pipeline.cache.record import Record
 from pipeline.cache.store import Store
-from pipeline.corpus.recipe import Node
 from pipeline.errors import InputError
 from pipeline.media.child import Child
 from pipeline.media.decode import Decoded, decoded, size_bytes
 from pipeline.plan.jobs import ExtractJob, Run, Stored
-from pipeline.reason import Reason, Unreadable, one_line
+from pipeline.reason import Reason, Unreadable
 from pipeline.remark import Remark, joined
 from pipeline.run.outcome import Outcome
-from pipeline.run.stage_calls import Call, Knobs, alone_bound, by_halves, here, in_child
+from pipeline.run.save_shard import Computed, save
+from pipeline.run.stage_calls import Call, Knobs, Transform, alone_bound, by_halves, here, in_child
 from pipeline.run.time_spent import DECODE, LOAD, READ, STORE, timed, waited
-from pipeline.run.tries import TRIES, counted, settled
 from pipeline.stage import ID, RAW, Frames, Item, Spec, Track, Waveform
 from pipeline.utterance import Utterance
 
@@ -41,44 +35,43 @@ BATCH_BYTES = 2**30
 """A batch with so many bytes of sound or pictures is not filled up."""
 
 
-@dataclass
-class _Work:
-    """One run in progress: its tracks so far by utterance, and items waiting for a full batch.
+@dataclass(kw_only=True)
+class _Work(Computed):
+    """One run in progress: its rows so far, and items waiting for a full batch."""
 
-    otherwise: the versions of libraries that rows were computed with which other shards hold, by utterance.
-    """
-
-    run: Run
-    device: str
-    call: Call
-    tracks: dict[str, Track] = field(default_factory=dict)
-    otherwise: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    transform: Transform
     waiting: list[Item] = field(default_factory=list)
     waiting_bytes: int = 0
-    calls: int = 0
-    seconds: float = 0.0
-    spent: Spent = field(default_factory=Spent)
 
 
 def extract(job: ExtractJob, store: Store, knobs: Knobs) -> Outcome:
     """Runs a job and saves its shards; returns counts and reasons, never features.
+
+    Raises as `compute` does, and SpaceError if the disk is full.
+    """
+    outcome = Outcome(job.modality)
+    for run in compute(job, store, knobs, outcome.times):
+        with timed(outcome.times, STORE):
+            save(run, job, store, outcome)
+    return outcome
+
+
+def compute(job: ExtractJob, store: Store, knobs: Knobs, times: Counter[str]) -> Iterator[Computed]:
+    """The rows of each run of a job, computed. times: is given the seconds outside stages, by kind.
 
     Raises ValueError if a stage breaks its promise, which is a bug, CorruptError if an upstream object is damaged, and
     MachineError or SpaceError for what this machine lacks. Whatever is the fault of a clip becomes the reason of its
     row.
     """
     with ExitStack() as stack:
-        outcome = Outcome(job.modality)
-        with timed(outcome.times, LOAD):
+        with timed(times, LOAD):
             child = stack.enter_context(Child(bound=alone_bound())) if knobs.isolated else None
             works = [_begin(run, job, store, knobs, child) for run in job.runs]
         for kind in (*RAW, ID):
-            _run_raw(kind, job, works, store, knobs, outcome.times)
+            _run_raw(kind, job, works, store, knobs, times)
         for work in works:
-            _finish_upstream(work, works, job, store, knobs, outcome.times)
-            with timed(outcome.times, STORE):
-                _save(work, job, store, outcome)
-    return outcome
+            _finish_upstream(work, works, job, store, knobs, times)
+            yield work
 
 
 def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, child: Child | None) -> _Work:
@@ -86,10 +79,13 @@ def _begin(run: Run, job: ExtractJob, store: Store, knobs: Knobs, child: Child |
     copied = {name: track for name, track, _ in copies}
     otherwise = {name: versions for name, _, versions in copies}
     if len(copied) == len(job.rows):
-        return _Work(run, knobs.device, Call(_stored_spec(run, store), _nothing), copied, otherwise)
-    state = store.open(run.state) if run.state else None
-    call = in_child(child, run.node, knobs.device, state) if child else here(run.node, knobs.device, state)
-    return _Work(run, knobs.device, call, copied, otherwise)
+        call = Call(_stored_spec(run, store), _nothing)
+    else:
+        state = store.open(run.state) if run.state else None
+        call = in_child(child, run.node, knobs.device, state) if child else here(run.node, knobs.device, state)
+    return _Work(
+        run=run, device=knobs.device, spec=call.spec, tracks=copied, otherwise=otherwise, transform=call.transform
+    )
 
 
 def _nothing(items: list[Item]) -> list[Track]:
@@ -204,7 +200,7 @@ def _flush(work: _Work) -> None:
         return
     began = time.perf_counter()
     with counted_in(work.spent):
-        tracks, calls = by_halves(work.call.transform, items, work.run.node.name)
+        tracks, calls = by_halves(work.transform, items, work.run.node.name)
     work.calls += calls
     for item, track in zip(items, tracks, strict=True):
         remarks = joined((*_read_with(item), *track.remarks))
@@ -224,7 +220,7 @@ def _checked(work: _Work, item: Item, track: Track) -> Track:
     a valid step (no word has a vector, no frame a face); a wrong shape raises ValueError."""
     if track.values is None or track.valid is None:
         return track
-    steps, dim = track.values.shape[0], work.call.spec.dim
+    steps, dim = track.values.shape[0], work.spec.dim
     times = steps if track.time_s is None else len(track.time_s)
     got = (*track.values.shape, len(track.valid), times)
     if got != (steps, dim, steps, steps):
@@ -237,62 +233,3 @@ def _checked(work: _Work, item: Item, track: Track) -> Track:
     if wrong:
         return Track.failed(Reason.NON_FINITE, f"{wrong} of {len(valid)} valid steps are not finite")
     return track
-
-
-def _save(work: _Work, job: ExtractJob, store: Store, outcome: Outcome) -> None:
-    run, stage = work.run, work.run.node.digest
-    ids = [row.id for row in job.rows]
-    tries = counted(work.tracks, store.find(stage, run.shard))
-    tracks = list(settled({i: work.tracks[i] for i in ids}, tries).values())
-    table = shards.to_table(ids, run.keys, tracks, work.call.spec, _recipe(run))
-    reasons = {i: t.reason.value for i, t in zip(ids, tracks, strict=True) if t.reason is not None}
-    messages = {i: one_line(t.message) for i, t in zip(ids, tracks, strict=True) if t.message}
-    transient = {i for i, reason in reasons.items() if Reason(reason).transient}
-    copied = sum(key in run.copies for key in run.keys)
-    computed = len(ids) - copied
-    about = {"rows": len(ids), "computed": computed, **made_by(work.device, run.node)}
-    if otherwise := {i: dict(v) for i, v in work.otherwise.items() if v != about["libraries"]}:
-        about["otherwise"] = otherwise
-    if tries:
-        about[TRIES] = tries
-    if networks := work.spent.answer():
-        about["networks"] = networks
-    record = store.save(
-        stage,
-        run.shard,
-        partial(shards.write, table),
-        suffix=".parquet",
-        rows=tuple(key for i, key in zip(ids, run.keys, strict=True) if i not in transient),
-        provisional=bool(transient),
-        seconds=work.seconds,
-        reasons=reasons,
-        messages=messages,
-        remarks=_by_kind(zip(ids, tracks, strict=True)),
-        about=about | {"stage": run.node.name},
-    )
-    outcome.saved.append(record)
-    outcome.computed[stage] += computed
-    outcome.copied[stage] += copied
-    outcome.calls[stage] += work.calls
-    outcome.seconds[stage] = work.seconds
-    outcome.reasons[stage] = reasons
-
-
-def _by_kind(rows: Iterable[tuple[str, Track]]) -> dict[str, dict[str, str]]:
-    """The remarks on rows by kind and utterance, as a record keeps them."""
-    by_kind: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for name, track in rows:
-        for remark in track.remarks:
-            by_kind[remark.kind.value][name] = remark.written
-    return dict(by_kind)
-
-
-def made_by(device: str, node: Node) -> dict[str, Any]:
-    """Where, when and with which libraries something was computed, which is part of a record and of no key."""
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    made = {"backend": device, "host": socket.gethostname(), "process": os.getpid(), "at": at}
-    return made | {"libraries": keys.installed(node.stage)}
-
-
-def _recipe(run: Run) -> Mapping[str, Any]:
-    return run.node.describe() | {"state": run.state and run.state.object, "keys": keys.KEY_VERSION}

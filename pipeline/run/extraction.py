@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline import fit_progress
 from pipeline.cache.home import Home
 from pipeline.cache.store import CorruptError
-from pipeline.console import Bars
+from pipeline.console import Bars, print_line
 from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.open_corpus import Options, remember
 from pipeline.corpus.recipe import Recipe
@@ -51,7 +53,7 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
         if isinstance(store, LockedStore):
             preflight.bring_locked(session.catalogue, session.plan())
             store.note_use()
-        with Bars() as bars, _noting_fits(bars):
+        with Bars() as bars, _noting_fits(bars), _telling_fits():
             counts = drive(session.catalogue, session.plan, start, Knobs(), _shown_by(bars), session.location)
     session.home.sweep()
     if session.options.part or not noted:
@@ -134,6 +136,26 @@ def _noting_fits(bars: Bars) -> Iterator[None]:
         if any(left.endswith(" fits") for left in bars.left()):
             stop.add_note("the rows that wait for these fits")
         raise
+
+
+class _Told(logging.Handler):
+    """Prints what fits say, above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(record.getMessage())
+
+
+@contextmanager
+def _telling_fits() -> Iterator[None]:
+    """A context in which people see what fits say, see `pipeline.fit_progress`."""
+    told, level = _Told(), fit_progress.log.level
+    fit_progress.log.addHandler(told)
+    fit_progress.log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        fit_progress.log.removeHandler(told)
+        fit_progress.log.setLevel(level)
 
 
 def _shown_by(bars: Bars) -> Callable[[Sequence[Job], Job | None], None]:

@@ -16,12 +16,14 @@ from pipeline.cache.record import FITS
 from pipeline.cache.states import save_state
 from pipeline.cache.store import Store
 from pipeline.errors import InputError, needing_memory
+from pipeline.fit_progress import ReadLines, naming
 from pipeline.media.decode import decoded
 from pipeline.plan.jobs import FitJob
 from pipeline.reason import Reason, Unreadable
 from pipeline.run.clips_on_disk import Clips, Room
-from pipeline.run.extract_job import made_by, stored_tracks
+from pipeline.run.extract_job import stored_tracks
 from pipeline.run.outcome import Outcome
+from pipeline.run.save_shard import made_by
 from pipeline.run.stage_calls import Knobs, machine_to_blame
 from pipeline.stage import RAW, Item, Rows, State
 from pipeline.utterance import Utterance
@@ -59,7 +61,7 @@ def fit(job: FitJob, store: Store, knobs: Knobs) -> Outcome:
     _refuse_held(job)
     began = time.perf_counter()
     missing = _Missing(job.name, knobs.lenient or bool(job.left_out))
-    with atomic.scratch(store.root) as scratch:
+    with atomic.scratch(store.root) as scratch, naming(job.name):
         if _still_missing(job, store):
             return Outcome(job.modality)
         room = Room.on(scratch)
@@ -142,10 +144,11 @@ def _stored_items(job: FitJob, rows: Sequence[Utterance], store: Store, missing:
 
 
 def _raw_items(job: FitJob, raw: str, rows: Sequence[Utterance], room: Room, memory: Path, missing: _Missing) -> Clips:
-    clips = Clips(raw, job.node.stage, job.root, room, memory)
+    clips, lines = Clips(raw, job.node.stage, job.root, room, memory), ReadLines(len(rows))
     for row, found in decoded(raw, rows, job.root, [[("fit", job.node.stage)]] * len(rows), memory, job.before):
         if isinstance(found, Unreadable):
             missing.note(row, found.reason)
         else:
             clips.add(row, found["fit"])
+            lines.reached(len(clips))
     return clips

@@ -13,6 +13,7 @@ from functools import partial
 import dask
 from distributed import LocalCluster
 
+from pipeline.errors import InputError
 from pipeline.interruption import beyond_interruption
 from pipeline.run import preload
 
@@ -55,6 +56,17 @@ def start(stack: ExitStack, count: int, modules: Sequence[str]) -> str:
         starting = ThreadPoolExecutor(1).submit(make)
     stack.push(partial(_end, starting))
     return str(starting.result().scheduler_address)
+
+
+def first_gpus(count: int) -> str:
+    """CUDA_VISIBLE_DEVICES for the first `count` GPUs that this process may use. Raises InputError if it has fewer."""
+    import torch
+
+    here = torch.cuda.device_count()
+    if count > here:
+        raise InputError(f"{count} GPU workers are asked for, but torch finds {here} GPUs here: --gpus {here}")
+    named = os.environ.get(VISIBLE) or ",".join(map(str, range(here)))
+    return ",".join(named.split(",")[:count])
 
 
 def _end(starting: Future[LocalCluster], kind: object, error: BaseException | None, trace: object) -> None:

@@ -26,8 +26,9 @@ from pipeline.plan.generations import Comparison
 from pipeline.plan.jobs import ExtractJob, ReferenceJob
 from pipeline.plan.references import Reference, sample_corpus, sample_runs
 from pipeline.plan.session import Session
-from pipeline.run.extract_job import extract, made_by
+from pipeline.run.extract_job import extract
 from pipeline.run.outcome import Outcome
+from pipeline.run.save_shard import made_by
 from pipeline.run.stage_calls import Knobs
 from pipeline.run.time_spent import REFERENCE
 from pipeline.stage import Track
