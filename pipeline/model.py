@@ -130,8 +130,8 @@ class Standardiser(nn.Module):
         if x.shape[1] == 1:  # a broadcast vector is valid if any of its steps is (X6)
             mask = mask.any(dim=1, keepdim=True)
         scale = torch.where(std > 0, 1 / std, 0.0)
-        x = zero_invalid(x.to(mean.dtype), mask)  # first: 0 * nan would be nan, here and in the gradient
-        return zero_invalid(((x - mean) * scale).clamp(-limit, limit), mask)
+        scaled = (x.to(mean.dtype) - mean).mul_(scale).clamp_(-limit, limit)  # in place: x is large
+        return scaled.masked_fill_(~mask.unsqueeze(-1), 0.0)
 
 
 class Trainable(nn.Module):
