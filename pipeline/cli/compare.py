@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from pipeline.cli.options import (
     show_answer,
 )
 from pipeline.console import console, print_line, table
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.plan.session import Session
 from pipeline.run.extraction import repaired
@@ -65,36 +67,34 @@ def compare(
     Every model reads the same rows, is selected on validation and scored on test once. What was trained before is not
     trained again. Example: `affectory table --models "majority linear mult mulg hjcag" --dataset meld --seeds 5`
     """
-    from pipeline.corpus.recipe_training import model_class
-    from pipeline.plugins import names
-
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("table", home_name(recipe_path(dataset)))
-    chosen = models.split() or list(names("models"))
-    sets = sorted({model_class(name).features for name in chosen})
     given = options(
-        dataset,
-        root,
-        features=sets,
-        protocol=protocol,
-        workers=workers,
-        scheduler=scheduler,
-        gpus=gpus,
-        change=change,
-        limit=limit,
+        dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change, limit=limit
     )
-    session = open_session(home, given)
+    more = {"ablations": ablations, "extract": not no_extract, "best_test_epoch": best_test_epoch}
+    answer = _tabled(home, given, models.split(), seeds, **more)
+    line = f"Table: {answer['files'][0]}, and beside it as CSV, LaTeX and a page\nLog: {log}"
+    show_answer(answer, as_json, line)
+
+
+def _tabled(home: Home, given: Options, models: Sequence[str], seeds: int, **more: bool) -> dict[str, Any]:
+    """Compares these models, or without any all that can learn the labels; shows the table and writes its files."""
+    from pipeline.corpus.recipe_training import model_class
+    from pipeline.plugins import names
+
+    chosen = models or names("models")
+    sets = sorted({model_class(name).features for name in chosen})
+    session = open_session(home, replace(given, features=tuple(sets)))
     if not models:
         chosen = [name for name in chosen if model_class(name).learns(session.corpus.target)]
-    more = {"extract": not no_extract, "best_test_epoch": best_test_epoch}
-    made = compared(session, chosen, seeds, ablations=ablations, **more)
+    made = compared(session, chosen, seeds, **more)
     protocol, recipe = session.corpus.protocol, session.corpus.recipe
     caption = f"{recipe.name}, {protocol}, {seeds} seed{'s' if seeds > 1 else ''}, {time.strftime('%Y-%m-%d')}"
     paths = _written(made, caption, home.reports / f"{recipe.home_name}-{protocol}-table")
     _show(made.columns(), caption)
-    answer = {"table": made.columns(), "files": [str(path) for path in paths]}
-    show_answer(answer, as_json, f"Table: {paths[0]}, and beside it as CSV, LaTeX and a page\nLog: {log}")
+    return {"table": made.columns(), "files": [str(path) for path in paths]}
 
 
 def _written(made: Any, caption: str, stem: Path) -> list[Path]:

@@ -105,20 +105,12 @@ def sweep(
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("sweep", home_name(recipe_path(dataset)))
     tried = drawn([parse(text) for text in over], trials, seed=0)
-    sets = [model_class(model).features]
     given = options(
-        dataset,
-        root,
-        features=sets,
-        protocol=protocol,
-        workers=workers,
-        scheduler=scheduler,
-        gpus=gpus,
-        change=change,
-        limit=limit,
+        dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change, limit=limit
     )
+    opened = partial(_opened, home, replace(given, features=(model_class(model).features,)))
     print_line(f"{len(tried)} trials of {model} on {dataset}, {seeds} seed{'s' if seeds > 1 else ''} each.")
-    ranked = swept(partial(_opened, home, given), model, tried, seeds, score, extract=not no_extract)
+    ranked = swept(opened, model, tried, seeds, score, extract=not no_extract)
     _finish(home, model, ranked, change, as_json, f"Log: {log}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -29,6 +30,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.tables import score_tables
 from pipeline.console import console, print_line
+from pipeline.corpus.open_corpus import Options
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.corpus.same_media import answers as same_media_answers
 from pipeline.corpus.same_media import same_media
@@ -75,37 +77,36 @@ def train(
     dataset, root, change = or_last(home, dataset, root, change)
     log = home.log_to_file("train", home_name(recipe_path(dataset)))
     print_line(f"Training {', '.join(model)} on {dataset}: first the corpus is read and its features are checked.")
+    given = options(
+        dataset, root, protocol=protocol, workers=workers, scheduler=scheduler, gpus=gpus, change=change, limit=limit
+    )
+    more = {"extract": not no_extract, "best_test_epoch": best_test_epoch}
+    answers, coverage = _opened_and_trained(home, given, list(dict.fromkeys(model)), seed, device, board, **more)
+    show_answer({"models": answers} if len(answers) > 1 else answers[0], as_json, f"Log: {log}")
+    if coverage.too_many:
+        raise typer.Exit(TOO_MANY_FAILED)
+
+
+def _opened_and_trained(
+    home: Home, given: Options, models: list[str], seed: int, device: Device, board: str, **more: bool
+) -> tuple[list[dict[str, Any]], Coverage]:
+    """`trained` on the feature sets of these models. board: whether losses are written for TensorBoard too."""
     from pipeline.corpus.recipe_training import model_class
     from pipeline.train.tensorboard import TensorBoard
 
-    model = list(dict.fromkeys(model))
-    sets = [model_class(name).features for name in model]
-    given = options(
-        dataset,
-        root,
-        features=sets,
-        protocol=protocol,
-        workers=workers,
-        scheduler=scheduler,
-        gpus=gpus,
-        change=change,
-        limit=limit,
-    )
-    events = TensorBoard(home.runs / "tensorboard" / home_name(recipe_path(dataset))) if board else None
-    session, extract = open_session(home, given), not no_extract
-    answers, coverage = trained(session, model, seed, device, events, extract=extract, best_test_epoch=best_test_epoch)
+    sets = tuple(model_class(name).features for name in models)
+    events = TensorBoard(home.runs / "tensorboard" / home_name(recipe_path(given.dataset))) if board else None
+    found = trained(open_session(home, replace(given, features=sets)), models, seed, device, events, **more)
     if events:
         print_line(f"Losses: tensorboard --logdir {events.folder}")
-    show_answer({"models": answers} if len(model) > 1 else answers[0], as_json, f"Log: {log}")
-    if coverage.too_many:
-        raise typer.Exit(TOO_MANY_FAILED)
+    return found
 
 
 def trained(
     session: Session,
     models: list[str],
     seed: int,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     board: TensorBoard | None = None,
     *,
     extract: bool,
