@@ -28,12 +28,14 @@ class ChSimsV2(Reader):
     labels: ClassVar[Mapping[str, Labels]] = _sims.PROTOCOLS
     licence: ClassVar[str] = "CH-SIMS v2.0 is for research; its videos belong to others: share what is made with care."
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = _sims.expected(
-        {"train": 2722, "valid": 647, "test": 1034}, {}
+        {"train": 2722, "valid": 647, "test": 1034},
+        {"train": (921, 433, 232, 318, 818), "valid": (224, 110, 62, 83, 168), "test": (291, 211, 93, 183, 256)},
     )
     published: ClassVar[Mapping[str, str]] = dict.fromkeys(
         _sims.PROTOCOLS,
-        "The 4,403 segments of the supervised part, 2,722 to train, 647 to validate and 1,034 to test, as in MMSA; the "
-        "paper (Liu et al. 2022) says 4,402.",
+        "The 4,403 segments of the supervised part, 2,722 to train, 647 to validate and 1,034 to test, as in the table "
+        "of https://github.com/thuiar/ch-sims-v2 (show/DataSplit.png) and in MMSA; the paper (Liu et al. 2022) says "
+        "4,402.",
     )
 
     encoding: str = "utf-8"

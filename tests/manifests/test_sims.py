@@ -73,7 +73,15 @@ def test_a_video_that_the_split_cuts_is_a_dialogue_in_each_part_and_whole_in_cro
 def test_published_counts_of_two_and_three_classes_are_sums_of_those_of_five() -> None:
     expected = ChSims.expected
     assert expected["sentiment3"]["train/negative"] == 742 and expected["sentiment2"]["train/positive"] == 419
-    assert sum(expected["sentiment"].values()) == 2281 and sum(ChSimsV2.expected["sentiment3"].values()) == 4403
+    assert sum(expected["sentiment"].values()) == 2281 and sum(ChSimsV2.expected["sentiment"].values()) == 4403
+
+
+@pytest.mark.parametrize("reader", [ChSims, ChSimsV2])
+@pytest.mark.parametrize("labels", ["sentiment2", "sentiment3", "sentiment5"])
+def test_published_counts_of_classes_add_up_to_their_part(reader: type[ChSims | ChSimsV2], labels: str) -> None:
+    counts = reader.expected[labels]
+    for part in ("train", "valid", "test"):
+        assert sum(count for name, count in counts.items() if name.startswith(f"{part}/")) == counts[part]
 
 
 @pytest.mark.parametrize("folder", ["SIMS", "CH-SIMS", "sims"])
