@@ -46,8 +46,14 @@ class _Console(Console):
 
 console = _Console(stderr=True)
 
+
+def live() -> bool:
+    """True if bars can be drawn anew in place: on a terminal that does not say that it is dumb."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 LINE_S = 30.0
-"""Seconds between lines of progress if there is no terminal for live bars."""
+"""Seconds between lines of progress where there are no live bars."""
 BYTES = "bytes"
 """The unit of bars that are shown in MB."""
 
@@ -68,7 +74,7 @@ def table(title: str, name: str, *numbers: str, caption: str = "") -> Table:
 
 
 class Bars:
-    """Live bars by name, with rate and time left; without a terminal, a plain line every `LINE_S` seconds.
+    """Live bars by name, with rate and time left; where they cannot be drawn, a plain line every `LINE_S` seconds.
 
     A context manager. Any thread may advance a bar.
     """
@@ -80,12 +86,12 @@ class Bars:
         self._lines = _Lines()
 
     def __enter__(self) -> Bars:
-        if console.is_terminal:
+        if live():
             self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if console.is_terminal:
+        if live():
             self._progress.stop()
         for stop in error:
             if isinstance(stop, KeyboardInterrupt):
@@ -114,7 +120,7 @@ class Bars:
         self._show_line(name)
 
     def _show_line(self, name: str) -> None:
-        if not console.is_terminal:
+        if not live():
             self._lines.show(self._progress.tasks[self._bars[name]])
 
 

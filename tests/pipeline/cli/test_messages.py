@@ -94,6 +94,14 @@ def test_the_help_names_the_file_of_the_lock(affectory, narrow):  # noqa: F811
     assert out.count("<dataset>.lock.json") == 2
 
 
+def test_the_script_of_completion_is_one_that_bash_reads():
+    environment = {**os.environ, "_AFFECTORY_COMPLETE": "source_bash"}
+    command = "import sys; sys.argv[0] = 'affectory'; from pipeline.cli.start import main; main()"
+    done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert "_AFFECTORY_COMPLETE=complete_bash" in done.stdout
+    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(("typed", "completed"), [("--dataset iem", "iemocap"), ("--model hjc", "hjcag")])
 def test_a_shell_completes_names_of_corpora_and_models(typed, completed):
     line = f"affectory train {typed}"
