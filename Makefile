@@ -62,7 +62,8 @@ setup: $(READY) ## make the virtual environment (TORCH=cpu: without 5 GB of CUDA
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@if [ "$(TORCH)" = cpu ]; then $(BIN)/python -m pip install --quiet --index-url $(CPU_INDEX) $(CPU_PINS); fi
+	@if [ "$(TORCH)" = cpu ]; then $(BIN)/python -m pip install --quiet --retries 1 --timeout 15 --index-url $(CPU_INDEX) $(CPU_PINS) || \
+		{ echo "$(CPU_INDEX) cannot be reached: name another CPU_INDEX, or leave out TORCH=cpu, which takes 5 GB"; exit 2; }; fi
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(READY)
 

@@ -20,6 +20,7 @@ elsewhere they are text, so that the transcript `NA` is a transcript.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from pipeline.utterance import Utterance, Value
 
 _READ: Mapping[str, str] = {}
 """The cells of a row that has become an utterance."""
+
+MOST_CLASSES = 20
+"""How many words that may be classes are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +124,19 @@ class Table(Reader):
             numeric = are_numbers(row.cells[name] for row in rows)
             return [row.number(name) if numeric else row.text(name) for row in rows]
         if not self.classes:
-            return [row.number(name, "; a classification needs its `classes` in the recipe") for row in rows]
+            return self._numbers(name, rows)
         return [row.choice(name, {value: value for value in self.classes}) for row in rows]
+
+    def _numbers(self, name: str, rows: Sequence[Row]) -> list[Value]:
+        """Labels to regress. Words in all rows are told once, with the line that takes them as classes."""
+        words = sorted({row.cells[name] for row in rows} - {""})
+        if words and not any(are_numbers([word]) for word in words):
+            line = f"classes = {json.dumps(words[:MOST_CLASSES], ensure_ascii=False)}"
+            rows[0].wrong(
+                f"{name} holds words and no numbers: to classify them, add to [dataset] of the recipe\n{line}"
+            )
+            return [None for _ in rows]
+        return [row.number(name, "; a classification needs its `classes` in the recipe") for row in rows]
 
 
 def _number(row: Utterance, name: str) -> float | None:

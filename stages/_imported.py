@@ -46,7 +46,7 @@ def opened(file: str, modality: Modality) -> Imported:
         raise InputError(f"{modality}_imported needs `file`, a file of features such as MMSA's unaligned_50.pkl")
     written = written_path(file, variables=True)
     if str(written).startswith("$"):
-        raise InputError(f"{file} is not set: {modality}_imported reads the file that it names, whatever ROOT is")
+        raise InputError(f"{file} is not set: set it to the file that {modality}_imported reads, or give ROOT=")
     path = feature_file.find(written)
     content = feature_file.read(path)
     if modality not in content.tracks:

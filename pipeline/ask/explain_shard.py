@@ -31,9 +31,9 @@ class _Action:
 def explain(home: Home, shard: str) -> dict[str, Any]:
     """Answers `affectory explain` for a shard or a fitted state.
 
-    shard: a file, wherever it was copied to, or a prefix of an object's digest or of its key. `actions` is empty if
-    this cache did not make it. Raises InputError if there is no such file or object, if a prefix is ambiguous, or if a
-    file of the cache is corrupt.
+    shard: a file, wherever it was copied to, or a prefix of the digest of an object, of its key or of its stage, as
+    `plan` shows it. `actions` is empty if this cache did not make it. Raises InputError if there is no such file or
+    object, if a prefix is ambiguous, or if a file of the cache is corrupt.
     """
     store = Store(home.cache)
     path = Path(shard) if Path(shard).is_file() else None
@@ -66,10 +66,12 @@ def _of_file(store: Store, path: Path) -> list[_Action]:
 def _of_prefix(store: Store, prefix: str) -> list[_Action]:
     if not re.fullmatch("[0-9a-f]{6,64}", prefix):
         raise InputError(f"no file {prefix}, and it is no digest, which has at least six hexadecimal digits")
-    actions = [a for a in _actions(store) if a.record.object.startswith(prefix) or a.record.key.startswith(prefix)]
+    every = _actions(store)
+    actions = [a for a in every if a.record.object.startswith(prefix) or a.record.key.startswith(prefix)]
+    actions = actions or [a for a in every if a.record.stage.startswith(prefix) and not a.record.stage.endswith(FITS)]
     objects = {action.record.object: action.record for action in actions}
     if not objects:
-        raise InputError(f"nothing in {store.root} has an object or a key that begins with {prefix}")
+        raise InputError(f"nothing in {store.root} has an object, a key or a stage that begins with {prefix}")
     if len(objects) > 1:
         raise InputError(f"{prefix} may mean {len(objects)} objects:\n" + "\n".join(_choices(list(objects.values()))))
     return actions

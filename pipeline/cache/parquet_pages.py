@@ -26,7 +26,9 @@ MOST_PAGES = 1 << 16
 _HEADER = 1 << 14
 """The most bytes of the header of a page, with its statistics."""
 _PLAIN, _RLE, _DICTIONARIES = 0, 3, (2, 8)
-"""Encodings. Each value of those in which one value is a part of another may be as large as the page."""
+"""Encodings that we write. Each value of those in which one value is a part of another may be as large as the page."""
+_FOREIGN = (5, 6, 9)
+"""Encodings that others write too: differences of numbers and of lengths, and bytes by their places in a number."""
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _LEVELS = 4
 """Bytes for the levels of a value: how deep in lists it is."""
@@ -38,7 +40,8 @@ class Bounds:
 
     rows: in all. bytes: decoded, whatever the size of the file. ratio: of decoded bytes to bytes of the file, above
     that. most: decoded bytes in any case. texts: bytes of the distinct texts in a column. value: the least bytes that a
-    value counts for. shared: texts are read into dictionaries, so that a value is an index.
+    value counts for. shared: texts are read into dictionaries, so that a value is an index. foreign: another writer
+    may have made it.
     """
 
     rows: int
@@ -48,6 +51,7 @@ class Bounds:
     texts: int
     value: int = 0
     shared: bool = False
+    foreign: bool = False
 
     def allowed(self, size: int) -> int:
         """The most decoded bytes of a file of this size."""
@@ -64,7 +68,7 @@ def open_parquet(path: Path, bounds: Bounds, **options: Any) -> pq.ParquetFile:
         file.seek(max(0, size - 8))
         footer = int.from_bytes(file.read(4), "little")
         if not footer <= min(size, LARGEST_FOOTER):
-            raise InputError(f"{path} is no Parquet file of ours: its footer would have {footer:,} bytes")
+            raise InputError(f"{path} is no Parquet file that can be read: its footer would have {footer:,} bytes")
         opened = pq.ParquetFile(
             path, thrift_string_size_limit=LARGEST_FOOTER, thrift_container_size_limit=MOST_COLUMNS, **options
         )
@@ -96,7 +100,7 @@ def _chunks(footer: bytes, columns: int) -> list[_Chunk]:
     for group in _field(fields, 4, Structs()):
         found = [_field(chunk, 3, Struct()) for chunk in _field(group, 1, Structs())]
         if len(found) != columns:
-            raise InputError("it is no Parquet file of ours: a group of rows lacks a column")
+            raise InputError("it is no Parquet file that can be read: a group of rows lacks a column")
         chunks += [_Chunk(i, _field(each, 5, -1), _start(each)) for i, each in enumerate(found)]
     return chunks
 
@@ -110,7 +114,7 @@ def _check_pages(schema: pq.ParquetSchema, chunks: Iterable[_Chunk], source: Bin
     allowed, size, pages = bounds.allowed(os.fstat(source.fileno()).st_size), 0, 0
     for chunk in chunks:
         texts, column = 0, schema.column(chunk.index)
-        for page in _pages(chunk, source):
+        for page in _pages(chunk, source, bounds.foreign):
             size, pages = size + page.decoded(column, bounds), pages + 1
             texts += page.unpacked if column.physical_type == "BYTE_ARRAY" else 0
             if size > allowed or texts > bounds.texts or pages > MOST_PAGES:
@@ -135,9 +139,10 @@ class _Page:
         return self.unpacked + self.count * max(bounds.value, _LEVELS + width)
 
 
-def _pages(chunk: _Chunk, source: BinaryIO) -> Iterator[_Page]:
+def _pages(chunk: _Chunk, source: BinaryIO, foreign: bool) -> Iterator[_Page]:
     """The pages of a column, as far as a decoder reads them."""
     place, seen, dictionary = chunk.start, 0, 0
+    known = (_PLAIN, _RLE, *_DICTIONARIES, *(_FOREIGN if foreign else ()))
     if min(place, chunk.values) < 0:
         raise InputError(f"{source.name} has a column without pages")
     while seen < chunk.values:
@@ -145,8 +150,8 @@ def _pages(chunk: _Chunk, source: BinaryIO) -> Iterator[_Page]:
         header, used = _Thrift(source.read(_HEADER)).read()
         unpacked, packed = _field(header, 2, -1), _field(header, 3, -1)
         count, encoding = _values(header)
-        if min(unpacked, packed, count) < 0 or encoding not in (_PLAIN, _RLE, *_DICTIONARIES):
-            raise InputError(f"{source.name} has a page that none of ours is like")
+        if min(unpacked, packed, count) < 0 or encoding not in known:
+            raise InputError(f"{source.name} has a page that none of ours is like, of encoding {encoding}")
         place, seen = place + used + packed, seen + count
         dictionary = dictionary if count else unpacked
         yield _Page(unpacked, count, dictionary if encoding in _DICTIONARIES else 0)
@@ -175,7 +180,7 @@ def _field(fields: Struct, number: int, absent: F) -> F:
     """A field, or `absent` if there is none. Raises InputError if it is of another type than `absent`."""
     value = fields.get(number, absent)
     if type(value) is not type(absent):
-        raise InputError("it is no Parquet file of ours: a field has another type")
+        raise InputError("it is no Parquet file that can be read: a field has another type")
     return value
 
 
@@ -192,7 +197,9 @@ class _Thrift:
         try:
             return self._struct(0), self.at
         except (IndexError, KeyError) as error:
-            raise InputError("it is no Parquet file of ours: a page has no header, or the footer is damaged") from error
+            raise InputError(
+                "it is no Parquet file that can be read: a page has no header, or the footer is damaged"
+            ) from error
 
     def _struct(self, depth: int) -> Struct:
         fields, number = Struct(), 0

@@ -51,6 +51,7 @@ from pipeline.plan.session import Session
 from pipeline.run import extraction
 from pipeline.run.outcome import RunCounts
 from pipeline.run.reference_job import compare, open_session
+from pipeline.transfer.final_records import check_whole
 from pipeline.transfer.final_records import relock as write_lock
 from pipeline.views import build_view
 from pipeline.views.view import use_column
@@ -166,6 +167,8 @@ def extracted(session: Session, *, relock: bool = False) -> tuple[dict[str, Any]
 
 def _extracted(session: Session, relock: bool) -> tuple[dict[str, Any], Coverage, bool]:
     began = time.perf_counter()
+    if relock:
+        check_whole(session)
     counts, coverage = extract_shown(session)
     if relock:
         write_lock(session)

@@ -105,8 +105,8 @@ def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> O
 
     pulled: a manifest that has just been pulled and is not noted yet; None for the one that is noted at home. A release
     is always locked to the features that it names, and names its manifest itself. Raises InputError for an error in
-    either, with `locked` for a lock that is missing, damaged or of another manifest, and for a release that is not
-    here.
+    either, with `locked` for a lock that is missing, damaged or of another manifest, for a release that is not here,
+    and for a limit on what is locked.
     """
     path = recipe_path(options.dataset)
     release = released(path)
@@ -123,6 +123,8 @@ def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> O
         elsewhere=pulled.weights if pulled else None,
     )
     _check_names(options, recipe)
+    if release or options.locked:
+        refuse_limit(recipe, f"{agreed} names features of the whole corpus")
     remote = reachable(options.url, home.cache)
     store = Store(home.cache, remote)
     if release:
@@ -134,6 +136,15 @@ def open_corpus(home: Home, options: Options, pulled: Pulled | None = None) -> O
         store = LockedStore.of(lock, home.cache, remote)
     corpus = Corpus(recipe, rows, options.protocol or recipe.protocol).limited()
     return Opened(corpus, store, CorpusLocation(recipe.written_root, recipe.reader))
+
+
+def refuse_limit(recipe: Recipe, because: str) -> None:
+    """Raises InputError if a recipe has a limit, of which an agreement on features knows nothing.
+
+    A limited corpus has shards, fits and folds of its own.
+    """
+    if recipe.limit:
+        raise InputError(f"{because}, and limit = {recipe.limit} asks for a part of it: give dataset.limit=0 (LIMIT=0)")
 
 
 def scan(home: Home, options: Options) -> tuple[Recipe, Manifest]:

@@ -83,6 +83,7 @@ def read_recipe(
     text, tables = _opened(path, changes, release)
     dataset = _dataset(text, tables)
     builder = _builder(text, memory, elsewhere, release)
+    builder.variables = _root_variables(path, dataset, root)
     find = partial(WrittenRoot.find, home=home, argument=root, needed=elsewhere is None)
     features, train, rank = _features(builder, tables), _train(text, tables), _rank(builder, tables)
     recipe = _recipe(text, dataset, find, release, features=features, train=train, rank=rank) if dataset else None
@@ -139,7 +140,10 @@ def _opened(path: Path, changes: Sequence[str], release: Release | None) -> tupl
     """The recipe's text and tables; unknown tables are noted. Raises InputError if there is no such file."""
     if not path.exists():
         known = [file.stem for file in path.parent.glob("*.toml")]
-        raise InputError(f"no recipe {path}: {closest(path.stem, known)}")
+        hint = f": {closest(path.stem, known)}" if known else ""
+        if path.parent != RECIPES:
+            hint += f". A dataset is a recipe's path, such as /my/clips/clips.toml, or its name in {RECIPES}"
+        raise InputError(f"no recipe {path.absolute()}{hint}")
     text = _text(path, release)
     tables = _tables(text, [*(release.changes if release else ()), *changes])
     for name in tables.keys() - set(TABLES):
@@ -156,6 +160,17 @@ def _builder(text: RecipeText, memory: Path, elsewhere: Mapping[str, str] | None
     if release:
         return Builder(text, memory, Weights(release.pins), release.weights, here=False)
     return Builder(text, memory, Weights.read(text.path.with_name(LOCK)), elsewhere or {})
+
+
+def _root_variables(path: Path, dataset: Dataset | None, root: str) -> dict[str, str]:
+    """The variables that lead to a corpus: `<NAME>_ROOT`, and the one that its recipe names as the root.
+
+    The stages that name one, such as those of imported features, then read what the reader reads. root: the argument.
+    """
+    own = f"{path.stem.upper()}_ROOT"
+    given = root or os.environ.get(own, "")
+    named = re.fullmatch(r"\$\{?(\w+)\}?", dataset.root) if dataset else None
+    return dict.fromkeys({own, named[1] if named else own}, str(written_path(given).absolute())) if given else {}
 
 
 def _tables(text: RecipeText, changes: Sequence[str]) -> dict[str, Any]:

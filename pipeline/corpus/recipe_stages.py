@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from pipeline.corpus.recipe_text import RecipeText
 from pipeline.errors import InputError, closest
 from pipeline.stage import ID, RAW, Modality, Stage
 from pipeline.utterance import UNREADABLE
-from pipeline.written_path import written_path
+from pipeline.written_path import expanded, written_path
 
 
 @dataclass
@@ -27,7 +26,8 @@ class Builder:
 
     memory: the file that remembers digests of local weights. weights: the pins of published ones. elsewhere: the
     digests of weights that are on another machine, by the name that the recipe gives them. here: False for the recipe
-    of a release, whose weights are all elsewhere: no variable and no path in it is looked up.
+    of a release, whose weights are all elsewhere: no variable and no path in it is looked up. variables: those that
+    have another value than in the environment.
     """
 
     text: RecipeText
@@ -35,6 +35,7 @@ class Builder:
     weights: Weights
     elsewhere: Mapping[str, str]
     here: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def features(self, name: str, value: Any) -> dict[Modality, Selection]:
         """The selection of each modality of a feature set; modalities with errors are left out."""
@@ -104,7 +105,7 @@ class Builder:
         table = self.text.table(where, value)
         if table is None:
             return None
-        params = {k: os.path.expandvars(v) if isinstance(v, str) and self.here else v for k, v in table.items()}
+        params = {k: expanded(v, self.variables) if isinstance(v, str) and self.here else v for k, v in table.items()}
         written = {k: v for k, v in table.items() if isinstance(v, str) and params[k] != v}
         name, upstream = str(params.pop("stage", "")), params.pop("input", {})
         kind: type[Stage] | None = find_plugin(self.text, [*where, "stage"], "stages", name, Stage)
@@ -123,7 +124,7 @@ class Builder:
     def _left_behind(self, table: Mapping[str, Any]) -> bool:
         """True if a stage names local weights of the team whose manifest was pulled, which are not here."""
         names = [name for name in table.values() if isinstance(name, str) and name in self.elsewhere]
-        return any(not written_path(name, variables=True).exists() for name in names)
+        return any(not written_path(expanded(name, self.variables)).exists() for name in names)
 
     def _inputs(self, where: list[str], names: Sequence[str], value: Any) -> list[Node | str | None]:
         """The inputs of a stage: raw kinds by name, and stages with the parameters that the table gives them."""

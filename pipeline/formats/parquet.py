@@ -17,14 +17,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.cache.parquet_pages import Bounds, open_parquet
 from pipeline.errors import InputError
 from pipeline.formats.content import Content, Steps, Tracks, given, known
 from pipeline.stage import Modality
@@ -33,6 +37,12 @@ from pipeline.utterance import Utterance
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "visual")
 PARTS = {"train": "train", "valid": "validation", "test": "test"}
 _FILES = {name: part for part, name in PARTS.items()} | {"valid": "valid", "dev": "valid"}
+MOST_ROWS = 2_000_000
+"""The most utterances of a file."""
+SMALL, RATIO = 1 << 28, 100
+"""A file may unpack to so many bytes whatever its size is, and above that to so many times its size."""
+_BATCH = 1024
+"""How many utterances become objects of Python at once."""
 _ROW = ("id", "utterance", "dialogue", "turn", "speaker", "split", "text")
 
 # --- in --------------------------------------------------------------------------------------------------------
@@ -44,7 +54,11 @@ def parts(folder: Path) -> dict[str, Path]:
 
 
 def read(path: Path) -> Content:
-    """What a file holds, or the files of a folder. Raises InputError for one that is damaged or has no ids."""
+    """What a file holds, or the files of a folder.
+
+    Raises InputError for one that is damaged, that has no ids, or that would unpack to more than the memory or than its
+    own size explains, which is known before anything is unpacked.
+    """
     files = parts(path) if path.is_dir() else {None: path}
     contents = [_one(file, part) for part, file in files.items()]
     rows = tuple(row for content in contents for row in content.rows)
@@ -67,7 +81,7 @@ def _width(contents: Sequence[Content], modality: Modality, path: Path) -> int:
 
 def _one(path: Path, part: str | None) -> Content:
     try:
-        table = pq.read_table(path)
+        table = _table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is no Parquet file: {error}") from error
     if not {"id", "utterance"} & set(table.column_names):
@@ -77,10 +91,60 @@ def _one(path: Path, part: str | None) -> Content:
     return Content(tuple(_rows(table, part)), tracks)
 
 
+def _table(path: Path) -> pa.Table:
+    """The columns of numbers, of texts and of features. What they unpack to is counted before anything is unpacked."""
+    free = psutil.virtual_memory().available
+    bounds = Bounds(MOST_ROWS, bytes=SMALL, ratio=RATIO, most=free, texts=free, shared=True, foreign=True)
+    with open_parquet(path, bounds) as file:
+        schema = file.schema_arrow
+    features = {f"{modality}_features" for modality in MODALITIES}
+    for field in schema:
+        if field.name in features and not (pa.types.is_nested(field.type) and _of_numbers(field.type)):
+            raise InputError(f"{path}: {field.name} is {field.type}, expected lists of numbers")
+    texts = [field.name for field in schema if _is_text(field.type)]
+    return _read(
+        path, bounds, [field.name for field in schema if field.name in texts or _of_numbers(field.type)], texts
+    )
+
+
+def _read(path: Path, bounds: Bounds, columns: list[str], texts: list[str]) -> pa.Table:
+    """These columns. Texts are read as indices into their distinct ones, or else counted each with its own bytes."""
+    try:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            table = file.read(columns)
+    except OSError:  # pyarrow reads texts that follow their lengths in no other way than each on its own
+        with open_parquet(path, replace(bounds, shared=False)) as file:
+            return file.read(columns)
+    most = bounds.allowed(path.stat().st_size)
+    for name in texts:
+        table = table.set_column(columns.index(name), name, _spelt_out(table[name], most, path))
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _of_numbers(kind: pa.DataType) -> bool:
+    """True for numbers and flags, and for lists of them."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _spelt_out(column: pa.ChunkedArray, most: int, path: Path) -> pa.ChunkedArray:
+    """Texts that are read as indices into their distinct ones, each on its own.
+
+    Raises InputError for more than `most` bytes of them: one long text may stand in every row of a small file.
+    """
+    lengths = [pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0 for chunk in column.chunks]
+    if sum(lengths) > most:
+        raise InputError(f"{path} has {sum(lengths):,} bytes of texts: more than the {most:,} that it may hold")
+    return column.cast(pa.string())
+
+
 def _tracks(table: pa.Table, name: str, mask: str, path: Path) -> Tracks:
     values = table[name]
-    if not pa.types.is_list(values.type) and not pa.types.is_fixed_size_list(values.type):
-        raise InputError(f"{path}: {name} is {values.type}, expected lists of numbers")
     place = f"{path}: {name}"
     first = next((array for row in range(len(values)) if (array := _array(values[row], place)) is not None), None)
     if first is None:
@@ -113,9 +177,10 @@ def _array(value: Any, place: str) -> Any:
 
 
 def _rows(table: pa.Table, part: str | None) -> Iterator[Utterance]:
-    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_string, pa.types.is_boolean)
+    kinds = (pa.types.is_floating, pa.types.is_integer, _is_text, pa.types.is_boolean)
     plain = [field.name for field in table.schema if any(kind(field.type) for kind in kinds)]
-    for number, cells in enumerate(table.select(plain).to_pylist()):
+    batches = table.select(plain).to_batches(max_chunksize=_BATCH)
+    for number, cells in enumerate(cells for batch in batches for cells in batch.to_pylist()):
         name = str(cells["id"] if "id" in cells else cells["utterance"])
         yield Utterance(
             id=name,

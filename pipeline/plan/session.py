@@ -51,8 +51,11 @@ class Session:
         compare: compares stages of other libraries, see `pipeline.plan.generations`; what comes of it is printed.
         Raises InputError.
         """
+        new = not home.edition
         home.check_edition()
         opened = open_corpus(home, options, pulled)
+        if new:
+            print_line(f"New home: {home.root} (AFFECTORY_HOME names another)")
         recipe, verdicts = resolved(opened.corpus.recipe, opened.store, compare, isinstance(opened.store, LockedStore))
         for verdict in verdicts:
             print_line(verdict.line, "yellow")

@@ -70,6 +70,7 @@ class _Prepares(WorkerPlugin):  # type: ignore[misc] # Dask has no types
         provide(Home().root)
         for package in PACKAGES:
             logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)  # the driver tells of a job that failed
         if torch := sys.modules.get("torch"):  # it may have been imported with the threads of another run
             torch.set_num_threads(int(os.environ.get(preload.THREADS[0], torch.get_num_threads())))
 

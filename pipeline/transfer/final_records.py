@@ -13,7 +13,7 @@ from pipeline.cache.store import Store
 from pipeline.console import print_line
 from pipeline.corpus import pulled_manifest
 from pipeline.corpus.lock_file import Lock, read_lock, write_lock
-from pipeline.corpus.open_corpus import lock_of
+from pipeline.corpus.open_corpus import lock_of, refuse_limit
 from pipeline.corpus.recipe import Node, Recipe, every_node
 from pipeline.corpus.recipe_file import recipe_path
 from pipeline.errors import InputError, closest
@@ -118,13 +118,19 @@ def local_weights(recipe: Recipe) -> dict[str, str]:
 
 
 def relock(session: Session) -> dict[str, Any]:
-    """Writes the lock from this cache. Raises InputError if some of the recipe's features are not final."""
+    """Writes the lock from this cache. Raises InputError as `all_final`."""
     final = all_final(session)
     return lock(session, saved_manifest(session), kept_indexes(session, final), relock=True)
 
 
+def check_whole(session: Session) -> None:
+    """Raises InputError under a limit: what is shared, locked or released is of a whole corpus."""
+    refuse_limit(session.corpus.recipe, "features are shared, locked and released of a whole corpus")
+
+
 def all_final(session: Session) -> FinalRecords:
-    """The final records of a recipe. Raises InputError if some of its features are not final."""
+    """The final records of a recipe. Raises InputError if some of its features are not final, and under a limit."""
+    check_whole(session)
     final = final_records(session)
     if final.incomplete:
         raise InputError(f"all of a recipe's features have to be final for that; not final: {final.missing()}")

@@ -25,7 +25,7 @@ from pipeline.corpus.release_file import released
 from pipeline.errors import InputError, RemoteError
 from pipeline.plan.session import Session
 from pipeline.run.reference_job import open_session
-from pipeline.transfer.final_records import final_records, lock, missing_because, saved_manifest
+from pipeline.transfer.final_records import check_whole, final_records, lock, missing_because, saved_manifest
 
 THREADS = 8
 """The number of objects that are sent or fetched at the same time."""
@@ -47,6 +47,7 @@ def push(
         raise InputError("others know a dataset by the name of its recipe, and this one is no UTF-8: rename the file")
     remote = reached(home, options)
     session = open_session(home, options)
+    check_whole(session)
     if _whole(options):
         check_lock(home, recipe_path(options.dataset))
     with session.pinned():
@@ -82,6 +83,7 @@ def pull(home: Home, options: Options, *, split: str = "") -> dict[str, Any]:
     pulled = release.pulled if release else pulled_manifest.latest(remote, path.stem, agreed)
     store = Store(home.cache, remote)
     session = _opened(home, options, pulled, store)
+    check_whole(session)
     with session.pinned():
         final = final_records(session, split)
         if release and final.incomplete:

@@ -93,6 +93,14 @@ def test_a_transcript_may_span_lines_and_hold_commas(tmp_path: Path) -> None:
     assert scan(tmp_path, text.replace("late", "1"))[0].text == 'Well,\n"no"'
 
 
+def test_words_as_labels_are_told_once_with_the_line_that_makes_them_classes(tmp_path: Path) -> None:
+    text = "utterance,text,label\n" + "".join(f"{i},x,{('bad', 'good', '')[i % 3]}\n" for i in range(9))
+    first, line = errors(tmp_path, text)
+    assert (
+        first.startswith("utterances.csv:2: label holds words and no numbers") and line == 'classes = ["bad", "good"]'
+    )
+
+
 def test_everything_wrong_is_listed_at_once_by_line(tmp_path: Path) -> None:
     text = (
         "utterance,audio,video,audio_start_s,audio_end_s,audio_channel,split,turn,label\n"

@@ -68,6 +68,18 @@ def test_another_file_is_another_key_and_the_same_file_under_another_name_is_non
     assert set(moved.extract().values()) == {216}
 
 
+@pytest.mark.parametrize("name", ["imported", "ours"])
+def test_the_root_leads_the_stages_to_the_file_too(
+    name: str, imported: Small, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IMPORTED_ROOT", str(tmp_path / "gone.pkl"))
+    assert replace(imported, path=tmp_path / f"{name}.toml").extract() == {}
+    monkeypatch.delenv("IMPORTED_ROOT")
+    assert replace(imported, path=tmp_path / f"{name}.toml").extract() == {}
+    monkeypatch.setenv(f"{name.upper()}_ROOT", str(file))
+    assert replace(imported, path=tmp_path / f"{name}.toml", root=Path()).extract(root="") == {}
+
+
 @pytest.mark.parametrize("model", [pytest.param("mulg", marks=pytest.mark.slow), "mult"])
 def test_a_model_finds_the_planted_sentiment(model: str, imported: Small) -> None:
     settings = ("epochs=6", "learning_rate=0.01", "layers=1", *SMALL[model])

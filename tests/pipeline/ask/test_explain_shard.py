@@ -74,6 +74,13 @@ def test_file_object_and_key_or_the_first_digits_of_them_mean_the_same(extracted
     assert all(found == same[0] for found in same)
 
 
+def test_the_digits_that_plan_shows_of_a_stage_list_its_shards(extracted):
+    first, second = records(extracted, "audio_opensmile")
+    with pytest.raises(InputError, match="may mean 2 objects") as caught:
+        ask(extracted, first.stage[:6])
+    assert all(record.object[:16] in str(caught.value) for record in (first, second))
+
+
 def test_rows_that_failed_are_listed_with_their_reasons(extracted):
     row = session5(extracted)[0]
     (extracted.root / row.audio[0].path).write_bytes(b"")

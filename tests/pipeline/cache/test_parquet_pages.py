@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -70,6 +71,12 @@ def test_a_footer_of_megabytes_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_pages.pq, "ParquetFile", lambda *given, **options: pytest.fail("it was read"))
     with pytest.raises(InputError, match="its footer would have"):
         open_parquet(path, BOUNDS)
+
+
+def test_of_another_writer_texts_may_follow_their_lengths(tmp_path):
+    path, bounds = tmp_path / "x.parquet", replace(BOUNDS, foreign=True)
+    pq.write_table(pa.table({"x": ["a", "b"]}), path, use_dictionary=False, column_encoding="DELTA_LENGTH_BYTE_ARRAY")
+    assert open_parquet(path, bounds).read()["x"].to_pylist() == ["a", "b"]
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])

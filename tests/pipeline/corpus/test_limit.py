@@ -9,6 +9,7 @@ import pytest
 from pipeline.corpus import published
 from pipeline.errors import InputError
 from pipeline.reader import PARTS, Labels
+from pipeline.transfer import final_records
 
 LIMITED = ("dataset.limit=1",)
 
@@ -56,6 +57,16 @@ def test_a_limit_and_the_whole_share_every_row_that_depends_on_no_fit(small):
 def test_the_counts_of_a_limited_corpus_are_not_compared_with_published_ones(small):
     assert published.compared(small.session().corpus)
     assert published.compared(small.session(changes=LIMITED).corpus) == []
+
+
+def test_a_lock_refuses_a_limit_and_none_is_written_under_one(small):
+    small.extract(features=("sound",))
+    with pytest.raises(InputError, match=r"small\.lock\.json names .*limit = 1 asks for a part"):
+        small.session(changes=LIMITED, locked=True)
+    with pytest.raises(InputError, match=r"of a whole corpus, and limit = 1 .*dataset\.limit=0"):
+        final_records.relock(small.session(changes=LIMITED, features=("sound",)))
+    final_records.relock(small.session(features=("sound",)))
+    assert small.session(features=("sound",), locked=True, changes=(*LIMITED, "dataset.limit=0")).corpus.whole is None
 
 
 def test_a_negative_limit_is_refused_with_its_place_in_the_recipe(small):

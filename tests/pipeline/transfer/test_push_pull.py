@@ -50,6 +50,15 @@ def test_a_second_push_sends_nothing(pushed, bucket):
     assert there(bucket, pushed.home / "cache") == before
 
 
+@pytest.mark.parametrize("do", [push, pull])
+def test_nothing_is_pushed_or_pulled_of_a_part_of_a_corpus(extracted, tmp_path, do):
+    push(extracted, f"file://{tmp_path}/remote")
+    before = there(f"file://{tmp_path}/remote", extracted.home / "cache")
+    with pytest.raises(InputError, match=r"of a whole corpus, and limit = 1 asks for a part"):
+        do(extracted, f"file://{tmp_path}/remote", changes=("dataset.limit=1",))
+    assert there(f"file://{tmp_path}/remote", extracted.home / "cache") == before
+
+
 def test_a_second_pull_brings_nothing(pushed, other, bucket):
     first = pull(other, bucket)
     assert first["bytes"] > 0 and pull(other, bucket)["bytes"] == 0
