@@ -27,6 +27,7 @@ _CONFIG = {
     "distributed.comm.timeouts.connect": "30s",
     "distributed.worker.multiprocessing-method": "forkserver",  # see `pipeline.run.preload`
     "distributed.admin.log-length": 100,
+    "distributed.admin.tick.interval": "1s",  # every 20 ms, the ticks of all servers take a twelfth of a core
     "distributed.worker.profile.enabled": False,  # it samples the stack every 10 ms, for a dashboard that is not there
 }
 
