@@ -67,7 +67,11 @@ def word2vec(weights: Path) -> Features:
     from gensim.models import KeyedVectors
 
     vectors = KeyedVectors.load_word2vec_format(weights, binary=True)
-    return lambda clip: {"text": np.stack([vectors[word] for word in clip.with_suffix(".txt").read_text().split()])}
+
+    def features(clip: Path) -> Mapping[str, Any]:
+        return {"text": np.stack([vectors[word] for word in clip.with_suffix(".txt").read_text().lower().split()])}
+
+    return features
 
 
 def pictures(clip: Path, at_s: Any, size: int) -> Any:

@@ -86,7 +86,9 @@ def networks(folder: Path) -> None:
     save_file(torchvision.models.resnet50().state_dict(), folder / "resnet50.safetensors")
     save_file(torchvision.models.video.r3d_18().state_dict(), folder / "r3d_18.safetensors")
     vectors = KeyedVectors(300)
-    vectors.add_vectors(WORDS, np.random.default_rng(0).normal(size=(len(WORDS), 300)).astype(np.float32))
+    vectors.add_vectors(
+        [word.lower() for word in WORDS], np.random.default_rng(0).normal(size=(len(WORDS), 300)).astype(np.float32)
+    )
     vectors.save_word2vec_format(str(folder / "words.bin"), binary=True)
 
 
