@@ -198,13 +198,16 @@ maps: $(READY) ## pictures of a run's attention and gates: RUN=mulg [UTTERANCE=S
 report: $(READY) ## data/reports/<dataset>.html: [DATASET=] [NO_MEDIA=1] [MEDIA_MB=8]
 	$(AFFECTORY) report$(CORPUS)$(call flag,NO_MEDIA,no-media)$(call option,MEDIA_MB,media-mb)
 
+# The files of tests stay in memory if it has 4 GB for them: thousands of small ones are each flushed to the disk.
+IN_MEMORY = $(shell { [ "$$(df -k /dev/shm | awk 'NR == 2 {print $$4}')" -gt 4000000 ] && echo TMPDIR=/dev/shm; } 2>/dev/null)
+
 .PHONY: test
 test: $(READY) ## the default suite, about 17 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 .PHONY: test-slow
 test-slow: $(READY) ## kill storms and other long tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(TESTS)
+	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(TESTS)
 
 .PHONY: lint
 lint: $(READY) ## check the style; writes nothing

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.cache.flock import alone
 from pipeline.cache.keys import file_digest
 from tests.s3 import S3Server, program, serving
 from tests.small import Small
@@ -30,13 +31,23 @@ def kit() -> Path:
     return place
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of the processes of these tests makes, while the others wait for it."""
+    own = factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with alone(folder / f"{name}.lock", lambda: None):
+        if not (folder / name).exists():
+            make(folder / f"{name}-unfinished")
+            (folder / f"{name}-unfinished").rename(folder / name)
+    return folder / name
+
+
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Sixty utterances of the demo corpus, written once: a test that changes them takes a copy."""
     from manifests.demo import Demo
 
-    root = tmp_path_factory.mktemp("corpus") / "demo"
-    Demo(per_cell=2).prepare(root)
+    root = made_once(tmp_path_factory, "demo", Demo(per_cell=2).prepare)
     written = file_digest(root)
     yield root
     assert file_digest(root) == written, "a test changed the corpus that all tests share"
@@ -44,10 +55,15 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def extracted_home(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home folder after the small recipe ran over the small corpus."""
-    made = tmp_path_factory.mktemp("extracted")
-    Small(demo_root, made / "home", made / "small.toml").extract()
-    return made / "home"
+    """The home folder after the small recipe ran over the small corpus: a copy that this process has for itself."""
+
+    def extract(made: Path) -> None:
+        made.mkdir()
+        Small(demo_root, made / "home", made / "small.toml").extract()
+
+    home = tmp_path_factory.mktemp("extracted") / "home"
+    shutil.copytree(made_once(tmp_path_factory, "extracted", extract) / "home", home)
+    return home
 
 
 @pytest.fixture
@@ -61,8 +77,13 @@ def extracted(small: Small, extracted_home: Path) -> Small:
 def small(demo_root: Path, tmp_path: Path) -> Small:
     """A copy of the small corpus to change at will, with an empty home."""
     root = tmp_path / "corpus"
-    shutil.copytree(demo_root, root)
+    shutil.copytree(demo_root, root, copy_function=_copied)
     return Small(root, tmp_path / "home", tmp_path / "small.toml")
+
+
+def _copied(source: str, target: str) -> None:
+    """Copies a file; a film, which no test changes, stays the same file under another name."""
+    os.link(source, target) if source.endswith(".avi") else shutil.copy2(source, target)
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +100,12 @@ _buckets = itertools.count()
 
 
 @pytest.fixture
-def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of an empty bucket, which this process and those it starts can reach."""
     import s3fs
 
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield s3.create(f"bucket-{next(_buckets)}")
-    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cache", s3.clients)
+    return s3.create(f"bucket-{next(_buckets)}")

@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -31,11 +31,15 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running server: the folder of its data and, by part, its ports for HTTP and for gRPC."""
+    """A running server: the folder of its data and, by part, its ports for HTTP and for gRPC.
+
+    clients: those that fsspec made for it, each of which takes a quarter of a second to make.
+    """
 
     place: Path
     ports: dict[str, int]
     grpc: dict[str, int]
+    clients: dict[str, object] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,18 @@ def driven(catalogue: Catalogue, workers: Any, knobs: Knobs = Knobs()) -> RunCou
 def views(session: Session) -> dict[str, Any]:
     """Every view of a session, built."""
     return build_view.build_all_columns(session.corpus, session.catalogue, session.options.features, session.home.root)
+
+
+@contextmanager
+def left_as_it_was(home: Path) -> Iterator[None]:
+    """A context at whose end a home is again as it was before."""
+    kept = home.with_name(f"{home.name}-kept")
+    shutil.copytree(home, kept)
+    try:
+        yield
+    finally:
+        shutil.rmtree(home)
+        kept.rename(home)
 
 
 @dataclass

@@ -151,7 +151,7 @@ def rows(count: int, seed: int) -> Rows:
 
 @pytest.fixture(scope="module")
 def tuned() -> tuple[VisualCnn3d, State]:
-    small: dict[str, Any] = {"weights": "random", "size": 32, "clip": 4, "pool": "avg"}
+    small: dict[str, Any] = {"name": "mc3_18", "weights": "random", "size": 32, "clip": 4, "pool": "avg"}
     stage = VisualCnn3d(**small, fine_tune=True, epochs=3, batch_size=8, learning_rate=1e-4)
     return stage, stage.fit(rows(8, 0), rows(4, 50), Target("multiclass", ("dark", "bright")), "cpu")
 
@@ -166,7 +166,8 @@ def test_fine_tuning_lowers_both_losses(tuned: tuple[VisualCnn3d, State]) -> Non
 def test_features_come_from_the_fitted_weights(tuned: tuple[VisualCnn3d, State]) -> None:
     stage, state = tuned
     loaded = stage.load("cpu")
-    (before,) = SMALL.transform(SMALL.load("cpu"), None, [item(noise(1))])
+    frozen = VisualCnn3d(name="mc3_18", weights="random", size=32, clip=4, pool="avg")
+    (before,) = frozen.transform(frozen.load("cpu"), None, [item(noise(1))])
     (after,) = stage.transform(loaded, state, [item(noise(1))])
     (again,) = stage.transform(loaded, State(dict(state.tensors)), [item(noise(1))])
     assert not np.allclose(before.values, after.values)
@@ -195,6 +196,6 @@ def test_the_same_rows_give_the_same_state(tuned: tuple[VisualCnn3d, State]) -> 
     ],
 )
 def test_every_task_can_be_fitted(target: Target, labels: list[Any]) -> None:
-    stage = VisualCnn3d(weights="random", size=32, clip=4, fine_tune=True, epochs=1, batch_size=2)
+    stage = VisualCnn3d(name="mc3_18", weights="random", size=32, clip=4, fine_tune=True, epochs=1, batch_size=2)
     pair = Rows(rows(2, 0).items, labels)
     assert "stem.0.weight" in stage.fit(pair, pair, target, "cpu").tensors

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.cli.train import trained as train
 from pipeline.pages.charts import Chart
 from pipeline.pages.table import Sheet
 from pipeline.plan.session import Session
 from pipeline.report import models_section
 from pipeline.report.page import write
 from pipeline.report.robustness import robustness
-from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
-from tests.small import RECIPE, Small
+from tests.pipeline.cli.test_commands import affectory  # noqa: F401 - a fixture
+from tests.small import RECIPE, Small, left_as_it_was
 
 BOTH = RECIPE.replace("words.text", "mulg.text").replace("features.sound", "features.mulg").replace("pitch", "hjcag")
 SETTINGS = "\n[train.gmu]\nepochs = 2\nhidden = 4\n"
@@ -26,13 +28,23 @@ HERE = ("--workers", "0", "--json")
 Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def trained(extracted: Small, affectory: Call) -> Small:  # noqa: F811
+@pytest.fixture(scope="module")
+def trained_once(demo_root: Path, extracted_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Small:
     """The small corpus with `gmu`, which reads fitted text and MFCCs, and `linear`, which reads IS09 alone."""
-    extracted.recipe = BOTH + SETTINGS
-    code, _, err = affectory("train", *options(extracted, "--model", "gmu", "--model", "linear", *HERE))
-    assert code == 0, err
-    return extracted
+    made = tmp_path_factory.mktemp("evaluated")
+    small = Small(demo_root, made / "home", made / "small.toml", BOTH + SETTINGS)
+    small.take(extracted_home)
+    train(small.session(features=("mulg", "hjcag")), ["gmu", "linear"], 0, "cpu", extract=True)
+    return small
+
+
+@pytest.fixture
+def trained(trained_once: Small, affectory: Call, monkeypatch: pytest.MonkeyPatch) -> Iterator[Small]:  # noqa: F811
+    """The same, with recipe and home as the training left them."""
+    monkeypatch.setenv("AFFECTORY_HOME", str(trained_once.home))
+    trained_once.path.write_text(trained_once.recipe)
+    with left_as_it_was(trained_once.home):
+        yield replace(trained_once)
 
 
 @pytest.fixture
