@@ -55,32 +55,32 @@ def test_random_weights_are_a_function_of_the_seed_and_leave_the_callers_state()
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    first, again, other = (build("resnet50", "random", seed).conv1.weight for seed in (3, 3, 4))
+    first, again, other = (build("resnet18", "random", seed).conv1.weight for seed in (3, 3, 4))
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_weights_come_from_a_local_file(tmp_path: Path, suffix: str) -> None:
-    model = build("resnet50", "random", 5)
+    model = build("resnet18", "random", 5)
     path = tmp_path / f"weights{suffix}"
-    state = model.state_dict() | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    state = model.state_dict() | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    assert torch.equal(build("resnet50", str(path), 0).conv1.weight, model.conv1.weight)
+    assert torch.equal(build("resnet18", str(path), 0).conv1.weight, model.conv1.weight)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"conv1.weight": torch.zeros(3)}, path)
     with pytest.raises(InputError, match="another model"):
-        build("resnet50", str(path), 0)
+        build("resnet18", str(path), 0)
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"conv1.weight": Path("x")}, path)
     with pytest.raises(InputError, match="no weights in"):
-        build("resnet50", str(path), 0)
+        build("resnet18", str(path), 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path, content: object
     path = tmp_path / "checkpoint.pth"
     torch.save(content, path)
     with pytest.raises(InputError, match=message):
-        build("resnet50", str(path), 0)
+        build("resnet18", str(path), 0)
 
 
 def test_a_missing_file_is_named() -> None:
