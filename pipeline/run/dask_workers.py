@@ -1,14 +1,11 @@
-"""Runs jobs on Dask workers. No other module imports Dask."""
+"""Runs jobs on Dask workers. Beside `pipeline.run.local_cluster`, no other module imports Dask."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import os
 import platform
 import resource
-import subprocess
 import sys
 import uuid
 from collections import Counter, deque
@@ -29,15 +26,13 @@ from pipeline.console import print_line
 from pipeline.errors import AffectoryError, InputError, MachineError, RemoteError
 from pipeline.run import local_cluster, preload
 from pipeline.run.library_folders import provide
-from pipeline.run.local_cluster import CPU, VISIBLE, first_gpus
+from pipeline.run.local_cluster import CPU, GPU, START_S
 from pipeline.run.outcome import Died
 from pipeline.run.worker import Divided, Divisible, Piece
 from pipeline.stage import Stage
 
 log = logging.getLogger(__name__)
 
-GPU = "GPU"
-START_S = 120
 LOOK_S, LOST_S = 5.0, 120.0
 """How often a driver that waits looks whether there are workers, and how long it waits for them to come back."""
 PACKAGES = ("pipeline", "stages", "models")
@@ -95,7 +90,7 @@ class Workers:
                 address = self.scheduler or local_cluster.start(stack, self.count, self.modules)
                 self.client = stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
                 if self.gpus and not self.scheduler:
-                    self._start_gpus(address, stack)
+                    local_cluster.start_gpus(stack, self.client, self.count, self.gpus)
                 self.client.wait_for_workers(1, timeout=START_S)
             except (
                 OSError,
@@ -255,17 +250,6 @@ class Workers:
         except KilledWorker as error:
             peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             return Died(str(error), peak_kb * 1024)
-
-    def _start_gpus(self, address: str, stack: ExitStack) -> None:
-        """One worker for each of the first GPUs, through dask-cuda's own command. Untested: it needs a GPU."""
-        if importlib.util.find_spec("dask_cuda") is None:
-            raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
-        command = [sys.executable, "-m", "dask_cuda.cli", address, "--resources", f"{GPU}=1"]
-        command += ["--memory-limit", "0", "--device-memory-limit", "0", "--no-dashboard"]  # Dask has nothing to spill
-        environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False", VISIBLE: first_gpus(self.gpus)}
-        process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
-        stack.callback(process.terminate)
-        self.client.wait_for_workers(self.count + self.gpus, timeout=START_S)
 
     def _resources(self) -> Counter[str]:
         """How many of each resource the workers offer, which is how many jobs run at once."""

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import dask
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MachineError
 from pipeline.interruption import beyond_interruption
 from pipeline.run import preload
 
-CPU = "CPU"
-"""The resource of which every worker on a core offers one."""
+CPU, GPU = "CPU", "GPU"
+"""The resources of which every worker on a core, or on a GPU, offers one."""
+START_S = 120
+"""How long workers may take to start."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 _CONFIG = {
@@ -57,6 +63,29 @@ def start(stack: ExitStack, count: int, modules: Sequence[str]) -> str:
         starting = ThreadPoolExecutor(1).submit(make)
     stack.push(partial(_end, starting))
     return str(starting.result().scheduler_address)
+
+
+def start_gpus(stack: ExitStack, client: Client, cores: int, gpus: int) -> None:
+    """Starts a worker for each of the first GPUs, through dask-cuda's own command, beside `cores` others, and returns
+    when all are there; `stack` ends them.
+
+    Untested on a GPU. Raises InputError without dask-cuda or with fewer GPUs, MachineError if its process ends.
+    """
+    if importlib.util.find_spec("dask_cuda") is None:
+        raise InputError("GPU workers need dask-cuda: pip install 'affectory[gpu]'")
+    command = [sys.executable, "-m", "dask_cuda.cli", client.scheduler.address, "--resources", f"{GPU}=1"]
+    command += ["--memory-limit", "0", "--device-memory-limit", "0", "--no-dashboard"]  # Dask has nothing to spill
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False", VISIBLE: first_gpus(gpus)}
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
+    stack.callback(process.terminate)
+    until_s = time.monotonic() + START_S
+    while time.monotonic() < until_s:
+        with suppress(TimeoutError):
+            client.wait_for_workers(cores + gpus, timeout=1)
+            return
+        if process.poll() is not None:
+            raise MachineError(f"GPU workers do not start: dask-cuda ended with exit code {process.returncode}")
+    raise TimeoutError(f"GPU workers did not start within {START_S} s")
 
 
 def first_gpus(count: int) -> str:

@@ -18,8 +18,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import plugins
-from pipeline.errors import InputError, RemoteError
-from pipeline.run import dask_workers, extraction
+from pipeline.errors import InputError, MachineError, RemoteError
+from pipeline.run import dask_workers, extraction, local_cluster
 from pipeline.run.dask_workers import Workers, environment
 from pipeline.run.exchange import inodes, shares
 from pipeline.run.preload import threads_of
@@ -238,9 +238,17 @@ def test_jobs_for_a_busy_gpu_leave_no_core_idle(monkeypatch):
 
 
 def test_gpu_workers_without_their_library_are_bad_input(monkeypatch):
-    monkeypatch.setattr(dask_workers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(local_cluster.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"affectory\[gpu\]"), Workers(count=1, gpus=1):
         pass
+
+
+@pytest.mark.slow
+def test_gpu_workers_that_end_at_once_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(local_cluster.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(local_cluster, "first_gpus", str)
+    with pytest.raises(MachineError, match="GPU workers do not start: dask-cuda ended with exit code 1"):
+        Workers(count=1, gpus=1).__enter__()
 
 
 # --- a local cluster -------------------------------------------------------------------------------------------
@@ -336,8 +344,8 @@ def test_a_local_cpu_worker_sees_no_gpu_even_if_the_user_chose_some(monkeypatch)
 def test_gpu_workers_get_the_first_of_the_gpus_that_the_user_chose(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5e,6")
-    assert dask_workers.first_gpus(2) == "4,GPU-5e"
+    assert local_cluster.first_gpus(2) == "4,GPU-5e"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert dask_workers.first_gpus(2) == "0,1"
+    assert local_cluster.first_gpus(2) == "0,1"
     with pytest.raises(InputError, match="finds 3 GPUs here: --gpus 3"):
-        dask_workers.first_gpus(4)
+        local_cluster.first_gpus(4)
