@@ -229,5 +229,5 @@ docs: $(READY) ## the pages of docs/ as a site, data/docs/index.html; a warning 
 	$(BIN)/sphinx-build -q -W --keep-going docs data/docs
 
 .PHONY: bench
-bench: $(READY) ## measure ratios: cache no-op, batching, view reads; GPU=1: networks on a GPU against its peak [DEVICE=cpu]
+bench: $(READY) ## measure ratios: cache no-op, batching, views, training; GPU=1: networks on a GPU against its peak [DEVICE=cpu]
 	$(BIN)/python -m tests.bench$(if $(GPU),.gpu$(call option,DEVICE,device))

@@ -17,14 +17,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, RobertaConfig
 
-from pipeline.corpus.recipe import Align
-from pipeline.stage import Frames, Item, Stage, Target, Track, Waveform
-from pipeline.views.dataset import Dataset
-from pipeline.views.view import open_view, write_column
+from pipeline.stage import Frames, Item, Stage, Waveform
 from stages.audio_opensmile import AudioOpensmile
 from stages.visual_cnn3d import VisualCnn3d
 from stages.visual_resnet50 import VisualResnet50
-from tests.bench import media, nothing
+from tests.bench import media, nothing, training, views
 from tests.small import Small
 
 TURNS = 5
@@ -56,26 +53,6 @@ def batches(stage: Stage, steps: int, size: int) -> None:
     name = f"{type(stage).__name__}: batches that span clips / clip by clip"
     pair(
         name, lambda: stage.transform(loaded, None, clips), lambda: [stage.transform(loaded, None, [c]) for c in clips]
-    )
-
-
-def shuffled_epoch(place: Path) -> None:
-    """A shuffled epoch over a view: one gather a batch against row by row."""
-    rng = np.random.default_rng(0)
-    tracks = [Track.of(rng.normal(size=(30, 512)).astype(np.float32)) for _ in range(1000)]
-    write_column(place / "column", enumerate(tracks), len(tracks), Align("pad", 30), 512)
-    ids = [str(i) for i in range(len(tracks))]
-    data = Dataset(
-        open_view(ids, {"visual": place / "column"}), dict.fromkeys(ids, 0), Target("multiclass", ("a", "b"))
-    )
-    rows = np.arange(len(tracks))
-    one_by_one = [torch.tensor([row]) for row in np.random.default_rng(0).permutation(rows)]
-    pair(
-        "View: one gather a batch / row by row and stacked",
-        lambda: list(data.batches(rows, 64, seed=0)),
-        lambda: [
-            torch.cat([data.gather(r).values["visual"] for r in one_by_one[i : i + 64]]) for i in range(0, 1000, 64)
-        ],
     )
 
 
@@ -152,8 +129,9 @@ def main() -> None:
     batches(VisualCnn3d(clips=1, size=64, weights="random"), 16, 64)
     rates()
     with tempfile.TemporaryDirectory() as place:
-        shuffled_epoch(Path(place))
         nothing_to_do(Path(place))
+    views.main()
+    training.main()
     media.main()
     nothing.main()
     kit = Path(os.environ.get("AFFECTORY_KIT") or "../shared/kit")
