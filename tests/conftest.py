@@ -77,13 +77,8 @@ def extracted(small: Small, extracted_home: Path) -> Small:
 def small(demo_root: Path, tmp_path: Path) -> Small:
     """A copy of the small corpus to change at will, with an empty home."""
     root = tmp_path / "corpus"
-    shutil.copytree(demo_root, root, copy_function=_copied)
+    shutil.copytree(demo_root, root)
     return Small(root, tmp_path / "home", tmp_path / "small.toml")
-
-
-def _copied(source: str, target: str) -> None:
-    """Copies a file; a film, which no test changes, stays the same file under another name."""
-    os.link(source, target) if source.endswith(".avi") else shutil.copy2(source, target)
 
 
 @pytest.fixture(scope="session")
