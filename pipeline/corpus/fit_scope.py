@@ -19,6 +19,8 @@ HOLDOUT = "holdout"
 """The protocol that works on every corpus: see `pipeline.reader.hold_out`."""
 OWN = "own"
 """The protocol that reads its folds from the file that a recipe names as `[dataset] folds`."""
+PROTOCOLS = ("official", "cv", HOLDOUT, OWN)
+"""All of them: a reader gives the folds of the first two."""
 
 
 @dataclass(frozen=True)

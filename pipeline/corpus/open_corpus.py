@@ -13,6 +13,7 @@ from pipeline.cache.store import Store
 from pipeline.console import print_line
 from pipeline.corpus import manifest, pulled_manifest
 from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.fit_scope import PROTOCOLS
 from pipeline.corpus.lock_file import Lock, lock_path, read_lock
 from pipeline.corpus.locked_store import LockedStore
 from pipeline.corpus.manifest import Manifest
@@ -170,7 +171,10 @@ def reachable(url: str, cache: Path) -> Remote | None:
 
 
 def _check_names(options: Options, recipe: Recipe) -> None:
-    """Raises InputError for a modality or a feature set that the recipe does not have."""
+    """Raises InputError for a protocol that no corpus has, and a modality or feature set that the recipe does not have,
+    before a corpus is made or scanned."""
+    if (protocol := options.protocol or recipe.protocol) not in PROTOCOLS:
+        raise InputError(f"no protocol {protocol!r}: {closest(protocol, PROTOCOLS)}")
     modalities = {m for selections in recipe.features.values() for m in selections}
     if options.modality and options.modality not in modalities:
         raise InputError(f"no modality {options.modality!r} in this recipe: {closest(options.modality, modalities)}")

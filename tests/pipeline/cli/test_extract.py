@@ -152,6 +152,11 @@ def test_an_unknown_name_is_refused_with_the_closest(small, options, said):
     assert said in str(caught.value)
 
 
+def test_an_unknown_protocol_is_refused_before_the_corpus_is_looked_for(small, tmp_path):
+    with pytest.raises(InputError, match="no protocol 'oficial'"):
+        extract(small, root=str(tmp_path / "nowhere"), protocol="oficial")
+
+
 def test_an_absent_root_names_where_it_looked_the_layout_and_how_to_get_the_corpus(small, tmp_path):
     with pytest.raises(InputError) as caught:
         extract(small, root=str(tmp_path / "nowhere"))
