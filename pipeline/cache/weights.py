@@ -125,12 +125,16 @@ def local(name: str) -> str:
     return str(verified_copy(weights_folder(Home()), match[1], match[2])) if match else name
 
 
+def absent(stage: Stage) -> list[str]:
+    """The pinned sources of a stage whose copies are not at home; reads none of them."""
+    pins = filter(None, map(_PINNED.fullmatch, stage.sources().values()))
+    return [pin[2] for pin in pins if copy_in(weights_folder(Home()) / pin[1]) is None]
+
+
 def check_there(stage: Stage) -> None:
-    """Raises InputError if pinned weights of a stage are not at home; reads none of them."""
-    for name in stage.sources().values():
-        match = _PINNED.fullmatch(name)
-        if match and copy_in(weights_folder(Home()) / match[1]) is None:
-            raise InputError(f"its weights {match[2]} are not here")
+    """Raises InputError if pinned weights of a stage are not at home."""
+    if missing := absent(stage):
+        raise InputError(f"its weights {', '.join(missing)} are not here")
 
 
 def _is_published(name: str) -> bool:

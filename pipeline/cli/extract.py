@@ -45,7 +45,7 @@ from pipeline.corpus.open_corpus import Options, remember
 from pipeline.corpus.recipe import Node, distinct_names
 from pipeline.corpus.recipe_file import home_name, recipe_path
 from pipeline.errors import TOO_MANY_FAILED, InputError
-from pipeline.plan import estimate, finished, remarked
+from pipeline.plan import estimate, finished, preflight, remarked
 from pipeline.plan.jobs import FitJob, Plan
 from pipeline.plan.session import Session
 from pipeline.run import extraction
@@ -255,6 +255,7 @@ def planned(session: Session) -> dict[str, Any]:
         "because": because(session, plan),
         "estimate": by_name(estimate.cost(session.catalogue.store, computed + plan.waiting)),
         "views": session.view_sizes(plan),
+        "weights": {"absent": preflight.absent_weights(plan), "unpinned": preflight.unpinned_weights(plan)},
         "libraries": [verdict.answer() for verdict in session.verdicts],
     }
 

@@ -66,6 +66,10 @@ def plan_tables(answer: Mapping[str, Any]) -> Iterator[Table | Text]:
     if answer["fits"]:
         yield Text(f"Fits that can run now: {', '.join(answer['fits'])}.")
     yield from _views(answer["views"])
+    if absent := answer["weights"]["absent"]:
+        yield Text(f"Weights that are pinned and not here: {', '.join(absent)}. `make weights` fetches them.")
+    if unpinned := answer["weights"]["unpinned"]:
+        yield Text(f"Weights that a stage fetches when it loads: {', '.join(unpinned)}. `make weights` pins them.")
 
 
 def _stages(answer: Mapping[str, Any]) -> Table:

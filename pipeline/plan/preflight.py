@@ -1,16 +1,17 @@
-"""Questions asked before a plan is run: is the raw input at hand, and is all that is asked for in the lock?"""
+"""Questions asked before a plan is run: are raw input and weights at hand, and is all that is asked for in the lock?"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from pipeline.cache import weights
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import InputError
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.generations import Verdict
 from pipeline.plan.jobs import ExtractJob, FitJob, Job, Plan, ReferenceJob, named
-from pipeline.stage import RAW
+from pipeline.stage import RAW, Stage
 
 
 def check_raw(manifest: Manifest, plan: Plan) -> None:
@@ -25,6 +26,22 @@ def check_raw(manifest: Manifest, plan: Plan) -> None:
             f"{' or '.join(sorted(missing))} to compute them from: {_counted(rows)}. Pull them, or give "
             "ROOT=/path/to/the/corpus"
         )
+
+
+def check_weights(plan: Plan) -> None:
+    """Raises InputError that names all weights which the plan's stages read, and which are pinned and not here."""
+    if missing := absent_weights(plan):
+        raise InputError(f"these weights are not here: {', '.join(missing)}. `make weights` fetches them")
+
+
+def absent_weights(plan: Plan) -> list[str]:
+    """The sources of weights that the plan's stages read, and that are pinned and not here."""
+    return sorted({source for stage in _loaded(plan) for source in weights.absent(stage)})
+
+
+def unpinned_weights(plan: Plan) -> list[str]:
+    """The published sources that the plan's stages read and that nothing pins: they are fetched when a stage loads."""
+    return sorted({source for stage in _loaded(plan) for source in weights.published_sources(stage).values()})
 
 
 def check_compared(verdicts: Sequence[Verdict], plan: Plan) -> None:
@@ -58,6 +75,15 @@ def bring_locked(catalogue: Catalogue, plan: Plan) -> None:
         for record in map(rows.final, rows.shards):
             if record is not None:
                 catalogue.store.open(record)
+
+
+def _loaded(plan: Plan) -> Iterator[Stage]:
+    """The stages whose published weights are read: those that are fitted or frozen. A fitted state has its own."""
+    for job in plan.jobs:
+        if isinstance(job, FitJob):
+            yield job.node.stage
+        elif isinstance(job, ExtractJob):
+            yield from (node.stage for node in job.nodes if not node.stage.fitted)
 
 
 def _absent(manifest: Manifest) -> set[str]:

@@ -44,6 +44,7 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
     def start(plan: Plan) -> Workers | Inline:
         session.check_train()
         preflight.check_raw(session.corpus.manifest, plan)
+        preflight.check_weights(plan)
         preflight.check_compared(session.verdicts, plan)
         estimate.check_space(session.catalogue.store, plan, session.view_sizes(plan))
         return workers(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.cache.record import encode
-from pipeline.errors import SpaceError
+from pipeline.cache.weights import LOCK, Pin, Weights
+from pipeline.errors import InputError, SpaceError
 from pipeline.plan import estimate
 from pipeline.run import extraction
 from tests.pipeline.cli.test_extract import STAGES, extract, plan
@@ -42,6 +44,7 @@ def test_plan_says_what_is_cached_and_what_would_be_copied(extracted):
     small = extracted
     assert plan(small) | {"dataset": ""} == {
         "dataset": "",
+        "weights": {"absent": [], "unpinned": []},
         "compute": {},
         "copy": {},
         "fits": [],
@@ -146,3 +149,25 @@ def test_views_count_among_what_a_plan_needs(extracted, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
     with pytest.raises(SpaceError, match=r"view pitch\.audio"):
         extract(extracted)
+
+
+WEIGHTS = """
+[dataset]
+reader = "iemocap"
+labels = "six"
+
+[features.far]
+text = { stage = "text_word2vec", vectors = "https://example.org/words.bin.gz", align = { mode = "pad", length = 4 } }
+visual = { stage = "visual_resnet50", align = { mode = "sample", length = 4 } }
+"""
+SOURCES = ["https://example.org/words.bin.gz", "torchvision/resnet50/IMAGENET1K_V2"]
+
+
+def test_all_weights_that_are_not_here_are_told_by_plan_and_before_workers_start(small):
+    small.recipe = WEIGHTS
+    assert plan(small)["weights"] == {"absent": [], "unpinned": SOURCES}
+    pin = Pin(revision="r", digest="d" * 64, files=("w",), bytes=1)
+    Weights(dict.fromkeys(SOURCES, pin)).write(small.path.parent / LOCK)
+    assert plan(small)["weights"] == {"absent": SOURCES, "unpinned": []}
+    with pytest.raises(InputError, match=", ".join(map(re.escape, SOURCES))):
+        extract(small)
