@@ -202,7 +202,7 @@ report: $(READY) ## data/reports/<dataset>.html: [DATASET=] [NO_MEDIA=1] [MEDIA_
 IN_MEMORY = $(shell { [ "$$(df -k /dev/shm | awk 'NR == 2 {print $$4}')" -gt 4000000 ] && echo TMPDIR=/dev/shm; } 2>/dev/null)
 
 .PHONY: test
-test: $(READY) ## the default suite, about 17 minutes on 2 cores
+test: $(READY) ## the default suite, about 14 minutes on 2 cores
 	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 .PHONY: test-slow
