@@ -202,12 +202,13 @@ class Difference:
 
 
 def differences(caption: str, shown: Sequence[Difference], unit: str) -> Chart:
-    """Draws a bar with its interval for each difference, from a line at 0."""
+    """Draws a bar with its interval for each difference, from a line at 0. An end that few dialogues put on the other
+    side of the mean is drawn at the mean."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.7, 0.85 + 0.3 * len(shown))
         places = list(range(len(shown)))[::-1]
         mean = np.array([one.mean for one in shown])
-        ends = np.array([[one.mean - one.low for one in shown], [one.high - one.mean for one in shown]])
+        ends = np.array([[one.mean - one.low for one in shown], [one.high - one.mean for one in shown]]).clip(min=0)
         axes.barh(places, mean, 0.52, color=SERIES[0], xerr=ends, error_kw={"ecolor": MUTED, "elinewidth": 1.4})
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(places, [shortened(one.name, 26) for one in shown])

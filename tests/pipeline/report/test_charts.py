@@ -54,3 +54,7 @@ def test_a_difference_is_drawn_with_the_ends_of_its_interval() -> None:
     made = differences("Ablations", [Difference("w/o gate", -0.05, -0.08, 0.01)], "accuracy")
     assert made.alt == "Bar chart of accuracy. w/o gate -0.050 from -0.080 to +0.010."
     assert "w/o gate" in made.svg
+
+
+def test_an_interval_that_leaves_out_its_mean_is_drawn():
+    assert "svg" in str(differences("Models", [Difference("gmu", 0.1, 0.2, 0.3)], "accuracy"))
