@@ -27,7 +27,7 @@ class Look:
 
 
 def seen(job: Look) -> dict[str, str]:
-    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "AFFECTORY_HOME")
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "AFFECTORY_HOME")
     return {name: os.environ[name] for name in names}
 
 
@@ -47,9 +47,14 @@ def test_workers_share_the_cores_see_no_gpu_and_have_the_environment_of_now(monk
         monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / home))
         with Workers(count=2) as workers:
             [(_, found)] = workers.run(seen, once(Look()))
-        assert (found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"]) == ("", "3")
+        assert (found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"], found["OMP_WAIT_POLICY"]) == ("", "3", "PASSIVE")
         assert found["AFFECTORY_HOME"] == str(tmp_path / home)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_a_users_own_way_of_waiting_is_kept(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert preload.variables(1)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 PROGRAM = """
