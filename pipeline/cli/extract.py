@@ -226,7 +226,9 @@ def plan(
     home = Home()
     dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change, limit=limit)
-    answer = planned(open_session(home, given))
+    session = open_session(home, given)
+    session.check_train()
+    answer = planned(session)
     if not as_json:
         for shown in tables.plan_tables(answer):
             console.print(shown, highlight=False)

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance, Value
 
+SMALL, RATIO = 1 << 28, 100
+"""A compressed file may unpack to so many bytes whatever its size is, and above that to so many times its size."""
+
 
 class Steps(NamedTuple):
     """The features of one utterance: values, float32 [T, D], and valid, [T], False for a step to be ignored."""

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.formats.content import Content, Steps, Tracks, given, known, padded
+from pipeline.formats.content import RATIO, SMALL, Content, Steps, Tracks, given, known, padded
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance
 
@@ -37,13 +38,27 @@ _LABEL = "label."
 
 
 def read(path: Path) -> Content:
-    """What a file holds. Nothing in it is unpickled. Raises InputError for a file that is damaged or has no ids."""
+    """What a file holds. Nothing in it is unpickled.
+
+    Raises InputError for a file that is damaged, that has no ids, or that would unpack to more than it may.
+    """
     try:
+        _check_size(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, TypeError, MemoryError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no .npz of numbers and strings: {error}") from error
     return content(arrays, path)
+
+
+def _check_size(path: Path) -> None:
+    """Raises InputError, before anything is unpacked, for arrays that would need more than the memory or than the size
+    of their file explains. zipfile reads no more of an array than the directory of the archive states."""
+    with zipfile.ZipFile(path) as archive:
+        stated = sum(member.file_size for member in archive.infolist())
+    most = min(psutil.virtual_memory().available, max(SMALL, RATIO * path.stat().st_size))
+    if stated > most:
+        raise InputError(f"{path} would unpack to {stated:,} bytes, more than the {most:,} that it may")
 
 
 def content(arrays: Mapping[str, NDArray[Any]], path: Path) -> Content:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from pipeline.cache.parquet_pages import Bounds, open_parquet
 from pipeline.errors import InputError
-from pipeline.formats.content import Content, Steps, Tracks, given, known
+from pipeline.formats.content import RATIO, SMALL, Content, Steps, Tracks, given, known
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance
 
@@ -39,8 +39,6 @@ PARTS = {"train": "train", "valid": "validation", "test": "test"}
 _FILES = {name: part for part, name in PARTS.items()} | {"valid": "valid", "dev": "valid"}
 MOST_ROWS = 2_000_000
 """The most utterances of a file."""
-SMALL, RATIO = 1 << 28, 100
-"""A file may unpack to so many bytes whatever its size is, and above that to so many times its size."""
 _BATCH = 1024
 """How many utterances become objects of Python at once."""
 _ROW = ("id", "utterance", "dialogue", "turn", "speaker", "split", "text")

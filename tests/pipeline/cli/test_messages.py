@@ -42,6 +42,12 @@ def test_a_path_in_an_error_stays_on_one_line_and_is_printed_as_it_is(affectory,
     assert code == 2 and str(missing) in err.splitlines()[0]
 
 
+def test_a_plan_refuses_a_setting_that_no_model_has_and_names_the_right_one(affectory, small):  # noqa: F811
+    small.session()
+    code, _, err = affectory("plan", *options(small, "--set", "train.hjcag.droput=0.1"))
+    assert code == 2 and "dropout" in said(err)
+
+
 def test_a_plan_fits_80_columns_with_whole_names_and_says_once_what_was_not_measured(affectory, extracted, narrow):  # noqa: F811
     extracted.recipe += SECOND
     code, _, err = affectory("plan", *options(extracted, "--set", CHANGE))

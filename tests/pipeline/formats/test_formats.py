@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.formats import feature_file
+from pipeline.formats import feature_file, npz
 from pipeline.formats.content import Content, Steps, Tracks
 from pipeline.formats.writers import FORMATS, write
 from pipeline.stage import Modality
@@ -125,6 +125,14 @@ def test_an_npz_may_hold_vectors_and_ids_alone(tmp_path: Path) -> None:
     content = feature_file.read(tmp_path / "x.npz")
     steps = content.of("visual", "b")
     assert steps is not None and steps.values.tolist() == [[0, 1]] and content.rows[0].dialogue == "a"
+
+
+def test_a_small_npz_that_unpacks_to_very_much_is_refused_unread(tmp_path: Path, monkeypatch) -> None:
+    np.savez_compressed(tmp_path / "x.npz", id=["a"], audio=np.zeros((1, 1 << 19), np.float32))
+    monkeypatch.setattr(npz, "SMALL", 1 << 20)
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(InputError, match="would unpack to 2,097,[0-9]+ bytes, more than the 1,048,576"):
+        feature_file.read(tmp_path / "x.npz")
 
 
 def test_an_npz_may_say_lengths(tmp_path: Path) -> None:

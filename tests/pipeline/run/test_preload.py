@@ -47,7 +47,11 @@ def test_workers_share_the_cores_see_no_gpu_and_have_the_environment_of_now(monk
         monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path / home))
         with Workers(count=2) as workers:
             [(_, found)] = workers.run(seen, once(Look()))
-        assert (found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"], found["OMP_WAIT_POLICY"]) == ("", "3", "PASSIVE")
+        assert (found["CUDA_VISIBLE_DEVICES"], found["OMP_NUM_THREADS"], found["OMP_WAIT_POLICY"]) == (
+            "",
+            "3",
+            "PASSIVE",
+        )
         assert found["AFFECTORY_HOME"] == str(tmp_path / home)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
 
