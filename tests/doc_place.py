@@ -251,6 +251,7 @@ class Place:
 def _row(number: int) -> list[str]:
     """A row of the table of own-clips.md, by its number."""
     who, take = SPEAKERS[number % len(SPEAKERS)], 1 + number // len(SPEAKERS)
-    part, label = ("train", "train", "valid", "test")[number % 4], ("negative", "neutral", "positive")[number % 3]
+    part = ("train", "train", "train", "valid", "valid", "test")[number % len(SPEAKERS)]  # of one, all takes
+    label = ("negative", "neutral", "positive")[number % 3]
     clip = f"{who}_{take:02}"
     return [clip, who, who, part, f"{who} says take {take}", f"{clip}.mp4", f"{clip}.mp4", label]
