@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.stranger import Ended
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-a-corpus.md").read_text(encoding="utf-8")
 NAME = "voicemail"
 PARTS = ("pipeline", "stages", "manifests", "models", "tests")
-MAIN = "from pipeline.cli.main import main; main()"
 
 
 def blocks(language: str) -> list[str]:
@@ -84,12 +85,14 @@ def test_it_keeps_the_contract_of_every_reader_and_its_own_test(project: Path) -
     assert counted and int(counted[1]) > 20
 
 
+@pytest.mark.slow
 def test_its_recipe_is_one_of_the_project_and_sound(project: Path) -> None:
     recipes = "tests/pipeline/corpus/test_recipes.py"
     done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAME, recipes)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_without_its_small_corpus_the_contract_says_what_is_missing(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project, tmp_path / "copy")
     shutil.copy(ROOT / "tests" / "contracts" / "reader_cases.py", tmp_path / "copy" / "tests" / "contracts")
@@ -97,16 +100,24 @@ def test_without_its_small_corpus_the_contract_says_what_is_missing(project: Pat
     assert done.returncode == 1 and f"manifests/{NAME}.py has no small corpus in CASES" in done.stdout
 
 
-def test_its_features_are_extracted_once_and_other_counts_are_reported(project: Path, release: Path) -> None:
-    call = ("-c", MAIN, "extract", "--dataset", NAME, "--root", str(release), "--modality", "audio", "--workers", "0")
-    first, second = (run(project, *call, "--json") for _ in range(2))
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    answer = json.loads(first.stdout)
+@pytest.fixture(scope="module")
+def ended(project: Path, release: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ended]:
+    """Two extractions, and a plan of a root that holds something else, one after another."""
+    call = ["extract", "--dataset", NAME, "--root", str(release), "--modality", "audio", "--workers", "0", "--json"]
+    other = ["plan", "--dataset", NAME, "--root", str(tmp_path_factory.mktemp("other"))]
+    done = run(project, "-m", "tests.stranger", json.dumps([call, call, other]))
+    assert done.returncode == 0, done.stderr
+    return [Ended(**found) for found in json.loads(done.stdout)]
+
+
+def test_its_features_are_extracted_once_and_other_counts_are_reported(ended: list[Ended]) -> None:
+    first, second, _ = ended
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    answer = json.loads(first.out)
     assert answer["computed"] == {"audio_mfcc": 60} and not answer["failed"]
     assert answer["differing"]["calm"] == 15 - 520
-    assert json.loads(second.stdout)["cached"] == {"audio_mfcc": 60} and not json.loads(second.stdout)["computed"]
+    assert json.loads(second.out)["cached"] == {"audio_mfcc": 60} and not json.loads(second.out)["computed"]
 
 
-def test_a_root_that_holds_something_else_is_refused_with_the_layout(project: Path, tmp_path: Path) -> None:
-    done = run(project, "-c", MAIN, "plan", "--dataset", NAME, "--root", str(tmp_path))
-    assert done.returncode == 2 and "labels.tsv (columns file" in done.stderr and "voicemail-1.0.zip" in done.stderr
+def test_a_root_that_holds_something_else_is_refused_with_the_layout(ended: list[Ended]) -> None:
+    assert ended[2].code == 2 and "labels.tsv (columns file" in ended[2].err and "voicemail-1.0.zip" in ended[2].err

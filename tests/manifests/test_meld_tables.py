@@ -114,6 +114,7 @@ def test_real_folds_by_dialogue_are_of_nearly_equal_size(real: list[Utterance]) 
     assert len(sizes) == 5 and max(sizes) - min(sizes) <= 2
 
 
+@pytest.mark.slow
 def test_the_real_tables_are_scanned_within_seconds_with_every_clip_in_place(kit: Path, tmp_path: Path) -> None:
     rows = Meld().scan(kit / "meld")
     for name in TABLES.values():

@@ -15,8 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.cache.home import Home
 from pipeline.console import Bars
+from pipeline.corpus.open_corpus import Options
 from pipeline.interruption import INTERRUPTED, Interrupted
+from pipeline.run.extraction import extract
+from pipeline.run.reference_job import open_session
 from tests.pipeline.cli.test_commands import MODEL, said
 
 AUDIO = ("--set", "features.hjcag.audio.deltas=1")
@@ -71,8 +75,7 @@ def made(demo_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     recipe = folder / "small.toml"
     recipe.write_text(MODEL.format(root=demo_root))
-    line = [sys.executable, "-m", "pipeline.cli.start", "extract", "--dataset", str(recipe), "--workers", "0"]
-    subprocess.run(line, env={**os.environ, "AFFECTORY_HOME": str(folder / "home")}, check=True, capture_output=True)
+    extract(open_session(Home(folder / "home"), Options(str(recipe), workers=0)))
     return recipe, folder / "home"
 
 

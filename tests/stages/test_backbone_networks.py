@@ -26,7 +26,7 @@ from stages.visual_resnet50 import VisualResnet50
         ("squeezenet1_1", 512),
         pytest.param("swin_t", 768, marks=pytest.mark.slow),
         ("timm/convnext_atto", 320),
-        ("timm/swin_tiny_patch4_window7_224", 768),
+        pytest.param("timm/swin_tiny_patch4_window7_224", 768, marks=pytest.mark.slow),
         ("timm/vit_tiny_patch16_224", 192),
         pytest.param("vit_b_32", 768, marks=pytest.mark.slow),
     ],

@@ -27,11 +27,12 @@ max_failed = 1.0
 [features.damaged]
 audio = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 10.0, align = { mode = "pad", length = 4 } }
 [features.damaged.visual]
-stage   = "visual_resnet50"
-frames  = 2
-size    = 32
-weights = "random"
-align   = { mode = "sample", length = 2 }
+stage    = "visual_resnet50"
+backbone = "resnet18"
+frames   = 2
+size     = 32
+weights  = "random"
+align    = { mode = "sample", length = 2 }
 """
 
 SOURCES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -22,30 +23,37 @@ def test_a_probe_says_by_how_much_it_misses_the_known_bound(written: tuple[dict[
     assert f"{probe['bound']:.4f}" in page.words
 
 
-def test_a_second_report_reads_every_probe(known: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _ = write(known)
+@pytest.fixture(scope="module")
+def first(known: Small) -> dict[str, Any]:
+    """The probes of a first report."""
+    probes: dict[str, Any] = write(known)[0]["probes"]
+    return probes
+
+
+def test_a_second_report_reads_every_probe(
+    known: Small, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(probes_section, "probe", None)
-    assert write(known)[0]["probes"] == first["probes"]
+    assert write(known)[0]["probes"] == first
 
 
-@pytest.mark.parametrize("text", ["", '{"train": {}, "valid": {}, "test": 3, "gap": 0, "majority": {}}'])
-def test_a_damaged_note_of_a_probe_is_no_note(known: Small, text: str) -> None:
-    first, _ = write(known)
+def test_a_damaged_note_of_a_probe_is_no_note(known: Small, first: dict[str, Any]) -> None:
+    damaged = ["", '{"train": {}, "valid": {}, "test": 3, "gap": 0, "majority": {}}']
     notes = list((known.home / "runs").glob("*/probes/*.json"))
-    for note in notes:
+    assert len(notes) >= len(damaged)
+    for note, text in zip(notes, cycle(damaged), strict=False):
         note.write_text(text)
-    assert notes and write(known)[0]["probes"] == first["probes"]
-    assert text not in [note.read_text() for note in notes]
+    assert write(known)[0]["probes"] == first
+    assert not {*damaged} & {note.read_text() for note in notes}
 
 
-def test_other_labels_are_probed_anew(known: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_labels_are_probed_anew(known: Small, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def counted(view: Any, modality: str, *rest: Any) -> dict[str, Any]:
         asked.append(modality)
         return probe(view, modality, *rest)
 
-    write(known)
     monkeypatch.setattr(probes_section, "probe", counted)
     write(Small(known.root, known.home, known.path, RECIPE.replace('"six"', '"four"')))
     assert asked == ["audio", "audio"]  # the text's fit is of the other labels

@@ -111,9 +111,9 @@ def test_a_running_cluster_gives_the_same_rows_and_is_left_running(small, extrac
     assert same(found, {place: row for place, row in expected.items() if place in found})
 
 
-def test_workers_that_offer_no_resource_are_refused_and_not_waited_for(scheduler, tmp_path):
-    with workers(scheduler, **FORKS):
-        assert "--resources CPU=1" in refused(scheduler)
+def test_workers_that_offer_no_resource_are_refused_and_not_waited_for():
+    with LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        assert "--resources CPU=1" in refused(cluster.scheduler_address)
 
 
 def test_workers_with_other_code_are_refused(scheduler, tmp_path):
@@ -256,8 +256,11 @@ def test_gpu_workers_that_end_at_once_are_not_waited_for(monkeypatch):
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Workers]:
-    with Workers(count=2) as cluster:
-        yield cluster
+    """Two CPU workers of a user who chose GPUs."""
+    with pytest.MonkeyPatch.context() as chosen:
+        chosen.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+        with Workers(count=2) as cluster:
+            yield cluster
 
 
 def test_every_job_is_run_once_in_a_worker_and_the_same_job_may_be_given_again(two):
@@ -335,10 +338,8 @@ def test_one_worker_and_two_give_the_same_rows(small, tmp_path):
     assert len(found[0]) == 60 and same(*found)
 
 
-def test_a_local_cpu_worker_sees_no_gpu_even_if_the_user_chose_some(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    with Workers(count=1) as workers:
-        assert set(workers.client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == {""}
+def test_a_local_cpu_worker_sees_no_gpu_even_if_the_user_chose_some(two):
+    assert set(two.client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == {""}
 
 
 def test_gpu_workers_get_the_first_of_the_gpus_that_the_user_chose(monkeypatch):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from pipeline import interruption
 from pipeline.cache import shards
 from pipeline.cache.home import Home
 from pipeline.corpus.open_corpus import Options
 from pipeline.plan.session import Session
 from tests.small import stored
+from tests.stranger import affectory
 
 RECIPE = """
 [dataset]
@@ -28,23 +27,27 @@ classes    = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", 
 max_failed = 0.21
 
 [features.functionals]
-audio  = { stage = "audio_opensmile", feature_set = "IS10", align = { mode = "broadcast", length = 8 } }
+audio  = { stage = "audio_opensmile", feature_set = "IS09", align = { mode = "broadcast", length = 8 } }
 [features.frames]
 audio  = { stage = "audio_mfcc", align = { mode = "pad", length = 40 } }
 [features.frames.visual]
-stage   = "visual_resnet50"
-frames  = 4
-size    = 64
-weights = "random"
-align   = { mode = "sample", length = 4 }
+stage    = "visual_resnet50"
+backbone = "resnet18"
+frames   = 2
+size     = 32
+weights  = "random"
+align    = { mode = "sample", length = 2 }
 [features.motion.visual]
 stage   = "visual_cnn3d"
+name    = "mc3_18"
+clip    = 4
 clips   = 1
-size    = 64
+size    = 32
 weights = "random"
 align   = { mode = "pad", length = 1 }
 """
 
+IS10 = "features.functionals.audio.feature_set=IS10"
 AUDIO = {
     "01_truncated_no_moov.mp4": "decode_error",
     "03_zero_byte.mp4": "not_media",
@@ -65,7 +68,7 @@ VISUAL = {
 
 @pytest.fixture(scope="module")
 def extracted(kit, tmp_path_factory):
-    """Good and bad media, extracted by the command line on two workers; (session, answer, exit code)."""
+    """Good and bad media, extracted by the command line; (session, answer, exit code)."""
     place = tmp_path_factory.mktemp("kit")
     for folder in ("media", "bad"):
         shutil.copytree(kit / folder, place / "corpus" / folder)
@@ -77,30 +80,23 @@ def acted(kit, tmp_path_factory):
     """RAVDESS, its IS10 extracted likewise; the session."""
     place = tmp_path_factory.mktemp("acted")
     shutil.copytree(kit / "ravdess", place / "corpus" / "ravdess")
-    return extract(place, ravdess(place / "corpus" / "ravdess"), "--features", "functionals")[0]
+    return extract(
+        place, ravdess(place / "corpus" / "ravdess"), "--features", "functionals", "--set", IS10, changes=(IS10,)
+    )[0]
 
 
-def extract(place, rows, *options):
+def extract(place, rows, *options, changes=()):
     """Extracts a table of these rows below `place`; (session, answer, exit code)."""
     root, recipe = place / "corpus", place / "kit.toml"
     write_table(root, rows)
     recipe.write_text(RECIPE)
-    line = [
-        sys.executable,
-        "-m",
-        "pipeline.cli.main",
-        "extract",
-        "--dataset",
-        str(recipe),
-        "--root",
-        str(root),
-        "--json",
-        *options,
-    ]
-    environment = {**os.environ, "AFFECTORY_HOME": str(place / "home")}
-    done = subprocess.run(line, env=environment, stdout=subprocess.PIPE)
-    session = Session.open(Home(place / "home"), Options(str(recipe), root=str(root)))
-    return session, json.loads(done.stdout), done.returncode
+    line = ["extract", "--dataset", str(recipe), "--root", str(root), "--workers", "0", "--json", *options]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AFFECTORY_HOME", str(place / "home"))
+        patched.setattr(interruption, "listen", lambda: None)
+        done = affectory(line)
+    session = Session.open(Home(place / "home"), Options(str(recipe), root=str(root), changes=changes))
+    return session, json.loads(done.out), done.code
 
 
 def ravdess(folder):

@@ -41,6 +41,7 @@ realign = "fair"
 audio  = { stage = "audio_mfcc", n_mfcc = 5, deltas = 0, rate_hz = 25, align = { mode = "pad", length = 8 } }
 [features.hjcag.visual]
 stage = "visual_resnet50"
+backbone = "resnet18"
 frames = 7
 size = 32
 weights = "random"
