@@ -45,8 +45,8 @@ def scan(root: Path, folder: PurePosixPath, parts: Mapping[str, str], encoding: 
 
 def table_rows(root: Path, table: PurePosixPath, encoding: str) -> list[Row]:
     """The rows of a table. Raises InputError for one that lacks a column."""
-    columns, cells = read_table(root / table, encoding)
-    if absent := [column for column in _REQUIRED if column not in columns]:
+    cells = read_table(root / table, encoding)
+    if absent := [column for column in _REQUIRED if column not in cells.columns]:
         raise InputError("\n".join(f"{table}:1: no column {column!r}" for column in absent))
     return [Row(root, f"{table}:{line}", row) for line, row in cells]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,46 @@ from pyarrow import types
 from pipeline.errors import InputError
 from pipeline.text_file import read_text
 
-Cells = tuple[list[str], list[tuple[str, dict[str, str]]]]
-"""The names of the columns, and for each row its place in the file and its cells by column, "" for an unknown one."""
+ROWS = 10_000
+"""So many rows are texts of Python at once; the others are held by Arrow, in a tenth of the memory."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a table as text, "" for an unknown value. columns: their names, as the file has them.
+
+    parts: the places of some rows in the file, and their cells by column.
+    """
+
+    columns: Sequence[str]
+    parts: Sequence[tuple[pa.StringArray, pa.RecordBatch]]
+
+    @classmethod
+    def of(cls, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Cells:
+        """Cells of rows that each come as a place and a cell for each column."""
+        rows, parts = iter(rows), []
+        while part := list(islice(rows, ROWS)):
+            places, cells = zip(*part, strict=True)
+            texts = (pa.array(column, pa.string()) for column in zip(*cells, strict=True))
+            parts.append((pa.array(places), pa.RecordBatch.from_pydict(dict(zip(columns, texts, strict=True)))))
+        return cls(columns, parts)
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """The place of each row in the file, and its cells by column."""
+        for places, part in self.parts:
+            columns = [column.to_pylist() for column in part.columns]
+            for place, cells in zip(places.to_pylist(), zip(*columns, strict=True), strict=True):
+                yield place, dict(zip(part.schema.names, cells, strict=True))
+
+    @property
+    def places(self) -> Iterator[str]:
+        """The place of each row in the file."""
+        return (place for places, _ in self.parts for place in places.to_pylist())
+
+    def column(self, name: str) -> Iterator[str]:
+        """The cells of a column, "" for each row if there is no such column."""
+        for _, part in self.parts:
+            yield from part[name].to_pylist() if name in part.schema.names else [""] * len(part)
 
 
 def read(file: Path, encoding: str = "utf-8") -> Cells:
@@ -30,26 +70,31 @@ def read(file: Path, encoding: str = "utf-8") -> Cells:
     if suffix == ".csv":
         return _separated(file, encoding)
     try:
-        return _parquet(file, pq.read_table(file))
+        table = pq.read_table(file)
+        return Cells.of(table.column_names, _written(file, table))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file} can't be read: {error}") from error
 
 
 def _separated(file: Path, encoding: str) -> Cells:
     text = read_text(file, encoding, file.name)
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns: list[str] = []
-    rows, ragged = [], []
-    for line, cells in _records(file, lines):
-        if not columns:
-            columns = cells
-            continue
-        rows.append((str(line), dict(zip(columns, cells, strict=False))))
-        if len(cells) != len(columns):
+    records = _records(file, csv.reader(io.StringIO(text, newline=""), strict=True))
+    _, columns = next(records, (1, []))
+    return Cells.of(columns, _whole_rows(file, columns, records))
+
+
+def _whole_rows(
+    file: Path, columns: Sequence[str], records: Iterable[tuple[int, list[str]]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Each row with its place. Raises one InputError that lists the rows with too many or too few cells."""
+    ragged = []
+    for line, cells in records:
+        if len(cells) == len(columns):
+            yield str(line), cells
+        else:
             ragged.append(f"{file.name}:{line}: {len(cells)} cells, {len(columns)} columns")
     if ragged:
         raise InputError("\n".join(ragged))
-    return columns, rows
 
 
 def _records(file: Path, lines: Any) -> Iterator[tuple[int, list[str]]]:
@@ -67,15 +112,15 @@ def _records(file: Path, lines: Any) -> Iterator[tuple[int, list[str]]]:
             yield first, cells
 
 
-def _parquet(file: Path, table: pa.Table) -> Cells:
+def _written(file: Path, table: pa.Table) -> Iterator[tuple[str, list[str]]]:
+    """Each row of a Parquet table with its place."""
     writers = [_writer(file, field) for field in table.schema]
-    rows = []
-    for n, row in enumerate(table.to_pylist(), start=1):
+    rows = (row for part in table.to_batches(ROWS) for row in zip(*map(pa.Array.to_pylist, part.columns), strict=True))
+    for n, row in enumerate(rows, start=1):
         try:
-            rows.append((f"row {n}", {name: write(row[name]) for name, write in zip(row, writers, strict=True)}))
+            yield f"row {n}", [write(value) for write, value in zip(writers, row, strict=True)]
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name}:row {n}: bytes that are not UTF-8: {error}") from error
-    return table.column_names, rows
 
 
 def _writer(file: Path, field: pa.Field) -> Callable[[Any], str]:

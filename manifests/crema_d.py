@@ -127,8 +127,7 @@ def _rows(root: Path, path: Path) -> list[Row]:
     """The rows of a table whose column of clips is `FileName` or `Filename`; none if it is not there."""
     if not path.is_file() or not inside(root, path.relative_to(root).as_posix()):
         return []
-    _, cells = read_table(path)
-    return [Row(root, f"{path.name}:{line}", row) for line, row in cells]
+    return [Row(root, f"{path.name}:{line}", row) for line, row in read_table(path)]
 
 
 def _listed(root: Path, path: Path) -> list[str]:

@@ -22,19 +22,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from manifests._cells import COLUMNS, MODALITIES, Row, are_numbers, check, inside, number
-from manifests._table_file import read
+from manifests._cells import COLUMNS, MODALITIES, Row, are_numbers, inside, number
+from manifests._table_file import Cells, read
 from pipeline.errors import InputError, closest
 from pipeline.reader import Fold, Group, Labels, Reader, fold, held_out, in_parts
 from pipeline.utterance import Utterance, Value
-
-_READ: Mapping[str, str] = {}
-"""The cells of a row that has become an utterance."""
 
 MOST_CLASSES = 20
 """How many words that may be classes are listed."""
@@ -70,19 +67,21 @@ class Table(Reader):
             raise InputError(f"file = {self.file!r} is outside {root}")
         if not (root / self.file).is_file():
             raise self.missing(root)
-        columns, cells = read(root / self.file, self.encoding)
-        self._check_columns(columns)
-        rows = [Row(root, f"{self.file}:{place}", row) for place, row in cells]
-        del cells
-        _check_ids(rows)
-        annotations = {name: self._annotation(name, rows) for name in columns if name not in COLUMNS}
-        turns = _turns(rows)
-        utterances = []
-        for i, (row, turn) in enumerate(zip(rows, turns, strict=True)):
-            labels = {name: values[i] for name, values in annotations.items()}
-            utterances.append(row.utterance(turn, labels, "audio" in columns))
-            row.cells = _READ  # of a million rows they take as much memory as the utterances
-        check(rows)
+        cells = read(root / self.file, self.encoding)
+        self._check_columns(cells.columns)
+        wrong, places = _wrong_ids(cells, self.file), _places(cells)
+        annotations = {name: self._annotation(name, cells) for name in cells.columns if name not in COLUMNS}
+        utterances, errors = [], []
+        for n, (place, texts) in enumerate(cells):
+            row = Row(root, f"{self.file}:{place}", texts)
+            if n in wrong:
+                row.wrong(wrong[n])
+            labels = {name: read_from(row) for name, read_from in annotations.items()}
+            turn = row.count("turn")
+            utterances.append(row.utterance(places[n] if turn is None else turn, labels, "audio" in cells.columns))
+            errors += row.errors
+        if errors:
+            raise InputError("\n".join(errors))
         return utterances
 
     def folds(self, rows: Sequence[Utterance], protocol: str) -> list[Fold]:
@@ -119,24 +118,26 @@ class Table(Reader):
         if wrong:
             raise InputError("\n".join(f"{self.file}:1: {message}" for message in wrong))
 
-    def _annotation(self, name: str, rows: Sequence[Row]) -> list[Value]:
-        if name != self.label:
-            numeric = are_numbers(row.cells[name] for row in rows)
-            return [row.number(name) if numeric else row.text(name) for row in rows]
-        if not self.classes:
-            return self._numbers(name, rows)
-        return [row.choice(name, {value: value for value in self.classes}) for row in rows]
+    def _annotation(self, name: str, cells: Cells) -> Callable[[Row], Value]:
+        """How the annotation in a column is read from a row."""
+        if name == self.label and self.classes:
+            known = {value: value for value in self.classes}
+            return lambda row: row.choice(name, known)
+        if name == self.label:
+            return self._label_number(cells)
+        if are_numbers(cells.column(name)):
+            return lambda row: row.number(name)
+        return lambda row: row.text(name)
 
-    def _numbers(self, name: str, rows: Sequence[Row]) -> list[Value]:
-        """Labels to regress. Words in all rows are told once, with the line that takes them as classes."""
-        words = sorted({row.cells[name] for row in rows} - {""})
-        if words and not any(are_numbers([word]) for word in words):
-            line = f"classes = {json.dumps(words[:MOST_CLASSES], ensure_ascii=False)}"
-            rows[0].wrong(
-                f"{name} holds words and no numbers: to classify them, add to [dataset] of the recipe\n{line}"
-            )
-            return [None for _ in rows]
-        return [row.number(name, "; a classification needs its `classes` in the recipe") for row in rows]
+    def _label_number(self, cells: Cells) -> Callable[[Row], Value]:
+        """A label to regress. Words in all rows are told once, with the line that takes them as classes."""
+        words = sorted({*cells.column(self.label)} - {""})
+        if not words or any(are_numbers([word]) for word in words):
+            return lambda row: row.number(self.label, "; a classification needs its `classes` in the recipe")
+        line = f"classes = {json.dumps(words[:MOST_CLASSES], ensure_ascii=False)}"
+        message = f"{self.label} holds words and no numbers: to classify them, add to [dataset] of the recipe\n{line}"
+        first = f"{self.file}:{next(cells.places)}"
+        return lambda row: row.wrong(message) if row.place == first else None
 
 
 def _number(row: Utterance, name: str) -> float | None:
@@ -144,37 +145,38 @@ def _number(row: Utterance, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _check_ids(rows: Iterable[Row]) -> None:
+def _wrong_ids(cells: Cells, file: str) -> dict[int, str]:
+    """What is wrong with ids, by the number of the row from 0."""
     first: dict[str, str] = {}
-    for row in rows:
-        name = row.cells["utterance"]
+    wrong: dict[int, str] = {}
+    for n, (place, name) in enumerate(zip(cells.places, cells.column("utterance"), strict=True)):
         if not name:
-            row.wrong("no utterance id")
+            wrong[n] = "no utterance id"
         elif name in first:
-            row.wrong(f"utterance {name!r} is already in {first[name]}")
-        first.setdefault(name, row.place)
+            wrong[n] = f"utterance {name!r} is already in {file}:{first[name]}"
+        first.setdefault(name, place)
+    return wrong
 
 
-def _turns(rows: Sequence[Row]) -> list[int]:
-    """The turn of each row: the column `turn`, or else its place in the dialogue, see `_in_order`."""
-    dialogues: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        dialogues[row.text("dialogue") or row.cells["utterance"]].append(row)
-    places = {row.place: place for found in dialogues.values() for place, row in enumerate(_in_order(found))}
-    given = [row.count("turn") for row in rows]
-    return [places[row.place] if turn is None else turn for row, turn in zip(rows, given, strict=True)]
+def _places(cells: Cells) -> list[int]:
+    """The place of each row in its dialogue: by its start if all have one, else as they stand in the table."""
+    dialogues: dict[str, list[tuple[int, float | None]]] = defaultdict(list)
+    columns = (cells.column(name) for name in ("dialogue", "utterance", "start_s"))
+    for n, (dialogue, utterance, start) in enumerate(zip(*columns, strict=True)):
+        dialogues[dialogue or utterance].append((n, _start(start)))
+    places = [0] * sum(map(len, dialogues.values()))
+    for rows in dialogues.values():
+        starts = {n: start for n, start in rows if start is not None}
+        in_order = sorted(starts, key=starts.__getitem__) if len(starts) == len(rows) else [n for n, _ in rows]
+        for place, n in enumerate(in_order):
+            places[n] = place
+    return places
 
 
-def _in_order(dialogue: Sequence[Row]) -> Sequence[Row]:
-    """The rows of a dialogue by their start if all have one, else as they stand in the table."""
-    starts = {row.place: start for row in dialogue if (start := _start(row)) is not None}
-    return sorted(dialogue, key=lambda row: starts[row.place]) if len(starts) == len(dialogue) else dialogue
-
-
-def _start(row: Row) -> float | None:
+def _start(cell: str) -> float | None:
     """Its errors are noted where the row becomes an utterance."""
     try:
-        return number(row.cells.get("start_s", ""))
+        return number(cell) if cell else None
     except ValueError:
         return None
 

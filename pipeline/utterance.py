@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -143,24 +143,40 @@ SCHEMA = pa.schema(
 )
 
 
+_FIELDS = {"audio": [field.name for field in _AUDIO], "video": [field.name for field in _VIDEO]}
+
+PART = 10_000
+"""So many rows are lists and dicts of Python at once on their way into a table."""
+
+
 def in_order(utterances: Iterable[Utterance]) -> list[Utterance]:
     """The utterances sorted by dialogue, turn and id, so that the order of a scan never matters."""
     return sorted(utterances, key=lambda u: (u.dialogue, u.turn, u.id))
 
 
-def to_table(utterances: Iterable[Utterance]) -> pa.Table:
-    """The rows as an Arrow table: the columns of `SCHEMA`, then one for each annotation, named `label.<name>`."""
+def to_table(utterances: Iterable[Utterance], *, annotated: bool = True) -> pa.Table:
+    """The rows as an Arrow table: the columns of `SCHEMA`, then one for each annotation, named `label.<name>`.
+
+    annotated: False leaves the annotations out.
+    """
     rows = list(utterances)
-    columns: dict[str, Any] = {name: [_cell(row, name) for row in rows] for name in SCHEMA.names}
-    table = pa.table(columns, schema=SCHEMA)
-    for name in sorted({name for row in rows for name in row.labels}):
+    parts = (rows[start : start + PART] for start in range(0, len(rows), PART))
+    table = pa.Table.from_batches(map(_batch, parts), SCHEMA).combine_chunks()
+    for name in sorted({name for row in rows for name in row.labels}) if annotated else ():
         table = table.append_column(f"label.{name}", pa.array([row.labels.get(name) for row in rows]))
     return table
 
 
+def _batch(rows: Sequence[Utterance]) -> pa.RecordBatch:
+    columns = {name: [_cell(row, name) for row in rows] for name in SCHEMA.names}
+    return pa.RecordBatch.from_pydict(columns, SCHEMA)
+
+
 def _cell(row: Utterance, name: str) -> Any:
     value = getattr(row, "id" if name == "utterance" else name)
-    return [asdict(stretch) for stretch in value] if isinstance(value, tuple) else value
+    if not isinstance(value, tuple):
+        return value
+    return [{field: getattr(stretch, field) for field in _FIELDS[name]} for stretch in value]
 
 
 def from_table(table: pa.Table) -> list[Utterance]:

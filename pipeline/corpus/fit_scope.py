@@ -68,8 +68,7 @@ def labelled(rows: Sequence[Utterance], labels: Labels) -> dict[str, Label]:
 
     Raises InputError for a row whose annotations the protocol does not know, as a manifest from elsewhere may have.
     """
-    by_id = {row.id: _label(row, labels) for row in rows}
-    return {name: label for name, label in by_id.items() if label is not None}
+    return {row.id: label for row in rows if (label := _label(row, labels)) is not None}
 
 
 def _label(row: Utterance, labels: Labels) -> Label | None:

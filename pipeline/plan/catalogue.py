@@ -16,6 +16,7 @@ from pipeline.corpus.manifest import Manifest
 from pipeline.corpus.recipe import Node
 from pipeline.dialogue import Context, Dialogues
 from pipeline.media import audio, video
+from pipeline.plan.by_utterance import Digests, Rows
 from pipeline.plan.jobs import Stored
 from pipeline.reader import Label
 from pipeline.stage import ID, Target
@@ -31,11 +32,16 @@ NOTHING_SAID = Record(stage="", key="", object="", suffix=".parquet", size=0)
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows that are stored together, with their keys."""
+    """Rows that are stored together. row_keys: the key of each row of the stage, by utterance."""
 
     rows: tuple[Utterance, ...]
-    keys: tuple[str, ...]
+    row_keys: Mapping[str, str]
     key: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its rows."""
+        return tuple([self.row_keys[row.id] for row in self.rows])
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Catalogue:
         self, manifest: Manifest, store: Store, target: Target, labels: Mapping[str, Label], wanted: Iterable[Wanted]
     ) -> None:
         self.manifest, self.store, self.target, self.labels = manifest, store, target, labels
-        self.rows = {row.id: row for row in manifest.rows}
+        self.rows = Rows(manifest.rows)
         self.wanted: dict[Wanted, Set[str]] = {}
         for node, scope in wanted:
             self._want(node, scope, list(self.rows) if scope is None else list(scope.apply))
@@ -86,9 +92,9 @@ class Catalogue:
         self._refs: dict[tuple[str, str], Ref] = {}
 
     @cached_property
-    def whole(self) -> list[list[Utterance]]:
+    def whole(self) -> list[tuple[Utterance, ...]]:
         """All rows, cut into shards."""
-        return cut(self.manifest.rows)
+        return list(map(tuple, cut(self.manifest.rows)))
 
     def listing(self, stage: str) -> dict[str, bool]:
         """See `Store.listing`; a stage is listed once until the next `refresh`."""
@@ -148,15 +154,15 @@ class Catalogue:
         """
         if (kind, context) not in self._raw:
             digests = self._dialogue_digests(context) if context else _raw_digests(kind, self.manifest.rows)
-            self._raw[kind, context] = dict(digests)
+            self._raw[kind, context] = Digests(self.rows.numbers, digests)
         return self._raw[kind, context]
 
-    def _dialogue_digests(self, context: Context) -> Iterator[tuple[str, str | None]]:
+    def _dialogue_digests(self, context: Context) -> Iterator[str | None]:
         turns = {row.id: keys.turn_digest(row, context) for row in self.manifest.rows}
         for row in self.manifest.rows:
             seen = (*self.dialogues.before(row.id, context.turns), row)
             absent = keys.text_digest(row) is None
-            yield row.id, None if absent else keys.dialogue_digest([turns[turn.id] for turn in seen])
+            yield None if absent else keys.dialogue_digest([turns[turn.id] for turn in seen])
 
     def _want(self, node: Node, scope: Scope | None, ids: Sequence[str]) -> None:
         wanted = (node, scope if node.scoped else None)
@@ -166,14 +172,14 @@ class Catalogue:
             self._want(upstream, scope, [*ids, *learned])
 
 
-def _raw_digests(kind: str, rows: Iterable[Utterance]) -> Iterator[tuple[str, str | None]]:
+def _raw_digests(kind: str, rows: Iterable[Utterance]) -> Iterator[str | None]:
     if kind == ID:
-        return ((row.id, keys.id_digest(row)) for row in rows)
+        return map(keys.id_digest, rows)
     if kind == "text":
-        return ((row.id, keys.text_digest(row)) for row in rows)
+        return map(keys.text_digest, rows)
     if kind == "audio":
-        return ((row.id, keys.audio_digest(row.audio, audio.VERSION)) for row in rows)
-    return ((row.id, keys.video_digest(row.video, video.VERSION)) for row in rows)
+        return (keys.audio_digest(row.audio, audio.VERSION) for row in rows)
+    return (keys.video_digest(row.video, video.VERSION) for row in rows)
 
 
 class StageRows:
@@ -223,21 +229,23 @@ class StageRows:
         """The key of each row by utterance."""
         if self.waiting:
             return {}
-        state = self.state.object if self.state else None
-        return {i: keys.row_key(self.node.digest, state, [row[i] for row in self._inputs]) for i in self.ids}
+        state, inputs = self.state.object if self.state else None, self._inputs
+        numbers = self._catalogue.rows.numbers if self._everyone else {i: n for n, i in enumerate(self.ids)}
+        return Digests(numbers, (keys.row_key(self.node.digest, state, [row[i] for row in inputs]) for i in numbers))
 
     @cached_property
     def shards(self) -> list[Shard]:
         """The rows as they are cut into shards."""
         if self.waiting:
             return []
-        everyone = len(self.ids) == len(self._catalogue.rows)
-        pieces = self._catalogue.whole if everyone else cut([row for row in self._rows if row.id in self.ids])
-        return [self._shard(piece) for piece in pieces]
+        if self._everyone:
+            return list(map(self._shard, self._catalogue.whole))
+        mine = [row for row in self._catalogue.manifest.rows if row.id in self.ids]
+        return [self._shard(tuple(piece)) for piece in cut(mine)]
 
     @property
-    def _rows(self) -> Sequence[Utterance]:
-        return self._catalogue.manifest.rows
+    def _everyone(self) -> bool:
+        return len(self.ids) == len(self._catalogue.rows)
 
     @cached_property
     def _inputs(self) -> Inputs:
@@ -249,9 +257,9 @@ class StageRows:
             for source in self.node.inputs
         ]
 
-    def _shard(self, rows: Sequence[Utterance]) -> Shard:
-        row_keys = tuple(self.keys[row.id] for row in rows)
-        return Shard(tuple(rows), row_keys, keys.shard_key([row.id for row in rows], row_keys))
+    def _shard(self, rows: tuple[Utterance, ...]) -> Shard:
+        ids = [row.id for row in rows]
+        return Shard(rows, self.keys, keys.shard_key(ids, [self.keys[i] for i in ids]))
 
     def final(self, shard: Shard) -> Record | None:
         """The record of a shard without transient reasons; None while there is none."""

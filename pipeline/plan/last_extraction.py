@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -25,7 +25,6 @@ from pydantic.dataclasses import dataclass as checked
 
 from pipeline.cache import atomic, keys
 from pipeline.cache.record import Record
-from pipeline.corpus import manifest
 from pipeline.corpus.fit_scope import Scope
 from pipeline.corpus.recipe import Node, Recipe
 from pipeline.dialogue import Context, Dialogues
@@ -270,11 +269,14 @@ def _is_below(about: Any) -> bool:
     return isinstance(about, dict) and all(isinstance(about.get(n), str) for n in names) and _is_sound(about, every)
 
 
-def _write_rows(home: Path, folder: Path, rows: Iterable[Utterance]) -> str:
+def _write_rows(home: Path, folder: Path, rows: Sequence[Utterance]) -> str:
     """Puts the rows into a file named by its digest, unless it is there; returns the digest."""
-    bare = [replace(manifest.without_text(row), labels={}) for row in rows]
+    table = to_table(rows, annotated=False)
+    for column, cells in (("text", [None] * len(rows)), ("text_digest", list(map(keys.text_digest, rows)))):
+        field = SCHEMA.field(column)
+        table = table.set_column(SCHEMA.get_field_index(column), field, pa.array(cells, field.type))
     with atomic.beside(home) as temporary:
-        pq.write_table(to_table(bare), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
         name = keys.file_digest(temporary)
         atomic.link(temporary, folder / f"rows-{name}.parquet")
     return name

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from manifests.table import Table
 from pipeline.errors import InputError
@@ -93,3 +94,20 @@ def test_a_parquet_column_that_is_neither_text_nor_numbers_is_refused_by_name(tm
     pq.write_table(pa.table({"utterance": ["a"], "text": column}), tmp_path / "clips.parquet")
     with pytest.raises(InputError, match=expected):
         Table(file="clips.parquet").scan(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_are_the_same_however_many_are_read_at_once(tmp_path, monkeypatch, suffix):
+    cells = {"utterance": [*"abcde"], "dialogue": ["x"] * 5, "text": ["aa", "bb", "cc", "dd", "ee"], "note": [1] * 5}
+    pq.write_table(pa.table(cells), tmp_path / "t.parquet")
+    csv.write_csv(pa.table(cells), tmp_path / "t.csv")
+    table = Table(file=f"t.{suffix}")
+    whole = table.scan(tmp_path)
+    monkeypatch.setattr("manifests._table_file.ROWS", 2)
+    assert table.scan(tmp_path) == whole and [(row.id, row.turn, row.text) for row in whole][3] == ("d", 3, "dd")
+
+
+def test_two_rows_of_one_id_are_told_also_if_they_are_far_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("manifests._table_file.ROWS", 2)
+    with pytest.raises(InputError, match=r"^utterances.csv:6: utterance 'a' is already in utterances.csv:2$"):
+        scan(tmp_path, "utterance,text\na,x\nb,x\nc,x\nd,x\na,x\n")

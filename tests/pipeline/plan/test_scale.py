@@ -13,7 +13,8 @@ from pipeline.cache.store import Store
 from pipeline.cli.extract import extract_shown
 from pipeline.collection import paused_collection
 from pipeline.corpus import manifest
-from pipeline.utterance import Audio, Noise, NoisyAudio, Utterance, Video
+from pipeline.plan.by_utterance import Digests
+from pipeline.utterance import SCHEMA, Audio, Noise, NoisyAudio, Utterance, Video, from_table, to_table
 from tests.bench.nothing import RECIPE
 from tests.bench.simulate_scale import planned
 from tests.small import Small
@@ -63,11 +64,11 @@ def test_rows_get_the_digests_of_their_media_and_keep_all_else() -> None:
         video=(Video(path="v", end_s=2.0, crop=(0.0, 0.0, 1.0, 0.5)),),
         labels={"label": 1.0},
     )
-    [found] = manifest._digested([row], {"a": "1", "b": "2", "v": "3"})
+    found = manifest._digested(row, {"a": "1", "b": "2", "v": "3"})
     assert [stretch.digest for stretch in found.stretches] == ["1", "2", "3"]
     assert [stretch.digest for stretch in row.stretches] == [None] * 3
-    bare = manifest._digested([found], {"a": None, "b": None, "v": None})  # type: ignore[dict-item]
-    assert list(bare) == [row]
+    bare = manifest._digested(found, {"a": None, "b": None, "v": None})  # type: ignore[dict-item]
+    assert bare == row
 
 
 def test_the_collector_is_paused_and_goes_on_afterwards_also_after_an_error() -> None:
@@ -82,3 +83,21 @@ def test_a_part_of_a_made_corpus_is_planned_whole_and_always_to_the_same_shards(
     one, again, next_part = (planned(first, 400, tmp_path) for first in (0, 0, 400))
     assert (one.rows, one.shards) == (400, 2 * one.jobs) and one.jobs >= 3
     assert one.digest == again.digest != next_part.digest
+
+
+def test_a_digest_is_found_by_its_utterance_also_if_it_is_all_zeros_and_absent_ones_are_none() -> None:
+    digests = {"a": "0" * 64, "b": None, "c": "ab" * 32}
+    packed = Digests({name: number for number, name in enumerate(digests)}, digests.values())
+    assert dict(packed) == digests and "d" not in packed
+
+
+def test_a_table_of_rows_does_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        Utterance(id=f"u{i}", dialogue="d", turn=i, audio=(Audio(path="a", end_s=float(i)),), labels={"label": i})
+        for i in range(5)
+    ]
+    whole = to_table(rows)
+    monkeypatch.setattr("pipeline.utterance.PART", 2)
+    assert to_table(rows).equals(whole) and from_table(whole) == rows
+    assert to_table(rows)["audio"].num_chunks == 1, "the bytes of a manifest in Parquet depend on it"
+    assert to_table(rows, annotated=False).column_names == SCHEMA.names
