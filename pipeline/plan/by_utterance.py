@@ -6,6 +6,7 @@ A dict of texts takes a quarter of a kilobyte for each digest, of millions of ut
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TypeVar, cast
 
 from pipeline.utterance import Utterance
@@ -14,6 +15,8 @@ D = TypeVar("D", bound=str | None)
 
 SIZE = 32
 """Bytes of a digest."""
+PART = 10_000
+"""So many digests are texts at once."""
 
 
 class Rows(Mapping[str, Utterance]):
@@ -44,9 +47,10 @@ class Digests(Mapping[str, D]):
 
     def __init__(self, numbers: Mapping[str, int], digests: Iterable[D]) -> None:
         self._numbers, self._packed, self._absent = numbers, bytearray(), bytearray()
-        for digest in digests:
-            self._packed += bytes(SIZE) if digest is None else bytes.fromhex(digest)
-            self._absent.append(digest is None)
+        digests = iter(digests)
+        while part := list(islice(digests, PART)):
+            self._packed += bytes.fromhex("".join(["00" * SIZE if digest is None else digest for digest in part]))
+            self._absent += bytes(digest is None for digest in part)
 
     def __getitem__(self, utterance: str) -> D:
         number = self._numbers[utterance]

@@ -85,7 +85,10 @@ def test_a_part_of_a_made_corpus_is_planned_whole_and_always_to_the_same_shards(
     assert one.digest == again.digest != next_part.digest
 
 
-def test_a_digest_is_found_by_its_utterance_also_if_it_is_all_zeros_and_absent_ones_are_none() -> None:
+def test_a_digest_is_found_by_its_utterance_also_if_it_is_all_zeros_and_absent_ones_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.plan.by_utterance.PART", 2)
     digests = {"a": "0" * 64, "b": None, "c": "ab" * 32}
     packed = Digests({name: number for number, name in enumerate(digests)}, digests.values())
     assert dict(packed) == digests and "d" not in packed
