@@ -45,7 +45,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     ),
     "text_word2vec": ({"size": 8, "min_count": 1, "epochs": 2},),
     "visual_cnn3d": (
-        {"name": "mc3_18", "weights": "random", "clip": 4, "hop": 10, "size": 32},
+        {"name": "mc3_18", "weights": "random", "clip": 2, "hop": 20, "size": 32},
         {
             "name": "mc3_18",
             "weights": "random",

@@ -30,10 +30,15 @@ DIMS = {"text": 5, "audio": 6, "visual": 7}
 B, L, OUTPUTS = 5, 4, 3
 CLASSES, NUMBER = Target("multiclass", ("a", "b", "c")), Target("regression", ())
 SMALL: dict[str, dict[str, int]] = {
+    "ada_ign": {"context_hidden": 10, "hidden": 12, "layers": 4},
     "cfn_esa": {"width": 16, "layers": 2, "shift_hidden": 8},
     "dialogue_rnn": {"global_hidden": 10, "party_hidden": 12, "emotion_hidden": 8, "hidden": 14},
+    "hjcag": {"d_model": 32, "visual_dim": 16},
+    "mult": {"layers": 2, "memory_layers": 2},
     "multi_emo": {"width": 16, "inner": 20, "layers": 2},
+    "rmfn": {"text_hidden": 16, "audio_hidden": 8, "visual_hidden": 12, "fused": 16},
     "sdt": {"hidden": 16},
+    "tfn": {"text_hidden": 16, "text_out": 8, "audio_hidden": 8, "visual_hidden": 16, "fused": 16},
 }
 Tensors = dict[str, Tensor]
 
@@ -50,7 +55,7 @@ def build(name: str, modalities: tuple[str, ...] = MODALITIES, seed: int = 0, ou
 
 
 def config(name: str) -> Any:
-    """The defaults of a model, with those of `SMALL` where they would take seconds to build."""
+    """The defaults of a model, with those of `SMALL` where they would take long."""
     return model_class(name).Config(**SMALL.get(name, {}))
 
 
