@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.plan.jobs import ExtractJob, FitJob, Plan, named
 
-HEAVY = ("dask", "distributed", "torch", "transformers", "gensim", "sklearn", "cv2", "av", "opensmile")
+HEAVY = ("pandas", "dask", "distributed", "torch", "transformers", "gensim", "sklearn", "cv2", "av", "opensmile")
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
