@@ -19,6 +19,8 @@ MEMORY = "digests.sqlite"
 """The file in which a cache remembers the digests of media files."""
 STREAMS = "streams.sqlite"
 """The file in which the doctor remembers its findings about media files."""
+SETTINGS = "settings.sqlite"
+"""The file in which a cache remembers settings of models that were found sound."""
 EDITION = "edition"
 """The file in which a cache notes the `KEY_VERSION` of its keys."""
 LEFTOVER_S = 7 * 86_400.0
@@ -26,9 +28,13 @@ LEFTOVER_S = 7 * 86_400.0
 
 
 class Home:
-    """The paths in the home folder, and its notes about the last extraction and about locks."""
+    """The paths in the home folder, and its notes about the last extraction and about locks.
 
-    def __init__(self, root: Path | None = None) -> None:
+    asks: it is opened by something that only asks, which makes no home where there is none.
+    """
+
+    def __init__(self, root: Path | None = None, *, asks: bool = False) -> None:
+        self.asks = asks
         self.root = (root or Path(os.environ.get("AFFECTORY_HOME") or "data")).absolute()
         self.cache = self.root / "cache"
         self.memory = self.cache / MEMORY
@@ -46,13 +52,14 @@ class Home:
         except ValueError as error:
             raise InputError(f"{self.cache / EDITION} holds no number: {error}") from error
 
-    def check_edition(self) -> None:
-        """Notes the edition of a new cache. Raises InputError for a cache of another: nothing of it can be used."""
+    def check_edition(self, *, make: bool = True) -> None:
+        """Notes the edition of a new cache, which is made, if wanted. Raises InputError for a cache of another edition:
+        nothing of it can be used."""
         edition = self.edition
-        if not edition:
+        if not edition and make:
             with where_writable():
                 publish(self.cache / EDITION, f"{keys.KEY_VERSION}\n")
-        elif edition != keys.KEY_VERSION:
+        elif edition and edition != keys.KEY_VERSION:
             raise InputError(
                 f"{self.cache} holds features of edition {edition} of the keys, and this version reads edition "
                 f"{keys.KEY_VERSION} alone. `affectory gc --delete` frees their space; if they are still in use, set "
@@ -104,9 +111,11 @@ class Home:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def log_to_file(self, command: str, name: str) -> Path:
-        """Sends the log of this process, and those that workers forward to it, to a new file in `runs/logs`."""
+        """Makes the home, and sends the log of this process, and those that workers forward to it, to a new file in
+        `runs/logs`. Every command that works begins with this."""
         folder = self.runs / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
+        for each in (folder, self.cache):
+            each.mkdir(parents=True, exist_ok=True)
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{name}-{os.getpid()}.log"
         handler = logging.FileHandler(path)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))

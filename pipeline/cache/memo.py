@@ -30,13 +30,19 @@ T = TypeVar("T")
 
 
 class Memo:
-    """Texts by key in the SQLite file at `path`, which is made with its folder when it is first used."""
+    """Texts by key in the SQLite file at `path`, which is made when it is first used.
+
+    Its folder is never made: where there is no cache, nothing is remembered, so that a command that only asks leaves
+    nothing behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, keys: Collection[str]) -> dict[str, str]:
-        """The texts that are remembered for some of `keys`. Raises SpaceError."""
+        """The texts that are remembered for some of `keys`; none if there is no file. Raises SpaceError."""
+        if not self._path.exists():
+            return {}
         return self._use(lambda base: _read(base, keys)) or {}
 
     def put(self, entries: Mapping[str, str]) -> None:
@@ -61,6 +67,8 @@ class Memo:
 
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """The result of `work` in a transaction of its own; None if the file can't be used."""
+        if not self._path.parent.exists():
+            return None
         try:
             with space(self._path.parent):
                 return self._mended(work)
@@ -78,7 +86,6 @@ class Memo:
         return self._connected(work)
 
     def _connected(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=WAIT_S)) as base, base:
             base.text_factory = _text
             base.execute("create table if not exists memo (key text primary key, value text)")

@@ -49,7 +49,7 @@ def why(
     from pipeline.ask import explain_row
     from pipeline.run.reference_job import open_session
 
-    home = Home()
+    home = Home(asks=True)
     dataset, root, change = or_last(home, dataset, root, change)
     session = open_session(home, options(dataset, root, protocol=protocol, change=change))
     answer = explain_row.why(session, utterance, stage, fold)
@@ -71,7 +71,7 @@ def explain(
     """
     from pipeline.ask import explain_shard
 
-    answer = explain_shard.explain(Home(), shard)
+    answer = explain_shard.explain(Home(asks=True), shard)
     if not as_json:
         print_line(explain_shard.as_text(answer))
     show_answer(answer, as_json, "")
@@ -99,7 +99,7 @@ def errors(
     from pipeline.ask import failures
     from pipeline.run.reference_job import open_session
 
-    home = Home()
+    home = Home(asks=True)
     dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change)
     session = open_session(home, given)
@@ -133,7 +133,7 @@ def status(
     given = options(
         dataset, root, modality=modality, features=features, protocol=protocol, change=change, remote=remote
     )
-    answer = stages.status(open_session(Home(), given))
+    answer = stages.status(open_session(Home(asks=True), given))
     if not as_json:
         console.print(stages.status_table(answer))
     show_answer(answer, as_json, "")
@@ -155,7 +155,7 @@ def rows(
     from pipeline.ask import rows as counted
     from pipeline.corpus.open_corpus import open_corpus
 
-    home = Home()
+    home = Home(asks=True)
     dataset, root, change = or_last(home, dataset, root, change)
     change = [*change, *([f"dataset.labels={json.dumps(labels)}"] if labels else [])]
     answer = counted.rows(open_corpus(home, options(dataset, root, protocol=protocol, change=change)).corpus)

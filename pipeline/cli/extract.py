@@ -219,11 +219,11 @@ def plan(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Shows what `extract` would compute and why, with time and disk. Computes nothing.
+    """Shows what `extract` would compute and why, with time and disk, and checks the recipe. Computes nothing.
 
     Example: `affectory plan --dataset demo --set features.hjcag.audio.feature_set=ComParE_2016`
     """
-    home = Home()
+    home = Home(asks=True)
     dataset, root, change = or_last(home, dataset, root, change)
     given = options(dataset, root, modality=modality, features=features, protocol=protocol, change=change, limit=limit)
     session = open_session(home, given)

@@ -48,6 +48,7 @@ def _examine_media(asked: Options, as_json: bool) -> None:
     from pipeline.media.doctor import doctor as examined
 
     home = Home()
+    home.check_edition()
     recipe, manifest = scan(home, replace(asked, modality=""))  # the whole corpus, whatever is examined of it
     where = (recipe.home_name, manifest.rows, manifest.root, home.doctor)
     summary = examined(*where, modality=asked.modality, workers=asked.workers)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance, Value
 
+MOST_ROWS = 2_000_000
+"""The most utterances of a file."""
 SMALL, RATIO = 1 << 28, 100
 """A compressed file may unpack to so many bytes whatever its size is, and above that to so many times its size."""
 

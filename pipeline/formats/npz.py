@@ -27,7 +27,7 @@ import psutil
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.formats.content import RATIO, SMALL, Content, Steps, Tracks, given, known, padded
+from pipeline.formats.content import MOST_ROWS, RATIO, SMALL, Content, Steps, Tracks, given, known, padded
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance
 
@@ -66,6 +66,8 @@ def content(arrays: Mapping[str, NDArray[Any]], path: Path) -> Content:
     if "id" not in arrays:
         raise InputError(f"{path} has no array `id`, which names the utterances")
     count = len(np.atleast_1d(arrays["id"]))
+    if count > MOST_ROWS:  # empty names take no bytes
+        raise InputError(f"{path} has {count:,} utterances, more than {MOST_ROWS:,}")
     for name, array in arrays.items():
         if not name.endswith("_names") and (not array.ndim or len(array) != count):
             raise InputError(f"{path}: {name} is {array.shape}, and there are {count} ids")

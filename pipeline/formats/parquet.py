@@ -30,15 +30,13 @@ import pyarrow.parquet as pq
 
 from pipeline.cache.parquet_pages import Bounds, open_parquet
 from pipeline.errors import InputError
-from pipeline.formats.content import RATIO, SMALL, Content, Steps, Tracks, given, known
+from pipeline.formats.content import MOST_ROWS, RATIO, SMALL, Content, Steps, Tracks, given, known
 from pipeline.stage import Modality
 from pipeline.utterance import Utterance
 
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "visual")
 PARTS = {"train": "train", "valid": "validation", "test": "test"}
 _FILES = {name: part for part, name in PARTS.items()} | {"valid": "valid", "dev": "valid"}
-MOST_ROWS = 2_000_000
-"""The most utterances of a file."""
 _BATCH = 1024
 """How many utterances become objects of Python at once."""
 _ROW = ("id", "utterance", "dialogue", "turn", "speaker", "split", "text")

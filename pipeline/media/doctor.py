@@ -104,6 +104,7 @@ def doctor(
     modalities = _modalities(modality)
     if not writable(folder):  # told before the work, whose findings it is to hold
         raise InputError(f"{folder} cannot be written: set AFFECTORY_HOME to a folder that can")
+    folder.mkdir(parents=True, exist_ok=True)
     examinations, probed = _examined(_contents(rows, root, modalities), folder / STREAMS, _processes(workers))
     findings = [finding for modality in modalities for finding in _findings(rows, modality, examinations)]
     path = folder / f"{name}.parquet"

@@ -17,7 +17,7 @@ import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from blake3 import blake3
@@ -69,7 +69,8 @@ class Seen:
     """What was seen before a scan.
 
     corpus: the digest of all that a scan reads. actions: that of the cache's actions. oldest_s: when the use of an
-    action was last noted, in seconds since 1970; of several, the longest ago.
+    action was last noted, in seconds since 1970; of several, the longest ago. noted: the digest of the note about the
+    last extraction, by which another one in between is noticed.
     """
 
     home: Home
@@ -78,21 +79,23 @@ class Seen:
     corpus: str
     actions: str
     oldest_s: float
+    noted: str
 
     @property
     def fingerprint(self) -> str:
         """The digest of everything that was seen."""
-        return keys.digest("finished", _of_recipe(self.recipe, self.options), self.corpus, self.actions)
+        return keys.digest("finished", _of_recipe(self.recipe, self.options), self.corpus, self.actions, self.noted)
 
     def known(self) -> str | None:
         """What the extraction said that left everything as it is now; None if there was none."""
         stamped = _read(_path(self.home, self.options))
-        if stamped is None or stamped.fingerprint != self.fingerprint or time.time() - self.oldest_s > TOUCH_S:
-            return None  # the third: a plan notes that the actions are in use, so that `gc` keeps them
+        if stamped is None or not self.noted or stamped.fingerprint != self.fingerprint:
+            return None
+        if time.time() - self.oldest_s > TOUCH_S:  # a plan notes that the actions are in use, so that `gc` keeps them
+            return None
         if _of_objects(self.home.cache, stamped.objects) != stamped.stamps:
             return None
-        noted = last_extraction.read(self.home.root, self.recipe.home_name)
-        return stamped.said if noted is not None else None
+        return stamped.said
 
     def keep(self, session: Session, said: str) -> None:
         """Keeps a stamp of an extraction that had nothing to do, if nothing has changed while it ran."""
@@ -107,7 +110,8 @@ class Seen:
         stamps = _of_objects(store.root, names)
         with suppress(OSError, UnsureError):
             if all(map(store.here, refs)) and _actions(self.home, every_node(recipe)) == (self.actions, self.oldest_s):
-                made = Stamp(fingerprint=self.fingerprint, objects=names, stamps=stamps, said=said)
+                now = replace(self, noted=last_extraction.digest(self.home.root, recipe.home_name))
+                made = Stamp(fingerprint=now.fingerprint, objects=names, stamps=stamps, said=said)
                 publish(_path(self.home, self.options), made.model_dump_json())
 
 
@@ -126,7 +130,8 @@ def look(home: Home, options: Options, compare: Compare) -> Seen | None:
     if verdicts or not recipe.root.is_dir():
         return None
     try:
-        return Seen(home, options, recipe, _of_corpus(recipe.root), *_actions(home, every_node(recipe)))
+        noted = last_extraction.digest(home.root, recipe.home_name)
+        return Seen(home, options, recipe, _of_corpus(recipe.root), *_actions(home, every_node(recipe)), noted)
     except (OSError, UnsureError):
         return None
 

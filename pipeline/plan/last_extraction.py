@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
@@ -30,8 +28,9 @@ from pipeline.corpus.recipe import Node, Recipe
 from pipeline.dialogue import Context, Dialogues
 from pipeline.media import audio, video
 from pipeline.plan.catalogue import Catalogue
+from pipeline.plan.noted_rows import read_rows, write_rows
 from pipeline.stage import ID
-from pipeline.utterance import SCHEMA, Utterance, from_table, to_table
+from pipeline.utterance import Utterance
 
 if TYPE_CHECKING:
     from pipeline.corpus.open_corpus import Options
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOTE = "last.json"
 CHECKED = ConfigDict(extra="forbid", strict=True)
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -60,6 +60,7 @@ class Entry:
 
     asked: the feature sets that ask for it, as `<set>.<modality>`. about: see `Node.describe`. code: the versions of
     the code that makes keys and of the code that decodes its input. fits: by scope. rows: the digest of the rows file.
+    keys: that of the keys of all its shards.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Entry:
     code: Mapping[str, int]
     fits: Mapping[str, Fitted] = field(default_factory=dict)
     rows: Digest | None = None
+    keys: Digest | None = None
 
 
 @checked(frozen=True, kw_only=True, config=CHECKED)
@@ -159,12 +161,37 @@ def write(session: Session) -> None:
     folder = _folder(session.home.root, session.corpus.recipe.home_name)
     before = _read(folder)
     session.catalogue.refresh()
-    name = _write_rows(session.home.root, folder, session.corpus.manifest.rows)
-    mine = {digest: replace(entry, rows=name) for digest, entry in present(session).stages.items()}
+    name = write_rows(session.home.root, folder, session.corpus.manifest.rows)
+    found = _keys(session)
+    mine = {d: replace(entry, rows=name, keys=found[d]) for d, entry in present(session).stages.items()}
     note = Note(at=_now(), stages=tuple(_merged(before, mine, session)))
-    atomic.publish(folder / "last.json", json.dumps(asdict(note), indent=1, sort_keys=True))
+    atomic.publish(folder / NOTE, json.dumps(asdict(note), indent=1, sort_keys=True))
     for old in _files(before) - _files(note):
         (folder / f"rows-{old}.parquet").unlink(missing_ok=True)
+
+
+def is_noted(session: Session) -> bool:
+    """True if what is noted as the last extraction is this one: the same stages with the same keys."""
+    before = _read(_folder(session.home.root, session.corpus.recipe.home_name))
+    noted = before.stages if before else ()
+    asked = _asked(session.corpus.recipe, session.options)
+    now = {(place, stage, found) for stage, found in _keys(session).items() for place in asked[stage]}
+    places = {place for place, _, _ in now}
+    return now == {(at, entry.digest, entry.keys) for entry in noted for at in entry.asked if at in places}
+
+
+def digest(home: Path, dataset: str) -> str:
+    """The digest of what is noted, by which a change of it is seen."""
+    path = _folder(home, dataset) / NOTE
+    return keys.file_digest(path) if path.is_file() else ""
+
+
+def _keys(session: Session) -> dict[str, str]:
+    """For each stage the digest of the keys of its shards, in all scopes."""
+    found: dict[str, list[str]] = {}
+    for rows in session.catalogue:
+        found.setdefault(rows.node.digest, []).extend(shard.key for shard in rows.shards)
+    return {stage: keys.digest("shards", listed) for stage, listed in found.items()}
 
 
 def _entry(node: Node, asked: Iterable[str], fits: Mapping[str, Fitted]) -> Entry:
@@ -228,7 +255,7 @@ def read(home: Path, dataset: str) -> Seen | None:
 
     @cache
     def rows(name: str | None) -> Dialogues:
-        return Dialogues(_read_rows(folder / f"rows-{name}.parquet", name))
+        return Dialogues(read_rows(folder / f"rows-{name}.parquet", name))
 
     return Seen(note.at, {entry.digest: entry for entry in note.stages}, lambda entry: rows(entry.rows))
 
@@ -238,7 +265,7 @@ def _folder(home: Path, dataset: str) -> Path:
 
 
 def _read(folder: Path) -> Note | None:
-    path = folder / "last.json"
+    path = folder / NOTE
     try:
         note: Note = _NOTE.validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -267,31 +294,6 @@ def _is_below(about: Any) -> bool:
     names = ("stage", "digest")
     every = dict.fromkeys(("audio", "video"), 0)
     return isinstance(about, dict) and all(isinstance(about.get(n), str) for n in names) and _is_sound(about, every)
-
-
-def _write_rows(home: Path, folder: Path, rows: Sequence[Utterance]) -> str:
-    """Puts the rows into a file named by its digest, unless it is there; returns the digest."""
-    table = to_table(rows, annotated=False)
-    for column, cells in (("text", [None] * len(rows)), ("text_digest", list(map(keys.text_digest, rows)))):
-        field = SCHEMA.field(column)
-        table = table.set_column(SCHEMA.get_field_index(column), field, pa.array(cells, field.type))
-    with atomic.beside(home) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-        name = keys.file_digest(temporary)
-        atomic.link(temporary, folder / f"rows-{name}.parquet")
-    return name
-
-
-def _read_rows(path: Path, name: str | None) -> list[Utterance]:
-    """The rows of a file; none if it is gone or its bytes are not those that its name says."""
-    try:
-        if name is None or keys.file_digest(path) != name:
-            raise OSError("its bytes are not those its name says")
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        log.warning("%s is not used: %s", path, error)
-        return []
-    return from_table(table) if table.schema.remove_metadata().equals(SCHEMA) else []
 
 
 def _files(note: Note | None) -> set[str]:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from pipeline.cache import in_use
-from pipeline.cache.home import STREAMS, Home
+from pipeline import plugins
+from pipeline.cache import in_use, keys
+from pipeline.cache.atomic import writable
+from pipeline.cache.home import SETTINGS, STREAMS, Home
+from pipeline.cache.memo import Memo
 from pipeline.cache.store import Store
 from pipeline.console import print_line
 from pipeline.corpus.corpus import Corpus
@@ -52,9 +55,9 @@ class Session:
         Raises InputError.
         """
         new = not home.edition
-        home.check_edition()
+        home.check_edition(make=not home.asks or bool(options.url))  # records of a remote are kept here
         opened = open_corpus(home, options, pulled)
-        if new:
+        if new and home.edition:
             print_line(f"New home: {home.root} (AFFECTORY_HOME names another)")
         recipe, verdicts = resolved(opened.corpus.recipe, opened.store, compare, isinstance(opened.store, LockedStore))
         for verdict in verdicts:
@@ -96,8 +99,16 @@ class Session:
         return estimate.views(self.corpus, self.catalogue.store, plan, self.options.features)
 
     def check_train(self) -> None:
-        """Raises InputError for training settings that a model would refuse, before hours of extraction."""
-        check_train(recipe_path(self.options.dataset), self.corpus.recipe.train)
+        """Raises InputError for training settings that a model would refuse, before hours of extraction.
+
+        Settings that were found sound are remembered, because models import torch, which takes longer than a plan.
+        """
+        code = [keys.file_digest(plugins.folder(name)) for name in ("pipeline", "models")]
+        key, memo = keys.digest("settings", self.corpus.recipe.train, code), Memo(self.home.cache / SETTINGS)
+        if not memo.get([key]):
+            check_train(recipe_path(self.options.dataset), self.corpus.recipe.train)
+            if writable(self.home.cache):
+                memo.put({key: "sound"})
 
     def pinned(self) -> AbstractContextManager[None]:
         """A context in which `gc` keeps every stage that is asked for."""

@@ -42,7 +42,7 @@ def open(
     Raises InputError for a recipe or a corpus that is not there.
     """
     options = Options(dataset, root, protocol=protocol, changes=tuple(changes), remote=remote)
-    return Dataset(open_session(Home(Path(home) if home else None), options))
+    return Dataset(open_session(Home(Path(home) if home else None, asks=True), options))
 
 
 class Dataset:

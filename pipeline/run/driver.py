@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from pipeline.corpus.recipe import distinct_names
 from pipeline.errors import InputError
 from pipeline.plan.catalogue import Catalogue
 from pipeline.plan.jobs import ExtractJob, Job, Plan
+from pipeline.reason import Reason
 from pipeline.run.exchange import Exchange, OwnCache, SharedCache, adopt, inodes, shares, token
 from pipeline.run.inline_workers import Inline
 from pipeline.run.job_queue import JobQueue, Watch
@@ -23,6 +25,8 @@ from pipeline.run.worker import WORK, run
 
 if TYPE_CHECKING:
     from pipeline.run.dask_workers import Workers  # Dask takes half a second to import: only if there is work
+
+log = logging.getLogger(__name__)
 
 ROUNDS = 3
 """How often a run plans again after an upstream object turned out corrupt, or a fit had to wait for a row; in the last
@@ -115,8 +119,17 @@ class _Driver:
 
     def _done(self, job: Job, outcome: Outcome) -> None:
         adopt(self.catalogue.store, outcome.saved)
+        self._log_failed(outcome)
         self.counts.add(replace(outcome, saved=[]))
         self.watch((), job)
+
+    def _log_failed(self, outcome: Outcome) -> None:
+        """Names every row of a job that failed in the log of the run, whichever worker computed it."""
+        for stage, reasons in outcome.reasons.items():
+            for name, reason in reasons.items():
+                if Reason(reason).failed:
+                    said = outcome.messages[stage].get(name, "no message")
+                    log.info("%s: %s failed: %s: %s", self.names[stage], name, reason, said)
 
     def _wait(self, job: Job, again: Again) -> None:
         self.counts.waiting[job.id] = again.message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +27,6 @@ from pipeline.run.stage_calls import Call, Knobs, Transform, alone_bound, by_hal
 from pipeline.run.time_spent import DECODE, LOAD, READ, STORE, timed, waited
 from pipeline.stage import ID, RAW, Frames, Item, Spec, Track, Waveform
 from pipeline.utterance import Utterance
-
-log = logging.getLogger(__name__)
 
 BATCH_BYTES = 2**30
 """A batch with so many bytes of sound or pictures is not filled up."""
@@ -143,7 +140,6 @@ def _run_raw(
 
 def _offer(work: _Work, kind: str, row: Utterance, inputs: Decoded, knobs: Knobs) -> None:
     if isinstance(inputs, Unreadable):
-        log.info("%s: %s has no %s: %s", work.run.node.name, row.id, kind, inputs)
         work.tracks[row.id] = Track.failed(inputs.reason, inputs.detail)
         return
     value = inputs[work.run.node.digest]

@@ -61,7 +61,7 @@ def extract(session: Session, *, noted: bool = True) -> RunCounts:
         return counts  # of a part, the call that finishes what is left notes the extraction
     if counts.spent is not None:
         time_spent.keep(session.home.root, session.corpus.recipe.home_name, counts.spent)
-    if counts.jobs or last_extraction.read(session.home.root, session.corpus.recipe.home_name) is None:
+    if counts.jobs or not last_extraction.is_noted(session):
         last_extraction.write(session)
     remember(session.home, session.options)
     return counts

@@ -12,7 +12,8 @@ from pipeline.run.time_spent import TimeSpent
 
 @dataclass
 class Outcome:
-    """What one job did: by stage, rows computed and copied, calls of the stage, seconds, and reasons by utterance.
+    """What one job did: by stage, rows computed and copied, calls of the stage, seconds, and reasons and messages by
+    utterance.
 
     On a worker a stage is named by its digest, that of a fit followed by `FITS`. saved: the records of what was saved.
     times: seconds outside stages, by kind. busy: seconds in all, by worker. See `pipeline.run.time_spent`.
@@ -24,6 +25,7 @@ class Outcome:
     calls: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, dict[str, str]] = field(default_factory=dict)
+    messages: dict[str, dict[str, str]] = field(default_factory=dict)
     saved: list[Record] = field(default_factory=list)
     times: Counter[str] = field(default_factory=Counter)
     busy: dict[str, float] = field(default_factory=dict)
@@ -36,8 +38,9 @@ class Outcome:
             for stage, count in getattr(other, kind).items():
                 name = called.get(stage, stage)
                 mine[name] = mine.get(name, 0) + count
-        for stage, reasons in other.reasons.items():
-            self.reasons.setdefault(called.get(stage, stage), {}).update(reasons)
+        for kind in ("reasons", "messages"):
+            for stage, said in getattr(other, kind).items():
+                getattr(self, kind).setdefault(called.get(stage, stage), {}).update(said)
 
 
 @dataclass(frozen=True)

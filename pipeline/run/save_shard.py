@@ -114,7 +114,7 @@ def save(computed: Computed, job: ExtractJob, store: Store, outcome: Outcome) ->
     outcome.copied[stage] += copied
     outcome.calls[stage] += computed.calls
     outcome.seconds[stage] = computed.seconds
-    outcome.reasons[stage] = reasons
+    outcome.reasons[stage], outcome.messages[stage] = reasons, messages
 
 
 def _by_kind(rows: Iterable[tuple[str, Track]]) -> dict[str, dict[str, str]]:

@@ -118,6 +118,15 @@ def test_a_stage_nobody_extracted_is_new_and_without_a_note_nothing_is_known(ext
     assert found["differs"] == ["no extraction is noted"] and {each["same"] for each in found["parts"]} == {None}
 
 
+def test_after_a_run_without_work_nothing_has_changed_since_then(extracted, utterance):
+    before = extracted.recipe
+    extracted.recipe = before.replace("n_mfcc = 5", "n_mfcc = 7")
+    assert extracted.extract(modality="audio")
+    extracted.recipe = before
+    assert row(extracted, utterance, "audio_mfcc")["differs"] == ["params.n_mfcc: 7 -> 5"]
+    assert extracted.extract() == {} and row(extracted, utterance, "audio_mfcc")["differs"] == []
+
+
 def test_a_failed_row_gives_its_reason(extracted, utterance):
     (extracted.root / session5(extracted)[3].audio[0].path).write_bytes(b"")
     extracted.extract(modality="audio")

@@ -142,3 +142,12 @@ def test_a_message_is_one_printable_line_without_folders(text, kept):
 def test_every_reason_can_be_asked_for(small):
     session = small.session(modality="audio")
     assert [failures(session, reason=reason) for reason in Reason] == [[]] * len(Reason)
+
+
+def test_the_log_of_a_run_names_each_row_that_failed_with_its_reason(failing, affectory):  # noqa: F811
+    small, by_reason = failing
+    given = options(small, "--modality", "audio", "--features", "sound", "--workers", "0", "--retry-failed")
+    assert affectory("extract", *given)[0] == 0
+    [log] = (small.home / "runs" / "logs").glob("*-extract-small-*.log")
+    assert f"audio_mfcc: {by_reason['not_media']} failed: not_media: zero bytes" in log.read_text()
+    assert f"audio_mfcc: {by_reason['missing_file']} failed: missing_file: " in log.read_text()

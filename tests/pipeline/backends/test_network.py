@@ -46,6 +46,7 @@ class Untraceable(nn.Module):
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, in which any speed-up pays and no work is too little for a trial."""
     monkeypatch.setenv("AFFECTORY_HOME", str(tmp_path))
+    (tmp_path / "cache").mkdir()
     monkeypatch.delenv(SETTING, raising=False)
     monkeypatch.setattr(measured, "FASTER", 0.0)
     monkeypatch.setattr(network, "TRIAL_S", 0.0)

@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    (tmp_path / "cache").mkdir()
     return tmp_path / "cache" / "memo.sqlite"
 
 
@@ -99,13 +100,22 @@ def test_damaged_text_is_forgotten_alone(path: Path) -> None:
     assert Memo(path).get(["b"]).get("b") != "2"
 
 
-def test_a_folder_that_cannot_be_made_only_means_that_nothing_is_remembered(
+def test_a_file_in_place_of_the_folder_only_means_that_nothing_is_remembered(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    path.parent.rmdir()
     path.parent.write_text("a file where the folder should be")
     Memo(path).put({"a": "1"})
     assert Memo(path).get(["a"]) == {}
-    assert len(warnings(caplog)) == 2 and "nothing is remembered" in warnings(caplog)[0]
+    assert len(warnings(caplog)) == 1 and "nothing is remembered" in warnings(caplog)[0]
+
+
+def test_where_there_is_no_folder_nothing_is_remembered_and_none_is_made(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.parent.rmdir()
+    assert Memo(path).add({"a": "1"}) == {"a": "1"} and Memo(path).get(["a"]) == {}
+    assert not path.parent.exists() and not warnings(caplog)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")

@@ -82,6 +82,16 @@ def test_an_extraction_in_a_read_only_home_is_bad_input(affectory, extracted, re
     assert code == 2 and "set AFFECTORY_HOME to a folder that is" in said(err) and "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["plan", "status", "rows", "errors", "why", "explain", "verify", "gc"])
+def test_a_command_that_only_asks_makes_no_home_where_there_is_none(affectory, demo_root, small, tmp_path, command):
+    small.path.write_text(small.recipe)
+    of_a_corpus = command in ("plan", "status", "rows", "errors", "why")
+    given = {"why": ("Ses01F_impro01_F000", "audio_mfcc"), "explain": ("0123abcd",)}.get(command, ())
+    code, _, err = affectory(command, *given, *(options(small) if of_a_corpus else ()))
+    assert code == (2 if command == "explain" else 0), err
+    assert not (tmp_path / "home").exists() and "New home" not in err
+
+
 @pytest.mark.parametrize("below", ["", "runs", "cache/partial"])
 def test_a_file_in_place_of_a_folder_of_the_home_is_bad_input(affectory, small, tmp_path, below):
     place = tmp_path / "home" / below

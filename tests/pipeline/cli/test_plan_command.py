@@ -13,8 +13,9 @@ import pytest
 from pipeline.cache.record import encode
 from pipeline.cache.weights import LOCK, Pin, Weights
 from pipeline.errors import InputError, SpaceError
-from pipeline.plan import estimate
+from pipeline.plan import estimate, session
 from pipeline.run import extraction
+from tests.pipeline.cli.test_commands import affectory, options  # noqa: F401 - a fixture
 from tests.pipeline.cli.test_extract import STAGES, extract, plan
 
 
@@ -171,3 +172,14 @@ def test_all_weights_that_are_not_here_are_told_by_plan_and_before_workers_start
     assert plan(small)["weights"] == {"absent": SOURCES, "unpinned": []}
     with pytest.raises(InputError, match=", ".join(map(re.escape, SOURCES))):
         extract(small)
+
+
+def test_settings_that_were_found_sound_are_not_looked_at_again(extracted, affectory, monkeypatch):  # noqa: F811
+    def refuse(*arguments):
+        raise AssertionError("looked at again")
+
+    assert affectory("plan", *options(extracted, "--set", "train.mulg.hidden=4"))[0] == 0
+    monkeypatch.setattr(session, "check_train", refuse)
+    assert affectory("plan", *options(extracted, "--set", "train.mulg.hidden=4"))[0] == 0
+    with pytest.raises(AssertionError):
+        affectory("plan", *options(extracted, "--set", "train.mulg.hidden=5"))

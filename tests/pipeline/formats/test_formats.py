@@ -212,3 +212,18 @@ def test_an_id_with_a_slash_is_no_segment(made: Content, tmp_path: Path) -> None
     with pytest.raises(InputError, match="an id with a slash"):
         written(Content(rows, made.tracks), "csd", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_npz_whose_members_say_less_than_they_unpack_to_is_damaged(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", id=["a"], audio=np.zeros((1, 1000, 2)))
+    size, content = (16_128).to_bytes(4, "little"), (tmp_path / "x.npz").read_bytes()
+    assert content.count(size) >= 1
+    (tmp_path / "x.npz").write_bytes(content.replace(size, (200).to_bytes(4, "little")))
+    with pytest.raises(InputError, match="no .npz of numbers and strings"):
+        feature_file.read(tmp_path / "x.npz")
+
+
+def test_an_npz_of_more_utterances_than_any_corpus_has_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", id=np.zeros(npz.MOST_ROWS + 1, "S1"), audio=np.ones((1, 1, 1)))
+    with pytest.raises(InputError, match="2,000,001 utterances"):
+        feature_file.read(tmp_path / "x.npz")

@@ -26,6 +26,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Path:
+    (tmp_path / "cache").mkdir()
     return tmp_path / "cache" / "digests.sqlite"
 
 

@@ -136,6 +136,7 @@ CHANGES: list[Callable[[Finished], Any]] = [
     lambda done: next((done.cache / "actions").glob("*/*")).unlink(),
     lambda done: shutil.rmtree(next((done.place / "home" / "views").glob("[!.]*"))),
     lambda done: shutil.rmtree(done.place / "home" / "history"),
+    lambda done: next((done.place / "home" / "history").glob("*/last.json")).write_text("{}"),
     lambda done: done.recipe.write_text(nothing.RECIPE.replace("[dataset]", "[dataset]\nmax_failed = 0.5")),
     lambda done: next((done.place / "home" / "finished").glob("*")).write_text("{}"),
 ]
