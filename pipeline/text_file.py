@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 
 
@@ -38,6 +39,9 @@ def decode(data: bytes, name: str, encoding: str = "utf-8") -> str:
         return _refuse(data, name, encoding, error.start)
     if "\0" in text:  # ASCII in UTF-16 is valid UTF-8 with a zero beside each letter
         return _refuse(data, name, encoding, data.index(0))
+    if half := _SURROGATE.search(text):  # some encodings can write them, and no Arrow file can hold them
+        line = text.count("\n", 0, half.start()) + 1
+        raise InputError(f"{name}:{line}: {half.group()!r} is half of a character, so the encoding is not {encoding}")
     return text
 
 

@@ -42,3 +42,8 @@ def test_a_refusal_names_the_first_line_and_the_likely_encoding(data, message):
 def test_a_damaged_file_of_the_encoding_that_is_named_is_called_damaged():
     with pytest.raises(InputError, match="damaged"):
         decode(b"\xff\xfea", "a file", "utf-16")
+
+
+def test_half_of_a_character_is_refused_with_its_line():
+    with pytest.raises(InputError, match=r"a file:2: '.ud83d' is half of a character"):
+        decode(b"whole\n\\ud83d", "a file", "unicode_escape")
