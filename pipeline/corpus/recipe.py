@@ -121,6 +121,11 @@ class Node:
         return Node.of(self.name, self.stage, self.params, self.inputs, versions, self.written)
 
     @property
+    def random(self) -> bool:
+        """Whether its network starts from random weights."""
+        return "random" in self.params.values()
+
+    @property
     def upstream(self) -> tuple[Node, ...]:
         """The inputs that are stages themselves."""
         return tuple(node for node in self.inputs if isinstance(node, Node))
@@ -260,3 +265,8 @@ def nodes(recipe: Recipe, modality: str | None = None, only: Sequence[str] = ())
 def every_node(recipe: Recipe) -> list[Node]:
     """Each stage of a recipe, once: those that its feature sets name, and those upstream."""
     return list(dict.fromkeys(node for asked in nodes(recipe) for node in asked.walk()))
+
+
+def random_weights(asked: Iterable[Node]) -> list[str]:
+    """The names of the stages, and of those upstream, whose networks start from random weights."""
+    return sorted({node.name for one in asked for node in one.walk() if node.random})

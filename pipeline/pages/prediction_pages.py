@@ -20,6 +20,7 @@ from pipeline.bundle.predict import Predicted
 from pipeline.bundle.results import Written
 from pipeline.cache.atomic import publish
 from pipeline.console import bar
+from pipeline.corpus.recipe import random_weights
 from pipeline.pages.charts import Chart
 from pipeline.pages.clip_chart import MOST_SPANS, Spans, clip_chart
 from pipeline.pages.clip_look import ClipLook, look, looking_child
@@ -187,6 +188,8 @@ def write_pages(folder: Path, path: Path, bundle: Bundle, clips: Sequence[Clip],
         "Predicts": f"{target.task}: {', '.join(to.columns)}",
         "Scores on its test rows": _scores(bundle.metrics["test"]),
     }
+    if random := random_weights(part for selection in bundle.selections.values() for part in selection.parts):
+        about["Random weights"] = f"{', '.join(random)}, so what it says of real recordings means nothing"
     pages = Pages(
         folder, contents.name, about, to.columns, target.task == "regression", time.strftime("%Y-%m-%d %H:%M")
     )

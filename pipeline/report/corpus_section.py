@@ -19,9 +19,6 @@ from pipeline.reader import Label
 from pipeline.stage import Target
 from pipeline.utterance import Utterance
 
-RANDOM = "random"
-"""The value of a stage's parameter if its network starts from random weights."""
-
 LIBRARIES = ("affectory", "numpy", "pyarrow", "scikit-learn", "torch")
 """The libraries that decide scores, in addition to those that the stages name."""
 
@@ -184,11 +181,6 @@ def _quantiles(values: np.ndarray[Any, Any]) -> list[float]:
 # --- recipe ----------------------------------------------------------------------------------------------------
 
 
-def random_weights(recipe: Recipe) -> list[str]:
-    """The stages whose networks start from random weights."""
-    return sorted({node.name for node in every_node(recipe) if RANDOM in node.params.values()})
-
-
 def stages(recipe: Recipe) -> Sheet:
     """The stages of each feature set, with the parameters that differ from their defaults."""
     rows = [
@@ -217,7 +209,7 @@ def _inputs(node: Node) -> str:
 
 
 def _weights(node: Node) -> Cell:
-    if RANDOM in node.params.values():
+    if node.random:
         return Cell("random weights", loud=True)
     return cell("fitted per fold" if node.stage.fitted else "as named" if _named(node) else "none")
 

@@ -14,6 +14,7 @@ from pipeline.ask.failures import failures as list_failures
 from pipeline.cache.atomic import publish
 from pipeline.console import console, table
 from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.recipe import nodes, random_weights
 from pipeline.corpus.same_media import same_media
 from pipeline.pages.charts import Chart, Mark, ranking
 from pipeline.pages.excerpt import COLUMNS
@@ -111,7 +112,7 @@ def _render(
         when=time.strftime("%Y-%m-%d %H:%M"),
         root=str(corpus.manifest.root),
         logs=str(session.home.runs / "logs"),
-        random=corpus_section.random_weights(corpus.recipe),
+        random=random_weights(nodes(corpus.recipe)),
         incomplete=extracted.incomplete(),
         notices=_notices(session, extracted, remarks, probes, runs),
         facts=corpus_section.facts(corpus, corpus.protocol),

@@ -41,6 +41,12 @@ def test_a_directory_of_weights_enters_the_key_by_all_of_its_files(load, tmp_pat
     assert digest() != before
 
 
+def test_stages_whose_networks_start_from_random_weights_are_named(load):
+    visual = 'visual = { stage = "visual_resnet50", weights = "random", align = { mode = "sample", length = 4 } }'
+    read = load(f"{WORDS}\n[features.seen]\n{visual}\n")
+    assert recipe.random_weights(recipe.nodes(read)) == ["visual_resnet50"]
+
+
 def test_a_variable_in_a_parameter_is_read(load, monkeypatch, tmp_path):
     (tmp_path / "vectors.bin").write_bytes(b"weights")
     monkeypatch.setenv("VECTORS", str(tmp_path / "vectors.bin"))
