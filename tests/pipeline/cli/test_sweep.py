@@ -126,9 +126,9 @@ def odd(tmp_path, demo_root, monkeypatch) -> Iterator[Odd]:
     assert made.bugs == []
 
 
-def some(every: Collection[str], quick: Collection[str] = QUICK) -> list[Any]:
+def some(every: Collection[str]) -> list[Any]:
     """All of them; but for a few that are quick, only in the slow tests."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in sorted(every)]
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(every)]
 
 
 @pytest.mark.parametrize("command", some(COMMANDS))
@@ -188,7 +188,7 @@ def test_damaged_files_of_the_home_are_no_bug(odd):
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("command", some(COMMANDS, quick={"explain"}))
+@pytest.mark.parametrize("command", some(COMMANDS))
 def test_an_odd_value_of_any_option_is_no_bug(odd, command):
     dataset = ["--dataset", str(odd.place / "table.toml"), "--root", str(odd.place / "rubbish")]
     for parameter in COMMANDS[command].params:
