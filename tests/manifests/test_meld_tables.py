@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -115,7 +114,7 @@ def test_real_folds_by_dialogue_are_of_nearly_equal_size(real: list[Utterance]) 
 
 
 @pytest.mark.slow
-def test_the_real_tables_are_scanned_within_seconds_with_every_clip_in_place(kit: Path, tmp_path: Path) -> None:
+def test_the_real_tables_are_scanned_with_every_clip_in_place(kit: Path, tmp_path: Path) -> None:
     rows = Meld().scan(kit / "meld")
     for name in TABLES.values():
         (tmp_path / name).write_bytes((kit / "meld" / name).read_bytes())
@@ -123,8 +122,6 @@ def test_the_real_tables_are_scanned_within_seconds_with_every_clip_in_place(kit
         (tmp_path / "MELD.Raw" / folder).mkdir(parents=True)
     for row in rows:
         (tmp_path / "MELD.Raw" / path(row)).touch()
-    began = time.perf_counter()
     again = Meld().scan(tmp_path)
-    assert time.perf_counter() - began < 10.0
     assert [replace(row, audio=(), video=()) for row in again] == [replace(row, audio=(), video=()) for row in rows]
     assert {path(row).rpartition("/")[0] for row in again} == {f"MELD.Raw/{folder}" for folder in FOLDERS.values()}

@@ -39,8 +39,9 @@ def row(name: str, audio: str | None = None, **more: object) -> Utterance:
 
 @pytest.fixture
 def build(tmp_path):
-    """The manifest of some rows over `tmp_path/corpus`."""
-    (tmp_path / "corpus").mkdir()
+    """The manifest of some rows over `tmp_path/corpus`, with a cache that remembers digests."""
+    for name in ("corpus", "cache"):
+        (tmp_path / name).mkdir()
 
     def make(*rows: Utterance) -> manifest.Manifest:
         return manifest.build(Rows(rows), tmp_path / "corpus", tmp_path / "cache" / "memory.sqlite")
