@@ -55,12 +55,12 @@ def test_a_parameter_of_one_fit_moves_its_state_and_what_stands_on_it_in_every_f
     small, old, new, moved
 ):
     small.recipe += ENCODER
-    small.extract(protocol="cv", modality="text")
+    small.extract(protocol="cv")
     before = states(small)
     assert Counter(name for name, _ in before) == dict.fromkeys((WORDS, CNN, "text_roberta"), 5)
     assert old in small.recipe
     small.recipe = small.recipe.replace(old, new)
-    assert small.extract(protocol="cv", modality="text") == dict.fromkeys(moved, 5 * 60)
+    assert small.extract(protocol="cv") == dict.fromkeys(moved, 5 * 60)
     assert {name: n for name, n in small.count("calls").items() if "fit" in name} == {f"{m} (fit)": 5 for m in moved}
     after = states(small)
     assert {place for place in before if after[place] != before[place]} == {p for p in before if p[0] in moved}
