@@ -57,9 +57,16 @@ def _open_shape(tensor: Tensor) -> list[int]:
 
 
 def _settings() -> dict[str, object]:
-    """Float32 whatever the processor has; one stream, since a worker computes one batch at a time."""
-    threads = torch.get_num_threads()
-    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    """Float32 whatever the processor has; one stream, since a worker computes one batch at a time.
+
+    No thread is pinned to a core: each process would choose the same cores, and all workers would share one.
+    """
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _openvino() -> ModuleType:

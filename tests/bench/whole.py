@@ -3,7 +3,8 @@
 Both papers' sets on made clips of 4 s, 640 x 480 at 25 frames a second, with a voice and twelve words, and networks
 with random weights that both ways read from the same files. Each way is a process from its start to its end, with an
 empty cache, and each library has as many threads as it takes. Our first run finds out which backend is faster for each
-network, and the second one goes by what it found; both are printed, and the largest difference of a value.
+network, and the second one goes by what it found; both are printed, and the largest difference of a value. Last comes
+the share of the second run in which all cores would have done the work of the stages alone, each at its own best.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.backends.measured import processor
 from stages._roberta import learn_tokenizer, make_model
+from tests.bench import together
 from tests.bench.backends import WORDS
 from tests.bench.media import film, voice
 
@@ -56,6 +58,8 @@ COMPARED = {
     "mulg": {"text": "text", "visual": "visual"},
 }
 """The loop's array for each modality that is compared. MulG's sound is averaged to steps of 80 ms here alone."""
+STAGES = {"hjcag": ("resnet50", "roberta_large", "IS10"), "mulg": ("r3d_18", "eGeMAPS", "MFCC")}
+"""What takes time in each set, by the names of `tests.bench.together`; vectors of words are looked up."""
 SAMPLED = '{ mode = "sample", length = 30 }'
 CLIP_S, PER_DIALOGUE = 4, 8
 
@@ -137,13 +141,15 @@ def worst(name: str, place: Path) -> float:
     return largest
 
 
-def measure(name: str, place: Path) -> None:
-    """Prints one set."""
+def measure(name: str, place: Path, count: int) -> None:
+    """Prints one set of so many clips."""
     shutil.rmtree(place / "home", ignore_errors=True)
     first, plain, second = extraction(name, place), loop(name, place), extraction(name, place)
     for said, seconds in (("first", first), ("later", second)):
         sys.stdout.write(f"{name}, {said}: {plain / seconds:.2f} x ({seconds:.1f} s against {plain:.1f} s)\n")
     sys.stdout.write(f"{name}: largest relative difference {worst(name, place):.1e}\n")
+    best = count * together.best_s(STAGES[name])
+    sys.stdout.write(f"{name}: its stages alone, at their best {best:.1f} s, {best / second:.2f} of the later run\n")
     sys.stdout.flush()
 
 
@@ -159,11 +165,9 @@ def main() -> None:
         (place / "weights").mkdir()
         networks(place / "weights")
         clips(place / "clips", given.clips)
-        (place / "bench.toml").write_text(
-            RECIPE.format(weights=place / "weights", align='{ mode = "sample", length = 30 }')
-        )
+        (place / "bench.toml").write_text(RECIPE.format(weights=place / "weights", align=SAMPLED))
         for name in given.sets:
-            measure(name, place)
+            measure(name, place, given.clips)
 
 
 if __name__ == "__main__":

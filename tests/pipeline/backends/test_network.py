@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.backends import measured, network
+from pipeline.backends.compiled import compiled
 from pipeline.backends.measured import Measured, key_of, remember, remembered
 from pipeline.backends.network import SETTING, Network
 from pipeline.backends.spent import Spent, counted_in
@@ -170,3 +174,24 @@ def test_bfloat16_stays_with_torch() -> None:
             with counted_in(spent):
                 run(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16))
             assert list(spent.inputs) == ["torch"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells on which cores a thread may run")
+def test_no_thread_of_openvino_is_bound_to_a_core_that_the_other_worker_would_be_bound_to_as_well() -> None:
+    every, seen, done = os.sched_getaffinity(0), set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            for thread in os.listdir("/proc/self/task"):
+                with suppress(ProcessLookupError):
+                    seen.add(frozenset(os.sched_getaffinity(int(thread))))
+
+    batch = torch.zeros(8, 64, 64, 64)
+    forward = compiled(nn.Conv2d(64, 64, 3), [batch])
+    watch = threading.Thread(target=look)
+    watch.start()
+    for _ in range(20):
+        forward(batch)
+    done.set()
+    watch.join()
+    assert seen == {frozenset(every)}
