@@ -16,6 +16,9 @@ from pipeline.reason import Reason
 from pipeline.stage import Modality, Target
 from pipeline.utterance import Utterance
 
+PART_ROWS = 8
+"""A part of a job has so many rows at least; what a batch holds is a stage's own affair, of frames or of tokens."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -94,13 +97,10 @@ class ExtractJob:
         return sum(len(run.keys) for run in self.runs)
 
     def parts(self, count: int) -> list[ExtractJob]:
-        """At most `count` jobs of about as many rows each, in their order; one if there are less than two batches.
-
-        Each part but the last ends where a batch of the stage with the largest does, so that batches stay full.
-        """
-        batch, rows = max(node.stage.batch for node in self.nodes), len(self.rows)
-        count = max(1, min(count, rows // batch))
-        ends = [round(rows * number / count / batch) * batch for number in range(1, count)]
+        """At most `count` jobs of about as many rows each, `PART_ROWS` at least, in their order."""
+        rows = len(self.rows)
+        count = max(1, min(count, rows // PART_ROWS))
+        ends = [round(rows * number / count) for number in range(1, count)]
         return [self._between(first, last) for first, last in zip([0, *ends], [*ends, rows], strict=True)]
 
     def _between(self, first: int, last: int) -> ExtractJob:

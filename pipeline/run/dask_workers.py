@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from multiprocessing import current_process
 from queue import Empty, Queue
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from distributed import Client, Future, KilledWorker, WorkerPlugin
 
@@ -51,6 +51,7 @@ class Task(Protocol):
 
 
 J = TypeVar("J", bound=Task)
+Work = Task | Piece
 _SAVED = "What was computed is saved; call again to go on"
 
 
@@ -153,22 +154,23 @@ class Workers:
         killed its workers yields Died; other errors are raised. Raises RemoteError if the scheduler is lost, or if all
         workers are and none comes back within two minutes.
         """
-        waiting: dict[str, deque[Any]] = {CPU: deque(), GPU: deque()}
-        running: dict[Future, Any] = {}
+        waiting: dict[str, deque[Work]] = {CPU: deque(), GPU: deque()}
+        running: dict[Future, Work] = {}
         ended: Queue[Future] = Queue()
         while True:
-            for job in more():
-                waiting[self._wanted(job)].append(job)
-            if isinstance(function, Divisible):
-                self._divide(function, waiting[CPU])
-            for job in self._startable(waiting, running.values()):
+            for new in more():
+                waiting[self._wanted(new)].append(new)
+            offered = self._resources()
+            if isinstance(function, Divisible) and len(waiting[CPU]) <= offered[CPU]:
+                waiting[CPU] = deque(_divided(function, waiting[CPU], offered[CPU]))
+            for job in self._startable(waiting, running.values(), offered):
                 self._send(function, job, arguments, running, ended)
             if not running:
                 return
             future = self._next(ended)
             job = running.pop(future)
             if not isinstance(job, Piece):
-                yield job, self._result(future)
+                yield cast(J, job), self._result(future)
             elif future.status == "finished":
                 if job.of.whole(future):
                     self._send(function, job.of, arguments, running, ended)
@@ -176,18 +178,11 @@ class Workers:
                 waiting[CPU] = deque(other for other in waiting[CPU] if getattr(other, "of", None) is not job.of)
                 yield job.of.job, self._result(future)
 
-    def _divide(self, function: Divisible, jobs: deque[Any]) -> None:
-        """Has jobs done in parts if there are no more of them than workers."""
-        offered = self._resources()[CPU]
-        if len(jobs) <= offered:
-            whole = list(jobs)
-            jobs.clear()
-            for job in whole:
-                jobs.extend([job] if isinstance(job, Piece) else function.pieces(job, offered))
-
-    def _startable(self, waiting: Mapping[str, deque[J]], running: Iterable[J]) -> Iterator[J]:
+    def _startable(
+        self, waiting: Mapping[str, deque[Work]], running: Iterable[Work], offered: Counter[str]
+    ) -> Iterator[Work]:
         """Takes from `waiting`, by resource, as many jobs as workers are free for; one if no worker is there."""
-        under_way, offered = Counter(map(self._wanted, running)), self._resources()
+        under_way = Counter(map(self._wanted, running))
         for wanted, jobs in waiting.items():
             while jobs and under_way[wanted] < max(1, offered[wanted]):
                 under_way[wanted] += 1
@@ -217,27 +212,26 @@ class Workers:
     def _send(
         self,
         function: Callable[..., Any],
-        job: Any,
+        job: Work | Divided,
         arguments: Sequence[Any],
-        running: dict[Future, Any],
+        running: dict[Future, Work],
         ended: Queue[Future],
     ) -> None:
         """Submits a job, a piece of one, or the end of one that was done in pieces."""
-        if isinstance(function, Divisible) and isinstance(job, Piece):
-            future = self._submit(function.part, job.part, arguments)
-        elif isinstance(function, Divisible) and isinstance(job, Divided):
-            job, found = job.job, job.found
-            future = self._submit(function.join, job, [found, *arguments])
+        if isinstance(job, Piece):
+            future = self._submit(job.of.by.part, job.part, arguments)
+        elif isinstance(job, Divided):
+            future = self._submit(job.by.join, job.job, [job.found, *arguments])
         else:
             future = self._submit(function, job, arguments)
-        running[future] = job
+        running[future] = job.job if isinstance(job, Divided) else job
         future.add_done_callback(ended.put)
 
     def _submit(self, function: Callable[..., Any], job: Task, arguments: Sequence[Any]) -> Future:
         key = f"{job.id}-{uuid.uuid4().hex}"
         return self.client.submit(function, job, *arguments, key=key, resources={self._wanted(job): 1}, pure=False)
 
-    def _wanted(self, job: Task) -> str:
+    def _wanted(self, job: Work) -> str:
         """The resource of which a job takes one."""
         return GPU if job.gpu and self.offered[GPU] or not self.offered[CPU] else CPU
 
@@ -257,6 +251,12 @@ class Workers:
         for worker in self.client.scheduler_info(n_workers=-1)["workers"].values():
             offered.update(worker.get("resources", {}))
         return offered
+
+
+def _divided(function: Divisible, jobs: Iterable[Work], count: int) -> Iterator[Work]:
+    """The jobs in parts, `count` of each at most."""
+    for job in jobs:
+        yield from [job] if isinstance(job, Piece) else function.pieces(job, count)
 
 
 def environment() -> dict[str, str]:

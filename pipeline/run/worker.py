@@ -43,17 +43,17 @@ class Divisible:
     def pieces(self, job: Any, count: int) -> list[Any]:
         """The parts of a job as pieces of it, `count` at most; the job itself if it stays whole."""
         parts = self.split(job, count)
-        divided = Divided(job, len(parts))
+        divided = Divided(self, job, len(parts))
         return [Piece(part, divided) for part in parts] if len(parts) > 1 else [job]
 
 
 @dataclass(eq=False)
 class Divided:
-    """A job that is done in so many pieces. found: what stands for the results of those that have ended.
-
-    failed: whether one of them failed, so that the job is given up.
+    """A job that is done in so many pieces. by: what does them. found: what stands for the results of those that have
+    ended. failed: whether one of them failed, so that the job is given up.
     """
 
+    by: Divisible
     job: Any
     pieces: int
     found: list[Any] = field(default_factory=list)

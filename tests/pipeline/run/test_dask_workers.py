@@ -227,14 +227,13 @@ def test_a_job_asks_for_a_resource_that_somebody_offers(gpu, offered, wanted):
     assert asked == [{wanted: 1}]
 
 
-def test_jobs_for_a_busy_gpu_leave_no_core_idle(monkeypatch):
+def test_jobs_for_a_busy_gpu_leave_no_core_idle():
     cluster = Workers("tcp://far:0")
     cluster.offered = Counter(CPU=2, GPU=1)
-    monkeypatch.setattr(cluster, "_resources", lambda: cluster.offered)
     pictures, sounds = ([Sum(f"{kind}{i}", gpu=kind == "g") for i in range(4)] for kind in "gc")
     waiting = {"GPU": deque(pictures), "CPU": deque(sounds)}
-    assert list(cluster._startable(waiting, [sounds[3]])) == [pictures[0], sounds[0]]
-    assert list(cluster._startable(waiting, [pictures[0], sounds[0]])) == [sounds[1]]
+    assert list(cluster._startable(waiting, [sounds[3]], cluster.offered)) == [pictures[0], sounds[0]]
+    assert list(cluster._startable(waiting, [pictures[0], sounds[0]], cluster.offered)) == [sounds[1]]
 
 
 def test_gpu_workers_without_their_library_are_bad_input(monkeypatch):

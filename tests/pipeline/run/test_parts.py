@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from pipeline.cache.store import Store
-from pipeline.plan.jobs import ExtractJob
+from pipeline.plan.jobs import PART_ROWS, ExtractJob
 from pipeline.plan.planner import plan
 from pipeline.run.dask_workers import Workers
 from pipeline.run.inline_workers import Inline
 from pipeline.run.outcome import Again, Died, Outcome
 from pipeline.run.worker import WORK, Divisible, join
-from stages.audio_mfcc import AudioMfcc
-from stages.audio_opensmile import AudioOpensmile
 from tests.pipeline.run.test_cache_rules import same
 from tests.small import driven
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """Stages get eight utterances at once, so that the shards of a small corpus have several batches."""
-    for stage in (AudioMfcc, AudioOpensmile):
-        monkeypatch.setattr(stage, "batch", 8)
 
 
 class InParts(Inline):
@@ -51,24 +42,22 @@ def audio_jobs(small) -> list[ExtractJob]:
     return [job for job in plan(catalogue).jobs if isinstance(job, ExtractJob)]
 
 
-def test_parts_have_all_rows_once_in_order_with_their_keys_and_end_with_a_batch(small, few):
+def test_parts_have_all_rows_once_in_order_with_their_keys(small):
     for job in audio_jobs(small):
         parts = job.parts(3)
-        assert len(parts) == min(3, len(job.rows) // 8)
+        assert len(parts) == min(3, len(job.rows) // PART_ROWS)
         assert sum((part.rows for part in parts), ()) == job.rows
         for number, run in enumerate(job.runs):
             assert sum((part.runs[number].keys for part in parts), ()) == run.keys
-        assert all(len(part.rows) % 8 == 0 for part in parts[:-1])
-        assert max(len(part.rows) for part in parts) < 8 + min(len(part.rows) for part in parts) + 8
+        assert max(len(part.rows) for part in parts) <= 1 + min(len(part.rows) for part in parts)
 
 
-def test_a_job_of_less_than_two_batches_stays_whole(small):
-    job = max(audio_jobs(small), key=lambda job: len(job.rows))
-    assert AudioMfcc.batch == 32 and len(job.rows) < 64
+def test_a_job_that_has_too_few_rows_for_two_parts_stays_whole(small):
+    job = replace(audio_jobs(small)[0], rows=audio_jobs(small)[0].rows[: 2 * PART_ROWS - 1])
     assert [part.rows for part in job.parts(4)] == [job.rows]
 
 
-def test_rows_counts_and_reasons_of_jobs_in_parts_are_those_of_whole_jobs(small, demo_root, extracted_home, few):
+def test_rows_counts_and_reasons_of_jobs_in_parts_are_those_of_whole_jobs(small, demo_root, extracted_home):
     (small.root / small.session().corpus.manifest.rows[5].audio[0].path).unlink()
     workers, session = InParts(), small.session(modality="audio")
     counts = driven(session.catalogue, workers).total()
@@ -83,7 +72,7 @@ def test_rows_counts_and_reasons_of_jobs_in_parts_are_those_of_whole_jobs(small,
     assert same(sound, {place: expected[place] for place in sound})
 
 
-def test_a_part_that_has_to_wait_speaks_for_the_job_and_nothing_is_saved(small, few):
+def test_a_part_that_has_to_wait_speaks_for_the_job_and_nothing_is_saved(small):
     job, again = audio_jobs(small)[0], Again("an upstream shard is damaged")
     assert join(job, [Outcome("audio"), again], None, None) == Outcome("audio")  # type: ignore[arg-type]
     assert join(job, [again], None, None) is again  # type: ignore[arg-type]
@@ -153,7 +142,7 @@ def test_a_job_whose_part_kills_its_workers_has_died(two):
 
 
 @pytest.mark.slow
-def test_two_workers_that_share_the_last_shards_give_the_rows_of_one_process(small, extracted_home, few):
+def test_two_workers_that_share_the_last_shards_give_the_rows_of_one_process(small, extracted_home):
     session = small.session(modality="audio")
     assert any(len(WORK.split(job, 2)) == 2 for job in plan(session.catalogue).jobs)
     driven(session.catalogue, Workers(count=2))
