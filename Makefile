@@ -41,7 +41,7 @@ REMOTES = $(call option,REMOTE,remote)
 FAILED = $(call option,STAGE,stage)$(call option,REASON,reason)
 
 # A misspelt variable would be ignored without a word, so a variable that no target reads is refused.
-KNOWN := SYSTEM GPU DEVICE DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT NO_MEDIA MEDIA_MB RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS BEST_TEST_EPOCH \
+KNOWN := SYSTEM GPU DEVICE MEASURES DATASET ROOT PROTOCOL LABELS LIMIT SET MODALITY WORKERS SCHEDULER GPUS REMOTE LOCKED RETRY PART NO_TEXT NO_MEDIA MEDIA_MB RELOCK SPLIT MODEL SEED MODELS SEEDS ABLATIONS BEST_TEST_EPOCH \
          LOG OVER TRIALS RUN WITHOUT MODALITIES NOISE_DB NOISE WRONG BUNDLE VIDEO AUDIO TEXT SUBTITLES ASR WINDOW_S HOP_S \
          RELEASE NAME VERSION UTTERANCE STAGE REASON REMARKS FOLD SHARD DAYS DELETE DIR ENCODING FORMAT FEATURES TO TESTS TORCH PYTHON VENV CPU_INDEX \
          CPU_PINS
@@ -229,5 +229,5 @@ docs: $(READY) ## the pages of docs/ as a site, data/docs/index.html; a warning 
 	$(BIN)/sphinx-build -q -W --keep-going docs data/docs
 
 .PHONY: bench
-bench: $(READY) ## measure ratios: cache no-op, batching, views, training; GPU=1: networks on a GPU against its peak [DEVICE=cpu]
-	$(BIN)/python -m tests.bench$(if $(GPU),.gpu$(call option,DEVICE,device))
+bench: $(READY) ## measure ratios, hours in all [MEASURES="views media"]; GPU=1: networks on a GPU against its peak [DEVICE=cpu]
+	$(BIN)/python -m tests.bench$(if $(GPU),.gpu$(call option,DEVICE,device), $(MEASURES))

@@ -1,6 +1,6 @@
 """Sound against a plain loop, and stretches against decoding whole films: `python -m tests.bench.media`.
 
-    python -m tests.bench.media [films] [mfcc] [is10] [--turns 3] [--clips 384] [--film-s 300]
+    python -m tests.bench.media [films] [mfcc] [is10] [scaling] [--turns 3] [--clips 384] [--film-s 300]
 
 Each way is run in turn, as a process of its own from start to end where it is a command. Printed are the ratio of the
 least times of both, and of the seconds of processors that they took, which other work on the machine moves less.
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from subprocess import DEVNULL, run
+from subprocess import DEVNULL, Popen, run
 from typing import NamedTuple
 
 import av
@@ -117,25 +117,56 @@ def voice(path: Path, random: np.random.Generator, seconds: float) -> None:
 
 def sound(name: str, place: Path, turns: int, workers: int) -> None:
     """`affectory extract` with an empty cache, against the loop; from start to end of the process."""
+    plain(name, place / "clips", place)
+    extract(name, place, workers, partial(_check, name, place / "plain"))
+    ours, loop = partial(extract, name, place, workers), partial(plain, name, place / "clips", place)
+    least(f"{name}, all clips: affectory extract, {workers} workers / a plain loop", turns, ours, loop)
+
+
+def scaling(name: str, place: Path, turns: int) -> None:
+    """What a second worker gains, beside what a second plain process gains, each with half of the clips."""
+    halves = [_half(place, number) for number in range(2)]
+    ours = _gain(turns, partial(extract, name, place, 1), partial(extract, name, place, 2))
+    loops = _gain(turns, partial(plain, name, place / "clips", place), partial(plain, name, halves, place))
+    gains = f"2 workers / 1 worker {ours:.2f} x, two plain processes / one {loops:.2f} x"
+    sys.stdout.write(f"{name}: {gains}: {ours / loops:.2f} of it\n")
+    sys.stdout.flush()
+
+
+def _gain(turns: int, one: Callable[[], object], two: Callable[[], object]) -> float:
+    pairs = [(spent(one).wall_s, spent(two).wall_s) for _ in range(turns)]
+    return min(first for first, _ in pairs) / min(second for _, second in pairs)
+
+
+def _half(place: Path, number: int) -> Path:
+    """A folder with every second clip."""
+    half = place / f"half{number}"
+    half.mkdir()
+    for path in sorted((place / "clips").glob("*.wav"))[number::2]:
+        (half / path.name).hardlink_to(path)
+    return half
+
+
+def extract(name: str, place: Path, workers: int, then: Callable[[Path], None] = lambda home: None) -> None:
+    """Extracts the sound of all clips into an empty home, which `then` may look at."""
     stage, mode, length = STAGES[name]
     recipe = place / f"{name}.toml"
     recipe.write_text(RECIPE.format(stage=stage, mode=mode, length=length))
     given = ["--dataset", str(recipe), "--root", str(place / "clips"), "--modality", "audio"]
+    with tempfile.TemporaryDirectory(dir=place) as home:
+        line = [sys.executable, "-m", "pipeline.cli.start", "extract", *given, "--workers", str(workers)]
+        run(line, env={**os.environ, "AFFECTORY_HOME": home}, check=True, stdout=DEVNULL, stderr=DEVNULL)
+        then(Path(home))
 
-    def ours(then: Callable[[Path], None] = lambda home: None) -> None:
-        with tempfile.TemporaryDirectory(dir=place) as home:
-            line = [sys.executable, "-m", "pipeline.cli.start", "extract", *given, "--workers", str(workers)]
-            run(line, env={**os.environ, "AFFECTORY_HOME": home}, check=True, stdout=DEVNULL, stderr=DEVNULL)
-            then(Path(home))
 
-    def plain() -> None:
-        line = [sys.executable, "-m", "tests.bench.plain_loop", name, str(place / "clips"), str(place / "plain")]
-        run(line, check=True)
-
+def plain(name: str, folders: Path | list[Path], place: Path) -> None:
+    """The plain loop over a folder, or over several of them at once, a process each."""
     (place / "plain").mkdir(exist_ok=True)
-    plain()
-    ours(partial(_check, name, place / "plain"))
-    least(f"{name}, all clips: affectory extract, {workers} workers / a plain loop", turns, ours, plain)
+    line = [sys.executable, "-m", "tests.bench.plain_loop", name]
+    every = folders if isinstance(folders, list) else [folders]
+    started = [Popen([*line, str(folder), str(place / "plain")]) for folder in every]
+    if any(each.wait() for each in started):
+        raise RuntimeError(f"the plain loop over {folders} failed")
 
 
 def _check(name: str, plain: Path, home: Path) -> None:
@@ -191,7 +222,7 @@ def stretches(path: Path, seconds: int, turns: int) -> None:
 def main() -> None:
     """Runs all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measures", nargs="*", default=["films", *STAGES])
+    parser.add_argument("measures", nargs="*", default=["films", *STAGES, "scaling"])
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--clips", type=int, default=384)
     parser.add_argument("--film-s", type=int, default=300)
@@ -207,6 +238,8 @@ def main() -> None:
         clips(place / "clips", given.clips)
         for name in (name for name in STAGES if name in given.measures):
             sound(name, place, given.turns, given.workers)
+        if "scaling" in given.measures:
+            scaling("is10", place, given.turns)
 
 
 if __name__ == "__main__":
