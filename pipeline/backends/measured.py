@@ -18,10 +18,7 @@ from pipeline.cache.memo import Memo
 MEMORY = "backends.sqlite"
 """The file of a cache in which measurements are remembered."""
 FASTER = 1.05
-"""How many times as fast a backend has to be for a network to change to it; less may be an error of timing.
-
-The least of several turns flatters torch, which asks the system for memory at each pass: of a whole run it gains more.
-"""
+"""How many times as fast a backend has to be for a network to change to it; less may be an error of timing."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _LIBRARIES = ("torch", "openvino")

@@ -1,7 +1,7 @@
 """A network that changes to the fastest equal backend of this machine once it has worked long enough for that to pay.
 
-Torch computes first. After `TRIAL_S` seconds of work the network is compiled by OpenVINO, compared with torch on inputs
-that it was just given, and timed beside it; it changes if all values agree and OpenVINO is faster. So a short run pays
+Torch computes first. After `TRIAL_S` seconds of work the network is compiled by OpenVINO, compared with what torch made
+of the last inputs, and timed; it changes if all values agree and OpenVINO is faster. So a short run pays
 for no compiler. What was measured first is remembered in the home, and every process goes by it: those that come later
 change as soon as they have worked for as long as compiling takes, if the values agree there too, or never try. So two
 workers that time a network at once choose the same. AFFECTORY_BACKEND names one backend instead.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.backends.compiled import Forward, available
 from pipeline.backends.measured import Measured, agreed, key_of, processor, remembered
 from pipeline.backends.spent import count
-from pipeline.backends.trial import tried
+from pipeline.backends.trial import Sample, tried
 from pipeline.cache import keys
 from pipeline.errors import InputError
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SETTING = "AFFECTORY_BACKEND"
 """The environment variable that names the backend: auto, torch or openvino. It is in no key."""
 BACKENDS = ("auto", "torch", "openvino")
-TRIAL_S = 20.0
+TRIAL_S = 30.0
 """How many seconds a network works on torch before OpenVINO is tried, if nothing is known of it."""
 SAMPLES = 4
 """How many batches of different shapes the two backends are compared on, the last ones that the network was given."""
@@ -53,14 +53,14 @@ class Network:
         self._settled = self._wanted == "torch" or not _may_change(module)
         self._wait_s = 0.0 if self._wanted == "openvino" else None
         self._worked_s = 0.0
-        self._samples: OrderedDict[tuple[torch.Size, ...], tuple[Tensor, ...]] = OrderedDict()
+        self._samples: OrderedDict[tuple[torch.Size, ...], Sample] = OrderedDict()
         self._compiled: Forward | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The output of the network. Raises InputError if a backend that `SETTING` names can't take the network."""
         if self._compiled is not None and (output := self._by_openvino(self._compiled, inputs)) is not None:
             return output
-        began = time.perf_counter()
+        began, used_s = time.perf_counter(), time.process_time()
         output = self._by_torch(*inputs)
         if output.is_cuda:  # the call returns before the GPU is done
             torch.cuda.synchronize(output.device)
@@ -68,7 +68,7 @@ class Network:
         count("torch", len(inputs[0]), took_s)
         if not self._settled:
             self._worked_s += took_s
-            self._consider(inputs)
+            self._consider(Sample(inputs, output.clone(), time.process_time() - used_s))
         return output
 
     def _by_openvino(self, compiled: Forward, inputs: tuple[Tensor, ...]) -> Tensor | None:
@@ -83,9 +83,9 @@ class Network:
         count(f"openvino {keys.library_version('openvino')}", len(inputs[0]), time.perf_counter() - began)
         return output
 
-    def _consider(self, inputs: tuple[Tensor, ...]) -> None:
+    def _consider(self, sample: Sample) -> None:
         """Tries OpenVINO once torch has worked for long enough."""
-        self._keep(inputs)
+        self._keep(sample)
         if self._wait_s is None:
             self._wait_s = self._remembered_wait_s()
         if self._settled or self._worked_s < self._wait_s:
@@ -99,15 +99,15 @@ class Network:
             self._compiled = compiled
         log.info("%s computes by %s: %s", name, "OpenVINO" if self._compiled else "torch", measured)
 
-    def _keep(self, inputs: tuple[Tensor, ...]) -> None:
-        shapes = tuple(tensor.shape for tensor in inputs)
-        self._samples[shapes] = inputs
-        self._samples.move_to_end(shapes)
+    def _keep(self, sample: Sample) -> None:
+        shapes = tuple(tensor.shape for tensor in sample.inputs)
+        before = self._samples.pop(shapes, sample)
+        self._samples[shapes] = sample._replace(torch_s=min(sample.torch_s, before.torch_s))
         while len(self._samples) > SAMPLES:
             self._samples.popitem(last=False)
 
     def _remembered_wait_s(self) -> float:
-        """As long as OpenVINO takes to load. A network that is known to be no faster with it stays with torch."""
+        """As long as OpenVINO takes to be ready. A network that is known to be no faster with it stays with torch."""
         measured = remembered(key_of(self.module))
         if measured is None:
             return TRIAL_S

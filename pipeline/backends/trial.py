@@ -1,9 +1,10 @@
-"""Compiles a network by OpenVINO, and measures the result beside torch on inputs that the network was given."""
+"""Compiles a network by OpenVINO, and measures it on inputs of which torch's outputs and seconds are known."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -12,16 +13,24 @@ from torch import Tensor, nn
 from pipeline.backends.compiled import Forward, compiled
 from pipeline.backends.measured import Measured
 
-TURNS = 3
-"""How many times each backend is timed; the least counts."""
+TURNS = 2
+"""How many times OpenVINO is timed once it is warm; the least counts."""
 COPIES = 3
 """How many times the size of the weights has to be free in memory: the trace, the model and its packed weights."""
 
 Inputs = tuple[Tensor, ...]
 
 
+class Sample(NamedTuple):
+    """What torch made of a batch, and the least seconds of processors that it took for one of these shapes."""
+
+    inputs: Inputs
+    output: Tensor
+    torch_s: float
+
+
 def tried(
-    module: nn.Module, samples: Sequence[Inputs], known: Measured | None = None
+    module: nn.Module, samples: Sequence[Sample], known: Measured | None = None
 ) -> tuple[Forward | None, Measured]:
     """The network compiled, or None if that fails, and how it compares with torch. The last sample is timed.
 
@@ -32,20 +41,14 @@ def tried(
         return None, Measured(why=f"too little memory is free: {needed} bytes are needed")
     began = time.perf_counter()
     try:
-        forward = compiled(module, samples[-1])
-        load_s = time.perf_counter() - began
-        difference = max(_difference(module(*inputs), forward(*inputs)) for inputs in samples)
+        forward = compiled(module, samples[-1].inputs)
+        difference = max(_difference(sample.output, forward(*sample.inputs)) for sample in samples)
     except Exception as error:  # tracing runs the network's own code, and compilers raise anything
         return None, Measured(why=f"{type(error).__name__}: {error}")
-    torch_s, openvino_s = (known.torch_s, known.openvino_s) if known else _timed((module, forward), samples[-1])
-    return forward, Measured(torch_s, openvino_s, load_s, difference)
-
-
-def _timed(ways: Sequence[Forward], inputs: Inputs) -> tuple[float, float]:
-    """The least seconds of processors of each of two ways, which take turns."""
-    turns = [[_seconds(way, inputs) for way in ways] for _ in range(TURNS)]
-    first_s, second_s = map(min, zip(*turns, strict=True))
-    return first_s, second_s
+    load_s = time.perf_counter() - began
+    last = samples[-1]
+    openvino_s = known.openvino_s if known else min(_seconds(forward, last.inputs) for _ in range(TURNS))
+    return forward, Measured(known.torch_s if known else last.torch_s, openvino_s, load_s, difference)
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:
@@ -58,8 +61,8 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return float(difference.max()) if difference.numel() else 0.0
 
 
-def _seconds(way: Callable[..., Tensor], inputs: Inputs) -> float:
+def _seconds(forward: Forward, inputs: Inputs) -> float:
     """Seconds of processors in this process, which other work on the machine moves less than those of a clock."""
     began = time.process_time()
-    way(*inputs)
+    forward(*inputs)
     return time.process_time() - began
