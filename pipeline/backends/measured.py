@@ -28,10 +28,10 @@ _LIBRARIES = ("torch", "openvino")
 class Measured:
     """A network on torch and on OpenVINO, with the same inputs.
 
-    torch_s, openvino_s: seconds of processors for one pass. load_s: seconds until OpenVINO was ready and its values were
-    compared. difference: the largest between the two, relative to the larger of 1 and the value. why: what kept OpenVINO
-    from running; "" if nothing did. tolerance: the largest difference that the network's stage allows. network, machine:
-    their names, for people.
+    torch_s, openvino_s: seconds of processors for one pass. load_s: seconds until OpenVINO was ready and its values
+    were compared. difference: the largest between the two, relative to the larger of 1 and the value. why: what
+    kept OpenVINO from running; "" if nothing did. tolerance: the largest difference that the network's stage
+    allows. network, machine: their names, for people.
     """
 
     torch_s: float = 0.0

@@ -1,10 +1,10 @@
 """A network that changes to the fastest equal backend of this machine once it has worked long enough for that to pay.
 
-Torch computes first. After `TRIAL_S` seconds of work the network is compiled by OpenVINO, compared with what torch made
-of the last inputs, and timed; it changes if all values agree and OpenVINO is faster. So a short run pays for no
-compiler. What was measured first is remembered in the home, and every process goes by it: those that come later change
-as soon as they have worked for as long as OpenVINO takes to be ready, if the values agree there too, or never try. So
-two workers that time a network at once choose the same. AFFECTORY_BACKEND names one backend instead.
+Torch computes first. After `TRIAL_S` seconds of work the network is compiled by OpenVINO, compared with what torch
+made of the last inputs, and timed; it changes if all values agree and OpenVINO is faster. So a short run pays for
+no compiler. What was measured first is remembered in the home, and every process goes by it: those that come later
+change as soon as they have worked for as long as OpenVINO takes to be ready, if the values agree there too, or
+never try. So two workers that time a network at once choose the same. AFFECTORY_BACKEND names one backend instead.
 
 No key holds the backend, because values of both are equal within the stage's tolerance, as values of two machines are.
 """
